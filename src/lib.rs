@@ -1,0 +1,1 @@
+//! `runfleet` keeps the right number of CI runners alive, on whichever cloud is cheapest now.

@@ -1,0 +1,2 @@
+//! The `runfleet` program.
+fn main() {}
