@@ -1,0 +1,146 @@
+//! What a CI system wants, and which runners it knows.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ids::{CiName, JobId, PoolName, RegistrationId},
+    resource::{Completeness, ControlProfile},
+};
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits for a runner.
+    Queued,
+    /// Runs on one.
+    Running,
+    /// Has ended, well or not.
+    Finished,
+}
+
+/// One job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// The CI's id of it.
+    pub id: JobId,
+    /// Its name, which lengths are learnt by.
+    pub name: String,
+    /// The project that it belongs to.
+    pub project: String,
+    /// What its runner must have.
+    pub tags: Vec<String>,
+    /// Where it stands.
+    pub state: JobState,
+    /// Since when it waits or waited.
+    pub queued_at: Option<Timestamp>,
+    /// Since when it runs.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// The registration that runs or ran it.
+    pub runner: Option<RegistrationId>,
+}
+
+/// Numbers where a CI gives no jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Jobs that wait.
+    pub queued: u32,
+    /// Jobs that run.
+    pub running: u32,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// Each job: queued, running, and those finished since the cursor.
+    Jobs(Vec<Job>),
+    /// Only numbers, by pool.
+    Counts(BTreeMap<PoolName, Counts>),
+}
+
+/// A registration as the CI tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerView {
+    /// The CI's id of it.
+    pub registration: RegistrationId,
+    /// What it was described as when it was registered: the machine's cloud name for one of ours.
+    pub description: String,
+    /// Whether it answers; none where the CI does not say.
+    pub online: Option<bool>,
+    /// Whether it takes no new job.
+    pub paused: bool,
+    /// When it last asked for a job, by the CI's clock.
+    pub last_contact: Option<Timestamp>,
+    /// Whether it runs a job; none where the CI does not say.
+    pub busy: Option<bool>,
+}
+
+/// How far finished jobs have been read; opaque to all but its source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(pub String);
+
+/// A CI's part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DemandSnapshot {
+    /// Which CI.
+    pub ci: CiName,
+    /// What it wants.
+    pub wanted: Wanted,
+    /// Which runners of this stack it knows (found by description or id).
+    pub runners: Vec<RunnerView>,
+    /// Whether both are all.
+    pub completeness: Completeness,
+    /// Where the next reading of finished jobs begins.
+    pub cursor: Cursor,
+    /// The answering server's clock.
+    pub now: Timestamp,
+    /// Requests it took.
+    pub calls: u32,
+    /// How its runners are controlled.
+    pub control: ControlProfile,
+}
+
+/// What a source needs to know of a pool to find its jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolSelector {
+    /// The pool.
+    pub pool: PoolName,
+    /// What its runners offer.
+    pub tags: Vec<String>,
+    /// Whether they take jobs without tags.
+    pub run_untagged: bool,
+}
+
+impl PoolSelector {
+    /// Whether the pool's runners could run a job with these tags.
+    pub fn matches(&self, tags: &[String]) -> bool {
+        if tags.is_empty() {
+            return self.run_untagged;
+        }
+        tags.iter().all(|tag| self.tags.contains(tag))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_fits_when_all_its_tags_are_the_pools() {
+        let pool = PoolSelector {
+            pool: "linux".into(),
+            tags: vec!["docker".into(), "linux".into()],
+            run_untagged: false,
+        };
+        assert!(pool.matches(&["linux".into()]));
+        assert!(!pool.matches(&["linux".into(), "gpu".into()]));
+        assert!(!pool.matches(&[]));
+    }
+}

@@ -1,0 +1,187 @@
+//! Why: the closed set of reasons that decisions and refusals carry.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ids::{CiName, PoolName, ProviderName},
+    money::Money,
+    offering::OfferingKey,
+};
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $variant:ident $( { $($field:ident : $ty:ty),* $(,)? } )? => $code:literal, $say:expr;)*) => {
+        /// Why something is done, kept or not done. Its words are for a person, its code for a machine.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "snake_case", tag = "code")]
+        #[expect(missing_docs, reason = "the fields are told by the variant's words")]
+        pub enum Reason {
+            $($(#[doc = $doc])* $variant $( { $(#[schemars(with = "String")] $field: $ty),* } )?,)*
+        }
+
+        impl Reason {
+            /// Every reason's code with what it means: the source of `docs/reasons.md`.
+            pub const CATALOGUE: &'static [(&'static str, &'static str)] = &[
+                $(($code, concat!($($doc),*)),)*
+            ];
+
+            /// The reason's code, as in JSON.
+            pub fn code(&self) -> &'static str {
+                match self {
+                    $(Self::$variant $( { $($field: _),* } )? => $code,)*
+                }
+            }
+        }
+
+        impl fmt::Display for Reason {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$variant $( { $($field),* } )? => f.pad(&$say),)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A machine is made because jobs wait or run that no machine has room for.
+    Demand { queued: u32, running: u32, target: u32 } => "demand", format!("{queued} queued and {running} running jobs want {target} runners");
+    /// A machine is made to keep the pool's `min`.
+    MinSize { min: u32 } => "min_size", format!("min = {min}");
+    /// A machine is made to keep the policy's idle runners ready.
+    IdleBuffer { idle: u32 } => "idle_buffer", format!("{idle} kept idle by the policy");
+    /// A shared resource is made because a pool needs it.
+    Needed { by: PoolName } => "needed", format!("needed by pool {by}");
+    /// A shared resource is changed because the stack file says otherwise.
+    Differs { what: String } => "differs", format!("{what} differs from the stack file");
+    /// A resource that an unfinished attempt of ours made is taken on record.
+    Adopted => "adopted", "made by an attempt whose answer was lost".to_owned();
+    /// An attempt that made nothing is closed, and its registration forgotten.
+    NeverMade => "never_made", "an attempt that made nothing".to_owned();
+    /// An interrupted delete is finished.
+    Unfinished => "unfinished", "an interrupted delete".to_owned();
+    /// An idle machine is deleted just before its next paid hour begins.
+    PaidHourEnds { paid_until: Timestamp } => "paid_hour_ends", format!("idle, and paid until {}", clock(*paid_until));
+    /// An idle machine that is paid by the second has been idle for longer than it is worth.
+    IdleTooLong { idle: SignedDuration } => "idle_too_long", format!("idle for {}", span(*idle));
+    /// A machine that never registered with its CI is replaced.
+    NeverReady { after: SignedDuration } => "never_ready", format!("not ready after {}", span(*after));
+    /// A machine that the cloud calls broken or that is switched off is deleted.
+    Broken { what: String } => "broken", what.clone();
+    /// A machine that ended by itself is cleared away.
+    Ended => "ended", "ended by itself".to_owned();
+    /// A machine above the pool's `max` leaves.
+    AboveMax { max: u32 } => "above_max", format!("above max = {max}");
+    /// The pool, or the shared resource, is not in the stack file any more.
+    NotInStack => "not_in_stack", "not in the stack file any more".to_owned();
+    /// Everything is being removed.
+    Destroy => "destroy", "destroy".to_owned();
+    /// A resource of our lineage without a record, seen twice.
+    Orphan { since: Timestamp } => "orphan", format!("of our lineage without a record since {}", clock(*since));
+    /// A registration of ours without a machine, seen twice.
+    DeadRegistration { since: Timestamp } => "dead_registration", format!("registration without a machine since {}", clock(*since));
+    /// A record whose resource the cloud does not have is dropped.
+    Gone => "gone", "the cloud does not have it any more".to_owned();
+    /// A cordoned machine is wanted again.
+    WantedAgain => "wanted_again", "cordoned, and wanted again".to_owned();
+
+    /// Kept: it runs jobs.
+    Busy { jobs: u32 } => "busy", if *jobs == 0 { "busy".to_owned() } else { format!("runs {jobs} job{}", s(*jobs)) };
+    /// Kept: sources disagree on whether it runs jobs, or none says.
+    BusyUnknown => "busy_unknown", "no certain word on whether it runs jobs".to_owned();
+    /// Kept: the target wants it.
+    WithinTarget { target: u32 } => "within_target", format!("within the target of {target}");
+    /// Kept: idle, and its hour is paid.
+    PaidUntil { until: Timestamp } => "paid_until", format!("paid until {}", clock(*until));
+    /// Kept: idle, and not yet for long enough to be worth deleting.
+    IdleShort { idle: SignedDuration, limit: SignedDuration } => "idle_short", format!("idle for {} of {}", span(*idle), span(*limit));
+    /// Kept: booting, and its time is not over.
+    Booting { age: SignedDuration, timeout: SignedDuration } => "booting", format!("booting for {} of {}", span(*age), span(*timeout));
+    /// Kept: it is cordoned, and waits for its jobs.
+    Draining => "draining", "cordoned, waits for its jobs".to_owned();
+
+    /// Not shrunk: a CI's answer was partial.
+    PartialDemand { ci: CiName, why: String } => "partial_demand", format!("{ci}'s answer was partial: {why}");
+    /// Neither grown nor shrunk: a cloud's answer was partial.
+    PartialCloud { provider: ProviderName, why: String } => "partial_cloud", format!("{provider}'s answer was partial: {why}");
+    /// Not grown further: the pool is at its `max`.
+    MaxReached { wanted: u32, max: u32 } => "max_reached", format!("{wanted} wanted, max = {max}");
+    /// Not grown further: the budget would be exceeded.
+    BudgetReached { budget: Money, wanted: u32 } => "budget_reached", format!("budget of {budget} an hour has no room for {wanted} more");
+    /// Not grown further in this tick: `burst` machines are being made already.
+    BurstReached { burst: u32, wanted: u32 } => "burst_reached", format!("burst = {burst}, {wanted} more wait for a later tick");
+    /// Not grown: nothing that the pool may buy can be bought.
+    NoOffering { why: String } => "no_offering", format!("no offering: {why}");
+    /// An offering is passed over: it had no capacity a short while ago.
+    CapacityRefused { offering: OfferingKey, until: Timestamp } => "capacity_refused", format!("{offering} had no capacity, asked again from {}", clock(*until));
+    /// Not grown: machines made like this failed one after the other.
+    BreakerOpen { failures: u32, what: String, until: Timestamp } => "breaker_open", format!("{failures} machines in a row failed alike ({what}), tried again from {}", clock(*until));
+    /// Nothing is created: the cloud holds resources with our stack's name and another lineage.
+    ForeignPresent { count: u32 } => "foreign_present", format!("{count} resource{} with our stack's name and another lineage", s(*count));
+    /// Nothing is changed: the pool is in mode `advise`.
+    Advise => "advise", "mode = \"advise\"".to_owned();
+    /// Condemned once: deleted if a later tick sees it too.
+    CondemnedOnce { since: Timestamp } => "condemned_once", format!("without a record since {}, deleted if seen again", clock(*since));
+    /// A record that a listing lacked once: gone if a later listing lacks it too.
+    MissingOnce { since: Timestamp } => "missing_once", format!("not listed since {}, gone if a later listing lacks it too", clock(*since));
+    /// An attempt whose end is unknown and too young to judge.
+    Unsettled { since: Timestamp } => "unsettled", format!("an attempt of {} whose end is unknown", clock(*since));
+    /// Not destroyed: it runs jobs.
+    BusyAtDestroy { jobs: u32 } => "busy_at_destroy", if *jobs == 0 { "still busy".to_owned() } else { format!("still runs {jobs} job{}", s(*jobs)) };
+    /// Not deleted: a job came between the cordon and the second reading.
+    BusyAfterCordon => "busy_after_cordon", "a job came before the cordon took effect".to_owned();
+    /// Not deleted: the cordon did not take.
+    CordonFailed { why: String } => "cordon_failed", format!("could not be cordoned: {why}");
+    /// Its user data is larger than the provider takes.
+    UserDataTooLarge { bytes: u64, limit: u64 } => "user_data_too_large", format!("user data of {bytes} bytes, the provider takes {limit}");
+}
+
+fn s(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// A time of day in UTC, for a line that a person reads now.
+fn clock(at: Timestamp) -> String {
+    at.strftime("%H:%M:%SZ").to_string()
+}
+
+/// A length of time in two units: `1h 5m`, `40s`.
+pub fn span(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs();
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (h, m, s) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, 0) => format!("{m}m"),
+        (0, m, s) => format!("{m}m {s}s"),
+        (h, 0, _) => format!("{h}h"),
+        (h, m, _) => format!("{h}h {m}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_in_json_is_the_code_in_the_catalogue() {
+        let reason = Reason::Demand {
+            queued: 5,
+            running: 0,
+            target: 3,
+        };
+        let json = serde_json::to_value(&reason).unwrap();
+        assert_eq!(json["code"], reason.code());
+        assert!(Reason::CATALOGUE.iter().any(|(code, _)| *code == reason.code()));
+    }
+
+    #[test]
+    fn codes_are_unique() {
+        let mut codes: Vec<_> = Reason::CATALOGUE.iter().map(|(code, _)| code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Reason::CATALOGUE.len());
+    }
+}

@@ -1,0 +1,32 @@
+//! All that one tick saw.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    demand::DemandSnapshot,
+    ids::{CiName, ProviderName},
+    intent::OpenIntent,
+    resource::CloudSnapshot,
+    state::{History, State},
+};
+
+/// All that one tick saw. `decide` is a function of it, the stack and a seed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Our own clock, for what no server dates (refusals, plan expiry). Ages of machines and jobs use the answering
+    /// server's: [`CloudSnapshot::listing`] and [`DemandSnapshot::now`].
+    pub now: Timestamp,
+    /// By provider. Listed before `state` was read, so that a slow list cannot condemn a newborn.
+    pub clouds: BTreeMap<ProviderName, CloudSnapshot>,
+    /// By CI.
+    pub demand: BTreeMap<CiName, DemandSnapshot>,
+    /// What is on record, the journal folded in.
+    pub state: State,
+    /// Intents without an outcome: a crash, or an answer that never came.
+    pub open: Vec<OpenIntent>,
+    /// What is remembered.
+    pub history: History,
+}

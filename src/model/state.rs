@@ -1,0 +1,263 @@
+//! What runfleet remembers: the state, which must survive, and the history, which may be lost.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    demand::Cursor,
+    ids::{
+        Address, CiName, CloudId, IntentId, JobId, Lineage, PoolName, ProviderName, RegistrationId, Serial,
+        SpecHash, StackName,
+    },
+    money::Price,
+    offering::OfferingKey,
+    resource::{ImageRef, ResourceRef, ResourceSpec},
+};
+
+/// The version of the state's format that this program writes.
+pub const STATE_VERSION: u32 = 1;
+
+/// How far a resource on record has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "phase")]
+pub enum Phase {
+    /// It is there.
+    Live,
+    /// It takes no new job since `since` (the CI's clock).
+    Cordoned {
+        /// When the cordon took effect.
+        since: Timestamp,
+        /// Why, for a person.
+        why: String,
+    },
+}
+
+/// One resource on record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Where it is.
+    pub provider: ProviderName,
+    /// The cloud's id of it.
+    pub id: CloudId,
+    /// Its name in the cloud.
+    pub name: String,
+    /// The attempt that made it.
+    pub intent: IntentId,
+    /// What it was made from.
+    pub hash: SpecHash,
+    /// By the cloud's clock.
+    pub created_at: Timestamp,
+    /// What was asked for; for a diff, and for `state show`.
+    pub spec: ResourceSpec,
+    /// What an hour costs; none for what costs nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
+    /// Its CI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ci: Option<CiName>,
+    /// The CI's id of its registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<RegistrationId>,
+    /// How far it has come.
+    #[serde(flatten)]
+    pub phase: Phase,
+}
+
+impl Record {
+    /// What to ask the provider for.
+    pub fn target(&self) -> ResourceRef {
+        ResourceRef {
+            provider: self.provider.clone(),
+            kind: self.spec.kind(),
+            id: self.id.clone(),
+        }
+    }
+
+    /// What was bought; none for what is not a machine.
+    pub fn offering(&self) -> Option<&OfferingKey> {
+        match &self.spec {
+            ResourceSpec::Machine(spec) => Some(&spec.offering),
+            _ => None,
+        }
+    }
+
+    /// What it boots from; none for what is not a machine.
+    pub fn image(&self) -> Option<&ImageRef> {
+        match &self.spec {
+            ResourceSpec::Machine(spec) => Some(&spec.image),
+            _ => None,
+        }
+    }
+}
+
+/// Something that we paused and must resume: a Drone queue, a process of a group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pause {
+    /// What: `queue`, or a process's name.
+    pub what: String,
+    /// Whose: a CI's or a provider's key in the stack file.
+    pub owner: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The state of a stack: `NAME.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The format's version.
+    pub version: u32,
+    /// The stack's identity.
+    pub lineage: Lineage,
+    /// How often it has been written.
+    pub serial: Serial,
+    /// Whose state it is.
+    pub stack: StackName,
+    /// Everything on record.
+    pub resources: BTreeMap<Address, Record>,
+    /// What we paused.
+    #[serde(default)]
+    pub pauses: Vec<Pause>,
+}
+
+impl State {
+    /// The state of a stack that has nothing yet.
+    pub fn empty(stack: StackName, lineage: Lineage) -> Self {
+        Self {
+            version: STATE_VERSION,
+            lineage,
+            serial: Serial(0),
+            stack,
+            resources: BTreeMap::new(),
+            pauses: Vec::new(),
+        }
+    }
+
+    /// The machines of a pool on record, in order of address.
+    pub fn machines_of<'a>(&'a self, pool: &'a PoolName) -> impl Iterator<Item = (&'a Address, &'a Record)> {
+        self.resources
+            .iter()
+            .filter(move |(address, _)| address.pool.as_ref() == Some(pool))
+    }
+}
+
+/// An offering that said no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Which.
+    pub offering: OfferingKey,
+    /// When, by our clock.
+    pub at: Timestamp,
+    /// Whether it was the account's quota rather than the cloud's stock.
+    pub quota: bool,
+}
+
+/// What is remembered of a machine between ticks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineMemory {
+    /// Since when it has been seen idle without a break.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_since: Option<Timestamp>,
+    /// When the CI first heard from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Timestamp>,
+    /// When a complete listing first lacked it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_since: Option<Timestamp>,
+}
+
+/// An attempt that failed, for the breaker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Whose machine.
+    pub pool: PoolName,
+    /// On what.
+    pub offering: OfferingKey,
+    /// From what.
+    pub hash: SpecHash,
+    /// When, by our clock.
+    pub at: Timestamp,
+    /// Alike failures have alike words.
+    pub what: String,
+}
+
+/// What a past tick decided, for `explain` and `state history`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastDecision {
+    /// When.
+    pub at: Timestamp,
+    /// One line for each pool.
+    pub lines: Vec<String>,
+}
+
+/// What makes decisions better and may be lost: `NAME.history`. Bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// By machine.
+    #[serde(default)]
+    pub machines: BTreeMap<Address, MachineMemory>,
+    /// Resources without a record (by `ResourceRef` as text) and registrations without a machine
+    /// (`CI registration ID`), condemned once, since when.
+    #[serde(default)]
+    pub condemned: BTreeMap<String, Timestamp>,
+    /// Offerings that said no, newest last.
+    #[serde(default)]
+    pub refusals: Vec<Refusal>,
+    /// How many launches an offering that said no may be asked for at once.
+    #[serde(default, with = "pairs")]
+    pub launch_budgets: BTreeMap<OfferingKey, u32>,
+    /// Machines that never became ready, newest last.
+    #[serde(default)]
+    pub failures: Vec<Failure>,
+    /// How far finished jobs have been read.
+    #[serde(default)]
+    pub cursors: BTreeMap<CiName, Cursor>,
+    /// Seconds from create to ready, the last ones per offering and hash.
+    #[serde(default)]
+    pub boot_seconds: BTreeMap<String, Vec<i64>>,
+    /// Seconds that jobs ran, the last ones per job name.
+    #[serde(default)]
+    pub job_seconds: BTreeMap<String, Vec<i64>>,
+    /// Jobs counted in `job_seconds` already, at the cursor's edge.
+    #[serde(default)]
+    pub counted_jobs: Vec<JobId>,
+    /// What past ticks decided, newest last.
+    #[serde(default)]
+    pub decisions: Vec<PastDecision>,
+}
+
+impl History {
+    /// How many past decisions are kept.
+    pub const DECISIONS: usize = 200;
+    /// How many refusals and failures are kept.
+    pub const EVENTS: usize = 100;
+    /// How many lengths are kept per job name or offering.
+    pub const LENGTHS: usize = 50;
+    /// How long an offering that answered `NoCapacity` is remembered.
+    pub const REFUSAL_MEMORY: SignedDuration = SignedDuration::from_mins(5);
+}
+
+/// A map with structured keys as a list of pairs, since JSON's keys are text.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::OfferingKey;
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<OfferingKey, u32>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        map.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<OfferingKey, u32>, D::Error> {
+        Ok(Vec::<(OfferingKey, u32)>::deserialize(deserializer)?
+            .into_iter()
+            .collect())
+    }
+}

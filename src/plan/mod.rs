@@ -1,0 +1,354 @@
+//! What should be done, and why: a plan that leaves no judgement to apply.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    ids::{
+        Address, CiName, IntentId, Lineage, PoolName, ProviderName, RegistrationId, Serial, SpecHash,
+        StackName,
+    },
+    intent::OpenIntent,
+    money::{Money, Price},
+    offering::OfferingKey,
+    reason::Reason,
+    resource::{ControlProfile, Observed, ResourceRef, ResourceSpec},
+    runner::RunnerState,
+    state::Record,
+};
+
+/// An action's place in its plan; others depend on it by this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ActionId(pub u32);
+
+/// One offering that a create may be made on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rung {
+    /// Which; for a shared resource there is one rung without an offering.
+    pub offering: Option<OfferingKey>,
+    /// Where.
+    pub provider: ProviderName,
+    /// What an hour costs; none for what costs nothing.
+    pub price: Option<Price>,
+    /// What the claim's hash is on this rung.
+    pub hash: SpecHash,
+    /// What to make on this rung.
+    pub spec: ResourceSpec,
+    /// The creates of this plan that must have ended well before, on this rung.
+    pub needs: Vec<ActionId>,
+}
+
+/// What the user data of a machine is rendered from, besides its secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    /// The pool whose template and values are rendered.
+    pub pool: PoolName,
+    /// The CI that the machine registers with.
+    pub ci: CiName,
+}
+
+/// What is done to a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "verb")]
+pub enum Verb {
+    /// Make it, on the first rung that takes it.
+    Create {
+        /// Never empty; ordered, cheapest first.
+        ladder: Vec<Rung>,
+        /// For a machine.
+        bootstrap: Option<Bootstrap>,
+    },
+    /// Take on record what an unfinished attempt made. Writes the journal, calls nobody.
+    Adopt {
+        /// The record that it becomes.
+        record: Box<Record>,
+        /// The attempts that it ends: its own, and those that lost.
+        intents: Vec<IntentId>,
+        /// Registrations that lost and are forgotten.
+        losers: Vec<(CiName, RegistrationId)>,
+    },
+    /// Close an attempt that made nothing, and forget its registration.
+    Abandon {
+        /// The attempt.
+        open: Box<OpenIntent>,
+    },
+    /// Change it in place.
+    Update {
+        /// What it is.
+        have: Box<Observed>,
+        /// What it should be.
+        want: ResourceSpec,
+        /// What differs, for a person: `rules: +22/tcp`.
+        changes: Vec<String>,
+    },
+    /// Keep it from taking new jobs. A later tick deletes it.
+    Cordon {
+        /// Whose runner.
+        ci: CiName,
+        /// Which.
+        registration: RegistrationId,
+    },
+    /// Let it take jobs again.
+    Uncordon {
+        /// Whose runner.
+        ci: CiName,
+        /// Which.
+        registration: RegistrationId,
+    },
+    /// Cordon, settle, read its jobs again, delete, forget: only when the second reading shows none.
+    Retire {
+        /// Which.
+        target: ResourceRef,
+        /// Its runner.
+        ci: CiName,
+        /// Which.
+        registration: RegistrationId,
+        /// How the cordon works and how long it takes.
+        control: ControlProfile,
+        /// What becomes of the cordon when jobs turn up: kept on, or lifted.
+        if_busy: IfBusy,
+    },
+    /// Remove it; nothing that could run a job (a shared resource, a machine without a live registration).
+    Delete {
+        /// Which.
+        target: ResourceRef,
+        /// The registration to forget after it.
+        registration: Option<(CiName, RegistrationId)>,
+    },
+    /// Drop the record, and forget the registration: the cloud has no such thing.
+    Forget {
+        /// The registration to forget.
+        registration: Option<(CiName, RegistrationId)>,
+    },
+    /// Forget a registration that has no machine.
+    Unregister {
+        /// Whose.
+        ci: CiName,
+        /// Which.
+        registration: RegistrationId,
+    },
+}
+
+/// What becomes of a cordon when the second reading shows jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IfBusy {
+    /// It stays: the machine must go as soon as it is idle (destroy, broken, rolled).
+    StayCordoned,
+    /// It is lifted: the machine was only surplus, and has work again.
+    Uncordon,
+}
+
+impl Verb {
+    /// The verb's word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Adopt { .. } => "adopt",
+            Self::Abandon { .. } => "abandon",
+            Self::Update { .. } => "update",
+            Self::Cordon { .. } => "cordon",
+            Self::Uncordon { .. } => "uncordon",
+            Self::Retire { .. } => "retire",
+            Self::Delete { .. } => "delete",
+            Self::Forget { .. } => "forget",
+            Self::Unregister { .. } => "unregister",
+        }
+    }
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// Its place in the plan.
+    pub id: ActionId,
+    /// What it touches.
+    pub address: Address,
+    /// What is done.
+    #[serde(flatten)]
+    pub verb: Verb,
+    /// Why.
+    pub reason: Reason,
+    /// Actions that must have ended well before, whatever the rung.
+    pub after: Vec<ActionId>,
+    /// The record as it is.
+    pub before: Option<Box<Record>>,
+}
+
+/// A resource that stays, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Which.
+    pub address: Address,
+    /// Where it stands; none for shared resources.
+    pub state: Option<RunnerState>,
+    /// Whether it runs jobs; none where that is unknown.
+    pub busy: Option<bool>,
+    /// How many jobs it runs.
+    pub jobs: u32,
+    /// Until when it is paid.
+    pub paid_until: Option<Timestamp>,
+    /// Why it stays.
+    pub reason: Reason,
+}
+
+/// A refusal to act.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Which pool or resource it is about.
+    pub about: String,
+    /// How many machines it holds back or keeps; zero where it is not about a number.
+    pub count: u32,
+    /// Why.
+    pub reason: Reason,
+    /// Whether a person should be told: exit code 3 with `--strict`.
+    pub warning: bool,
+}
+
+/// How a pool's target came about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolReport {
+    /// Which.
+    pub name: PoolName,
+    /// The size that it should have.
+    pub target: u32,
+    /// Jobs that wait for it.
+    pub queued: u32,
+    /// Jobs that run on it.
+    pub running: u32,
+    /// Machines that serve or will: booting ones too, those that leave not.
+    pub serving: u32,
+    /// How the target was computed, for a person: `ceil((5 + 0) / 2) + 0 = 3`.
+    pub formula: String,
+}
+
+/// Something of ours without a record, or with our name and another lineage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stray {
+    /// Which.
+    pub target: ResourceRef,
+    /// Its name in the cloud.
+    pub name: String,
+    /// Its lineage.
+    pub lineage: Option<Lineage>,
+    /// What an hour costs, where that is known.
+    pub price: Option<Money>,
+    /// What becomes of it.
+    pub reason: Reason,
+}
+
+/// Something that someone else changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Which.
+    pub address: Address,
+    /// What differs from the record, for a person.
+    pub what: String,
+}
+
+/// A plan's cost per hour and month.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// What runs now, per hour; one sum per currency.
+    pub before_hourly: Vec<Money>,
+    /// What would run after it, per hour, creates at their dearest rung.
+    pub after_hourly: Vec<Money>,
+    /// Now, per month of 730 hours, caps respected.
+    pub before_monthly: Vec<Money>,
+    /// After, per month.
+    pub after_monthly: Vec<Money>,
+}
+
+/// What applying costs in requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApiUse {
+    /// Requests that observing took.
+    pub observed: u32,
+    /// Requests that applying will take, about.
+    pub calls: u32,
+    /// Seconds that applying will take, about, by concurrency and settle times.
+    pub seconds: u32,
+    /// The share of the hour's quota of the provider that is used most, in per cent; none without a quota.
+    pub quota_share: Option<f64>,
+}
+
+/// What should be done, and what was decided not to do. Valid only for the snapshot that it was made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Whose.
+    pub stack: StackName,
+    /// Whose state.
+    pub lineage: Lineage,
+    /// The state's serial when this was decided.
+    pub serial: Serial,
+    /// When, by our clock.
+    pub made_at: Timestamp,
+    /// In an order that respects every dependency; ids are positions.
+    pub actions: Vec<Action>,
+    /// What stays, and why.
+    pub kept: Vec<Kept>,
+    /// What is refused, and why.
+    pub held: Vec<Held>,
+    /// By pool, as declared.
+    pub pools: Vec<PoolReport>,
+    /// What someone else changed.
+    pub drift: Vec<Drift>,
+    /// Of our lineage, without a record.
+    pub orphans: Vec<Stray>,
+    /// Our stack's name, another lineage.
+    pub foreign: Vec<Stray>,
+    /// What it costs.
+    pub cost: Cost,
+    /// What it takes.
+    pub api: ApiUse,
+    /// Whether every source answered in full.
+    pub complete: bool,
+    /// At most this many launches at once, per offering that refused lately.
+    #[serde(default)]
+    pub launch_budgets: BTreeMap<String, u32>,
+    /// The longest that observing may be repeated after: a saved plan is refused later than this.
+    pub expires_in: SignedDuration,
+}
+
+/// How many of each, as in Terraform's summary line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Made, adopted ones too.
+    pub create: u32,
+    /// Changed in place, or let take jobs again.
+    pub update: u32,
+    /// Made anew.
+    pub replace: u32,
+    /// Removed: retired ones too.
+    pub delete: u32,
+    /// Dropped from the record, or registrations removed.
+    pub forget: u32,
+    /// Kept from taking new jobs.
+    pub cordon: u32,
+}
+
+impl Plan {
+    /// Counts the actions.
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary::default();
+        for action in &self.actions {
+            let count = match action.verb {
+                Verb::Create { .. } | Verb::Adopt { .. } => &mut summary.create,
+                Verb::Update { .. } | Verb::Uncordon { .. } => &mut summary.update,
+                Verb::Retire { .. } | Verb::Delete { .. } => &mut summary.delete,
+                Verb::Forget { .. } | Verb::Unregister { .. } | Verb::Abandon { .. } => &mut summary.forget,
+                Verb::Cordon { .. } => &mut summary.cordon,
+            };
+            *count += 1;
+        }
+        summary
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_noop(&self) -> bool {
+        self.actions.is_empty()
+    }
+}

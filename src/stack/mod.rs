@@ -1,0 +1,263 @@
+//! One environment as a person wrote it: `stacks/NAME.toml`, validated.
+//!
+//! This file holds the validated values. Reading text into them, with every problem reported at its place, is
+//! [`parse`]; nothing here touches the file system.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    demand::PoolSelector,
+    ids::{CiName, PoolName, ProviderName, StackName},
+    money::Money,
+    offering::Market,
+    resource::{FirewallRule, ImageRef},
+};
+
+/// Where a secret is found. Never the secret itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretRef {
+    /// In this environment variable.
+    Env(String),
+    /// In this file, relative to the stack file's folder; a trailing newline is not part of it.
+    File(PathBuf),
+    /// What this program prints; a trailing newline is not part of it.
+    Command(Vec<String>),
+}
+
+/// Where the state is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateBackend {
+    /// In files beside the stack file.
+    File,
+}
+
+/// Where an HTTP service is, other than where it usually is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// The vendor's public address.
+    Default,
+    /// This base URL, version prefix included where the vendor's has one.
+    Url(String),
+    /// The sandbox that runs in this process.
+    Sandbox,
+}
+
+/// The provider kinds of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderKind {
+    /// Hetzner Cloud.
+    Hetzner,
+}
+
+/// One cloud account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderConfig {
+    /// Its key in the stack file.
+    pub name: ProviderName,
+    /// What it is.
+    pub kind: ProviderKind,
+    /// How it lets us in; none only for the sandbox.
+    pub token: Option<SecretRef>,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// A file of certificates to trust besides the system's, relative to the stack file's folder.
+    pub ca_file: Option<PathBuf>,
+    /// How many calls at once.
+    pub concurrency: usize,
+}
+
+/// The CI kinds of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CiKind {
+    /// gitlab.com or self-managed GitLab.
+    Gitlab,
+}
+
+/// One CI system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CiConfig {
+    /// Its key in the stack file.
+    pub name: CiName,
+    /// What it is.
+    pub kind: CiKind,
+    /// Its root: `https://gitlab.example.com`.
+    pub url: Endpoint,
+    /// How it lets us in; none only for the sandbox.
+    pub token: Option<SecretRef>,
+    /// A file of certificates to trust besides the system's, relative to the stack file's folder.
+    pub ca_file: Option<PathBuf>,
+    /// Project paths; empty: every project that the token is a member of.
+    pub projects: Vec<String>,
+    /// How long after a pause a runner may still be handed a job.
+    pub settle: SignedDuration,
+}
+
+/// Whether a pool is acted on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Yes.
+    #[default]
+    Act,
+    /// No: plan and report only.
+    Advise,
+}
+
+/// How a target is computed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Policy {
+    /// `clamp(ceil((queued + running) / jobs_per_runner) + idle, min, max)`
+    Queue {
+        /// Machines kept ready besides those that work.
+        idle: u32,
+    },
+}
+
+/// What a pool may buy: one machine type in some locations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferingChoice {
+    /// Where.
+    pub provider: ProviderName,
+    /// Which type.
+    pub machine_type: String,
+    /// Where, in order of preference at equal price; empty: everywhere that sells it.
+    pub locations: Vec<String>,
+    /// What to boot.
+    pub image: ImageRef,
+    /// Whether the machine gets a public IPv4 address.
+    pub public_ipv4: bool,
+    /// How it is bought.
+    pub market: Market,
+}
+
+/// Interchangeable runners that serve the same jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name.
+    pub name: PoolName,
+    /// Its CI.
+    pub ci: CiName,
+    /// Whether it is acted on.
+    pub mode: Mode,
+    /// What its runners offer.
+    pub tags: Vec<String>,
+    /// Whether they take jobs without tags.
+    pub run_untagged: bool,
+    /// How many jobs one runner runs at once; at least 1.
+    pub jobs_per_runner: u32,
+    /// Never fewer.
+    pub min: u32,
+    /// Never more.
+    pub max: u32,
+    /// At most this many made in one tick, those still booting counted; none: no limit.
+    pub burst: Option<u32>,
+    /// How the target is computed.
+    pub policy: Policy,
+    /// A machine that the CI has not heard from for this long after its creation has failed.
+    pub ready_timeout: SignedDuration,
+    /// Where billed by the second: an idle machine goes after this long.
+    pub idle_timeout: SignedDuration,
+    /// The template of its user data, relative to the project: `cloud-init/gitlab-runner.yaml.tera`.
+    pub cloud_init: String,
+    /// Values for the template, as JSON.
+    pub vars: BTreeMap<String, serde_json::Value>,
+    /// Keys that may log in, by name; those of another provider than the machine's do not apply.
+    pub ssh_keys: Vec<String>,
+    /// Firewalls that apply, by name; likewise.
+    pub firewalls: Vec<String>,
+    /// What it may buy; never empty.
+    pub offerings: Vec<OfferingChoice>,
+}
+
+impl Pool {
+    /// What a demand source needs to know.
+    pub fn selector(&self) -> PoolSelector {
+        PoolSelector {
+            pool: self.name.clone(),
+            tags: self.tags.clone(),
+            run_untagged: self.run_untagged,
+        }
+    }
+}
+
+/// A login key of the stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshKey {
+    /// Its name in the stack file.
+    pub name: String,
+    /// Where it is kept.
+    pub provider: ProviderName,
+    /// `ssh-ed25519 AAAA… comment`
+    pub public_key: String,
+}
+
+/// A firewall of the stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firewall {
+    /// Its name in the stack file.
+    pub name: String,
+    /// Where it is kept.
+    pub provider: ProviderName,
+    /// What it lets through.
+    pub rules: Vec<FirewallRule>,
+}
+
+/// What may be spent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Per hour, over all pools; none: no limit.
+    pub hourly: Option<Money>,
+}
+
+/// The sandbox that runs in this process, for the stacks that name it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SandboxConfig {
+    /// Settings as `runfleet sandbox --set KEY=VALUE` takes them.
+    pub settings: BTreeMap<String, String>,
+    /// What a new world begins with, as the scenario file of `runfleet sandbox` has it.
+    pub scenario: serde_json::Value,
+}
+
+/// A validated stack file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stack {
+    /// Its name.
+    pub name: StackName,
+    /// Where its state is.
+    pub state: StateBackend,
+    /// How often it is ticked; part of the billing margin.
+    pub interval: SignedDuration,
+    /// Cloud accounts, by name.
+    pub providers: BTreeMap<ProviderName, ProviderConfig>,
+    /// CI systems, by name.
+    pub ci: BTreeMap<CiName, CiConfig>,
+    /// Login keys, by name.
+    pub ssh_keys: BTreeMap<String, SshKey>,
+    /// Firewalls, by name.
+    pub firewalls: BTreeMap<String, Firewall>,
+    /// Pools, as declared: a job that fits two goes to the first.
+    pub pools: Vec<Pool>,
+    /// What may be spent.
+    pub budget: Budget,
+    /// Where metrics for node_exporter's textfile collector are written, relative to the stack file's folder.
+    pub metrics_file: Option<PathBuf>,
+    /// The sandbox in this process.
+    pub sandbox: Option<SandboxConfig>,
+    /// SHA-256 of the file's text, hex.
+    pub source_hash: String,
+}
+
+impl Stack {
+    /// The pool of that name.
+    pub fn pool(&self, name: &PoolName) -> Option<&Pool> {
+        self.pools.iter().find(|pool| &pool.name == name)
+    }
+}

@@ -1,0 +1,143 @@
+//! The port of a place where state is kept.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    ids::{Serial, StackName},
+    intent::Entry,
+    state::{History, State},
+};
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockInfo {
+    /// Names this holding.
+    pub id: String,
+    /// The verb that runs: `scale`.
+    pub operation: String,
+    /// `user@host`
+    pub who: String,
+    /// The host's name.
+    pub host: String,
+    /// The host's boot, so that a process id of an earlier one means nothing.
+    pub boot_id: String,
+    /// The process.
+    pub pid: u32,
+    /// When that process began, in clock ticks since boot: a reused process id differs.
+    pub pid_start: u64,
+    /// Since when.
+    pub created: Timestamp,
+    /// The CI job that runs it, where one does: its URL.
+    pub info: String,
+}
+
+/// A lock that is held. Dropped without `unlock`, it is released with the process.
+#[derive(Debug)]
+pub struct Lease {
+    /// Who holds it.
+    pub info: LockInfo,
+    /// Until when it holds without being renewed; none: as long as the process lives.
+    pub until: Option<Timestamp>,
+    /// A dead holder that it was taken over from, for a person to be told.
+    pub taken_from: Option<LockInfo>,
+}
+
+/// Everything that is kept of a stack.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The state as it was last written; none when the stack has none yet.
+    pub state: Option<State>,
+    /// The journal that extends it, oldest first.
+    pub entries: Vec<Entry>,
+    /// What may be lost; empty when it was.
+    pub history: History,
+    /// What was wrong and could be mended, for a person: a torn last line of the journal, an unreadable history.
+    pub mended: Vec<String>,
+}
+
+/// What went wrong with the state.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another holds the lock.
+    #[error("the state is locked by {}", .holder.who)]
+    Locked {
+        /// Who.
+        holder: Box<LockInfo>,
+    },
+    /// It was written by a later version.
+    #[error("{place} has format version {found}, this program knows up to {known}")]
+    Newer {
+        /// Where it is.
+        place: String,
+        /// Its version.
+        found: u64,
+        /// Ours.
+        known: u32,
+    },
+    /// It cannot be read, and has not been touched.
+    #[error("{place} is corrupt: {why}")]
+    Corrupt {
+        /// Where it is.
+        place: String,
+        /// What is wrong, with line and column where known.
+        why: String,
+    },
+    /// The state has been written by another since it was read.
+    #[error("the state has serial {found}, {expected} was expected")]
+    Stale {
+        /// What was read before.
+        expected: Serial,
+        /// What is there.
+        found: Serial,
+    },
+    /// It is another stack's.
+    #[error("{place} belongs to stack {found}, not {expected}")]
+    OtherStack {
+        /// Where it is.
+        place: String,
+        /// Whose it is.
+        found: StackName,
+        /// Whose it should be.
+        expected: StackName,
+    },
+    /// Reading or writing failed.
+    #[error("{doing} {place}")]
+    Io {
+        /// What was being done: `write`.
+        doing: &'static str,
+        /// To what.
+        place: String,
+        /// What happened.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A place where state is kept. One conformance suite runs against every implementation.
+///
+/// A crash before `record` returns: the entries may or may not be there, and nothing that they announce was begun.
+/// A crash before `save` returns: the old state with its journal, or the new one without; never a mixture.
+#[async_trait]
+pub trait StateStore: fmt::Debug + Send + Sync {
+    /// Reads everything.
+    async fn load(&self) -> Result<Loaded, StateError>;
+
+    /// Replaces the state whole and drops the journal that it folds in. `state.serial` is `expected.next()`.
+    async fn save(&self, state: &State, expected: Serial) -> Result<(), StateError>;
+
+    /// Appends to the journal that extends serial `base`; durable when it returns. Concurrent calls share one sync.
+    async fn record(&self, base: Serial, entries: &[Entry]) -> Result<(), StateError>;
+
+    /// Replaces the history.
+    async fn save_history(&self, history: &History) -> Result<(), StateError>;
+
+    /// Takes the lock, waiting at most `patience` for another to release it.
+    async fn lock(&self, info: &LockInfo, patience: Duration) -> Result<Lease, StateError>;
+
+    /// Releases it.
+    async fn unlock(&self, lease: Lease) -> Result<(), StateError>;
+}
