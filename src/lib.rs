@@ -6,7 +6,11 @@
 pub mod model;
 
 // -- core: pure and synchronous
+pub mod drain;
+pub mod graph;
+pub mod placement;
 pub mod plan;
+pub mod scaling;
 pub mod stack;
 
 // -- ports: traits and their errors
