@@ -10,6 +10,7 @@ pub mod drain;
 pub mod graph;
 pub mod placement;
 pub mod plan;
+pub mod render;
 pub mod scaling;
 pub mod stack;
 
@@ -17,3 +18,6 @@ pub mod stack;
 pub mod demand;
 pub mod provider;
 pub mod state;
+
+// -- shell: everything that touches the world
+pub mod telemetry;
