@@ -270,3 +270,154 @@ impl Schedule<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{ids::Address, reason::Reason},
+        plan::testing::World,
+    };
+
+    fn action(id: u32, after: &[u32], rungs: &[&[u32]]) -> Action {
+        let ids = |list: &[u32]| list.iter().copied().map(ActionId).collect::<Vec<_>>();
+        let rung = |needs: &&[u32]| Rung {
+            offering: None,
+            provider: "hetzner".into(),
+            price: None,
+            hash: "h".into(),
+            spec: crate::model::resource::ResourceSpec::Machine(World::spec("linux", "a")),
+            needs: ids(needs),
+        };
+        Action {
+            id: ActionId(id),
+            address: Address::machine(&"linux".into(), &format!("m{id}").into()),
+            verb: Verb::Create {
+                ladder: rungs.iter().map(rung).collect(),
+                bootstrap: None,
+            },
+            reason: Reason::Destroy,
+            after: ids(after),
+            before: None,
+        }
+    }
+
+    fn ids(list: &[u32]) -> Vec<ActionId> {
+        list.iter().copied().map(ActionId).collect()
+    }
+
+    #[test]
+    fn an_action_is_ready_once_when_all_that_it_waits_for_has_ended() {
+        let graph = Graph::of(&[
+            action(0, &[], &[]),
+            action(1, &[], &[]),
+            action(2, &[0, 1, 1], &[]),
+        ])
+        .unwrap();
+        let mut schedule = graph.schedule();
+        assert_eq!(schedule.ready(), ids(&[0, 1]));
+        assert!(schedule.ready().is_empty() && !schedule.is_finished());
+        assert!(schedule.done(ActionId(0), true).is_empty());
+        assert!(schedule.done(ActionId(0), true).is_empty());
+        assert!(schedule.ready().is_empty());
+        assert!(schedule.done(ActionId(1), true).is_empty());
+        assert_eq!(schedule.ready(), ids(&[2]));
+        assert!(schedule.is_finished());
+    }
+
+    #[test]
+    fn what_comes_after_a_failure_is_skipped_all_the_way_down() {
+        let graph = Graph::of(&[
+            action(0, &[], &[]),
+            action(1, &[0], &[]),
+            action(2, &[1], &[]),
+            action(3, &[], &[]),
+        ])
+        .unwrap();
+        let mut schedule = graph.schedule();
+        assert_eq!(schedule.ready(), ids(&[0, 3]));
+        assert_eq!(schedule.done(ActionId(0), false), ids(&[1, 2]));
+        assert!(schedule.ready().is_empty() && schedule.is_finished());
+    }
+
+    #[test]
+    fn a_create_is_skipped_only_when_no_rung_is_left() {
+        let actions = [
+            action(0, &[], &[]),
+            action(1, &[], &[]),
+            action(2, &[], &[&[0], &[1]]),
+        ];
+        let graph = Graph::of(&actions).unwrap();
+        let Verb::Create { ladder, .. } = &actions[2].verb else {
+            panic!("a create")
+        };
+        let mut schedule = graph.schedule();
+        schedule.ready();
+        assert!(schedule.done(ActionId(0), false).is_empty());
+        assert!(schedule.ready().is_empty());
+        let mut other = schedule.clone();
+        assert!(schedule.done(ActionId(1), true).is_empty());
+        assert_eq!(schedule.ready(), ids(&[2]));
+        assert!(!schedule.is_usable(&ladder[0]) && schedule.is_usable(&ladder[1]));
+        assert_eq!(other.done(ActionId(1), false), ids(&[2]));
+    }
+
+    #[test]
+    fn a_cycle_is_named_by_its_path() {
+        let error = Graph::of(&[
+            action(0, &[2], &[]),
+            action(1, &[0], &[]),
+            action(2, &[1], &[]),
+            action(3, &[2], &[]),
+        ])
+        .unwrap_err();
+        let path = [
+            "machine.linux/m0",
+            "machine.linux/m1",
+            "machine.linux/m2",
+            "machine.linux/m0",
+        ];
+        assert_eq!(
+            error,
+            GraphError::Cycle {
+                path: path.map(String::from).to_vec()
+            }
+        );
+        let own = Graph::of(&[action(0, &[0], &[])]).unwrap_err();
+        assert_eq!(
+            own.to_string(),
+            "actions wait for each other: machine.linux/m0 -> machine.linux/m0"
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_and_what_is_there_twice_is_an_error() {
+        let missing = Graph::of(&[action(0, &[7], &[])]).unwrap_err();
+        assert!(matches!(
+            missing,
+            GraphError::Missing {
+                missing: ActionId(7),
+                ..
+            }
+        ));
+        let twice = Graph::of(&[action(0, &[], &[]), action(0, &[], &[])]).unwrap_err();
+        assert_eq!(twice, GraphError::Twice { id: ActionId(0) });
+    }
+
+    #[test]
+    fn edges_say_why() {
+        let graph = Graph::of(&[
+            action(0, &[], &[]),
+            action(1, &[0], &[&[0]]),
+            action(2, &[], &[&[1], &[]]),
+        ])
+        .unwrap();
+        assert_eq!(
+            graph.edges(),
+            [
+                (ActionId(0), ActionId(1), Edge::After),
+                (ActionId(1), ActionId(2), Edge::Needs)
+            ]
+        );
+    }
+}

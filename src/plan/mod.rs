@@ -16,6 +16,10 @@ mod pool;
 mod recover;
 mod shared;
 pub mod strays;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use decide::{DecideInput, decide};
 
