@@ -47,7 +47,7 @@ pub enum Edge {
 /// The graph; edges lead from what is first to what waits.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    graph: DiGraph<ActionId, Edge>,
+    edges: DiGraph<ActionId, Edge>,
     nodes: HashMap<ActionId, NodeIndex>,
     addresses: HashMap<ActionId, String>,
     ladders: BTreeMap<ActionId, Vec<Vec<ActionId>>>,
@@ -60,13 +60,13 @@ impl Graph {
     /// When an id occurs twice, one that is waited for does not occur, or actions wait for each other.
     pub fn of(actions: &[Action]) -> Result<Self, GraphError> {
         let mut graph = Self {
-            graph: DiGraph::with_capacity(actions.len(), actions.len()),
+            edges: DiGraph::with_capacity(actions.len(), actions.len()),
             nodes: HashMap::with_capacity(actions.len()),
             addresses: HashMap::with_capacity(actions.len()),
             ladders: BTreeMap::new(),
         };
         for action in actions {
-            let node = graph.graph.add_node(action.id);
+            let node = graph.edges.add_node(action.id);
             if graph.nodes.insert(action.id, node).is_some() {
                 return Err(GraphError::Twice { id: action.id });
             }
@@ -102,7 +102,7 @@ impl Graph {
     fn connect(&mut self, first: ActionId, waits: &Action, edge: Edge) -> Result<(), GraphError> {
         match (self.nodes.get(&first), self.nodes.get(&waits.id)) {
             (Some(from), Some(to)) => {
-                self.graph.add_edge(*from, *to, edge);
+                self.edges.add_edge(*from, *to, edge);
                 Ok(())
             }
             _ => Err(GraphError::Missing {
@@ -113,12 +113,12 @@ impl Graph {
     }
 
     fn check(&self) -> Result<(), GraphError> {
-        if toposort(&self.graph, None).is_ok() {
+        if toposort(&self.edges, None).is_ok() {
             return Ok(());
         }
-        let round = tarjan_scc(&self.graph)
+        let round = tarjan_scc(&self.edges)
             .into_iter()
-            .find(|part| part.len() > 1 || part.iter().any(|node| self.graph.contains_edge(*node, *node)))
+            .find(|part| part.len() > 1 || part.iter().any(|node| self.edges.contains_edge(*node, *node)))
             .unwrap_or_default();
         Err(GraphError::Cycle {
             path: self.round(&round),
@@ -135,13 +135,13 @@ impl Graph {
                 walked.push(node);
                 return walked
                     .drain(begin..)
-                    .filter_map(|node| self.graph.node_weight(node))
+                    .filter_map(|node| self.edges.node_weight(node))
                     .filter_map(|id| self.addresses.get(id).cloned())
                     .collect();
             }
             walked.push(node);
             at = self
-                .graph
+                .edges
                 .neighbors(node)
                 .filter(|next| inside.contains(next))
                 .min();
@@ -152,14 +152,14 @@ impl Graph {
     /// What waits for what: first, waiting, why. In order of ids.
     pub fn edges(&self) -> Vec<(ActionId, ActionId, Edge)> {
         let mut edges: Vec<_> = self
-            .graph
+            .edges
             .edge_indices()
             .filter_map(|index| {
-                let (from, to) = self.graph.edge_endpoints(index)?;
-                let edge = self.graph.edge_weight(index)?;
+                let (from, to) = self.edges.edge_endpoints(index)?;
+                let edge = self.edges.edge_weight(index)?;
                 Some((
-                    *self.graph.node_weight(from)?,
-                    *self.graph.node_weight(to)?,
+                    *self.edges.node_weight(from)?,
+                    *self.edges.node_weight(to)?,
                     *edge,
                 ))
             })
@@ -172,7 +172,7 @@ impl Graph {
     pub fn schedule(&self) -> Schedule<'_> {
         let mut waiting = BTreeMap::new();
         for (id, node) in &self.nodes {
-            let count = self.graph.neighbors_directed(*node, Direction::Incoming).count();
+            let count = self.edges.neighbors_directed(*node, Direction::Incoming).count();
             waiting.insert(*id, count);
         }
         Schedule {
@@ -251,7 +251,7 @@ impl Schedule<'_> {
         let Some(node) = self.graph.nodes.get(&id) else {
             return Vec::new();
         };
-        let graph = &self.graph.graph;
+        let graph = &self.graph.edges;
         graph
             .neighbors(*node)
             .filter_map(|next| {

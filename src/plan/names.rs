@@ -168,7 +168,7 @@ mod tests {
             assert!(words.iter().all(|word| word.len() <= 8));
         }
         // prefix, dash, two words, dash, number of seven digits
-        assert!(PREFIX + 1 + 8 + 1 + 8 + 1 + 7 <= LABEL);
+        const { assert!(PREFIX + 1 + 8 + 1 + 8 + 1 + 7 <= LABEL) };
     }
 
     #[test]

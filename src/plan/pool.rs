@@ -215,9 +215,9 @@ impl<'a, 'f> Judge<'a, 'f> {
                 }
                 (_, Health::Leaving, _) => judge.draft.keep(machine, Reason::Unfinished),
                 (_, Health::Ended, None) => judge.clear(machine),
-                (_, Health::Failed(reason), None) => judge.must_go(machine, reason.clone()),
+                (_, Health::Failed(reason), None) => judge.must_go(machine, reason),
                 (_, Health::Ended | Health::Failed(_), Some(reason)) => {
-                    judge.draft.keep(machine, reason.clone())
+                    judge.draft.keep(machine, reason.clone());
                 }
                 (_, Health::Well | Health::Booting, _) if machine.cordon == Cordon::No => {
                     judge.serving.push(machine);
@@ -290,19 +290,19 @@ impl<'a, 'f> Judge<'a, 'f> {
     fn all_go(&mut self, reason: &Reason) {
         let cordoned = std::mem::take(&mut self.cordoned);
         for machine in std::mem::take(&mut self.serving).into_iter().chain(cordoned) {
-            self.must_go(machine, reason.clone());
+            self.must_go(machine, reason);
         }
     }
 
     /// A machine that must go as soon as it is idle: cordoned while it is not.
-    fn must_go(&mut self, machine: &Machine<'a>, reason: Reason) {
+    fn must_go(&mut self, machine: &Machine<'a>, reason: &Reason) {
         if matches!(machine.presence, Presence::Here(_)) {
             let leaver = Leaver::of(machine);
             let Err(stays) = leaver.leave(self.facts, self.draft, reason.clone(), IfBusy::StayCordoned)
             else {
                 return;
             };
-            self.stay_cordoned(machine, &reason, stays);
+            self.stay_cordoned(machine, reason, stays);
         } else {
             self.draft.keep(machine, Reason::BusyUnknown);
         }
@@ -346,17 +346,17 @@ impl<'a, 'f> Judge<'a, 'f> {
                 && matches!(m.presence, Presence::Here(_))
                 && m.health == Health::Well
         };
-        machines.sort_by_cached_key(|m| (!idle(m), m.work.busy() != Some(false), m.work.jobs(), rank_key(m)));
+        machines.sort_by_cached_key(|m| (!idle(m), m.work.busy() != Some(false), m.work.jobs(), rank(m)));
         let above = serving.saturating_sub(pool.max);
         let mut left = machines.into_iter();
         for machine in left.by_ref().take(usize::try_from(above).unwrap_or(usize::MAX)) {
-            self.must_go(machine, Reason::AboveMax { max: pool.max });
+            self.must_go(machine, &Reason::AboveMax { max: pool.max });
         }
         let mut surplus = (serving - above).saturating_sub(target.size);
         let (mut candidates, rest): (Vec<_>, Vec<_>) = left
             .map(|m| (idle(m).then(|| self.due(m, pool)), m))
             .partition(|(due, _)| due.is_some());
-        candidates.sort_by_cached_key(|(due, m)| (!matches!(due, Some(Ok(_))), rank_key(m)));
+        candidates.sort_by_cached_key(|(due, m)| (!matches!(due, Some(Ok(_))), rank(m)));
         for (due, machine) in candidates {
             let within = Reason::WithinTarget { target: target.size };
             let stays = match due {
@@ -472,8 +472,4 @@ fn rank<'a>(machine: &Machine<'a>) -> Rank<'a> {
         created_at: machine.record.created_at,
         address: machine.address,
     }
-}
-
-fn rank_key<'a>(machine: &Machine<'a>) -> Rank<'a> {
-    rank(machine)
 }

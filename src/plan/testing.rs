@@ -576,12 +576,20 @@ impl World {
                     self.remove(
                         &address,
                         Some(&target),
-                        registration.as_ref().map(|id| id.as_str()),
+                        registration
+                            .as_ref()
+                            .map(crate::model::ids::RegistrationId::as_str),
                     );
                 }
                 Verb::Forget { registration } => {
                     let registration = registration.map(|(_, id)| id);
-                    self.remove(&address, None, registration.as_ref().map(|id| id.as_str()));
+                    self.remove(
+                        &address,
+                        None,
+                        registration
+                            .as_ref()
+                            .map(crate::model::ids::RegistrationId::as_str),
+                    );
                 }
                 Verb::Unregister { registration, .. } => {
                     self.ci()

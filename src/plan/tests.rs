@@ -177,7 +177,7 @@ fn scenarios() -> Vec<(&'static str, World)> {
         (
             "ended",
             idle(-1000, |w, _| {
-                w.seen("brave-otter").status = CloudStatus::Ended(Some(0))
+                w.seen("brave-otter").status = CloudStatus::Ended(Some(0));
             }),
         ),
         ("missing_once", idle(-1000, |w, a| w.lose(&a))),
@@ -516,6 +516,65 @@ fn destroy_takes_orphans_at_once_and_nothing_on_a_partial_answer() {
     assert_eq!(verbs(&world.destroy()), ["retire machine.linux/calm-crow"]);
     world.ci().completeness = Completeness::partial("502");
     assert!(world.destroy().is_noop());
+}
+
+#[test]
+fn a_shared_resource_waits_for_orphans_that_may_use_it() {
+    let mut world = grow(|_| {}).with_shared();
+    let plan = world.plan();
+    world.apply(&plan);
+    world.orphan("calm-crow");
+    let plan = world.destroy();
+    let firewall = plan
+        .actions
+        .iter()
+        .find(|a| a.address.to_string() == "firewall/default")
+        .unwrap();
+    assert_eq!(firewall.after.len(), 4);
+    world.run("calm-crow");
+    let plan = world.destroy();
+    assert_eq!(plan.summary().delete, 3);
+    assert!(
+        plan.kept
+            .iter()
+            .any(|kept| kept.address.to_string() == "firewall/default")
+    );
+}
+
+#[test]
+fn a_pool_that_is_only_advised_on_takes_no_money() {
+    let mut world = grow(|w| w.stack.budget.hourly = Some("0.030 EUR".parse().unwrap()));
+    world.stack.pools.insert(0, pool("advised", &["gpu"]));
+    world.pool().mode = Mode::Advise;
+    world.queue_tagged(8, &["gpu"]);
+    let plan = world.plan();
+    assert_eq!(plan.summary().create, 3);
+    assert!(
+        plan.actions
+            .iter()
+            .all(|a| a.address.pool == Some("linux".into()))
+    );
+}
+
+#[test]
+fn a_big_fleet_is_decided_on_quickly() {
+    let mut world = World::new();
+    world.pool().max = 20_000;
+    for index in 0..10_000 {
+        let name = format!("m{index}");
+        world.machine(&name, -1000, true);
+        world.run(&name);
+    }
+    world.queue(10_000);
+    world.learn();
+    let started = std::time::Instant::now();
+    let plan = world.decide(Goal::Converge);
+    eprintln!(
+        "decided in {:?}, {} actions",
+        started.elapsed(),
+        plan.actions.len()
+    );
+    assert_eq!((plan.summary().create, plan.kept.len()), (0, 10_000));
 }
 
 #[test]
