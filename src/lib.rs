@@ -13,3 +13,10 @@ pub mod stack;
 pub mod demand;
 pub mod provider;
 pub mod state;
+
+// -- shell: everything that touches the world
+pub mod apply;
+pub mod observe;
+
+// -- composition
+pub mod tick;
