@@ -16,6 +16,7 @@ pub mod state;
 
 // -- shell: everything that touches the world
 pub mod apply;
+pub mod net;
 pub mod observe;
 
 // -- composition
