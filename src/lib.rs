@@ -7,6 +7,7 @@ pub mod model;
 
 // -- core: pure and synchronous
 pub mod plan;
+pub mod render;
 pub mod stack;
 
 // -- ports: traits and their errors
