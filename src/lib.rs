@@ -6,6 +6,7 @@
 pub mod model;
 
 // -- core: pure and synchronous
+pub mod journal;
 pub mod plan;
 pub mod render;
 pub mod stack;
