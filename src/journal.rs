@@ -137,6 +137,11 @@ impl Fold {
         self.open.values()
     }
 
+    /// The offerings that said no so far, oldest first.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+
     /// Takes the next entry.
     ///
     /// # Errors

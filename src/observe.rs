@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::{
     demand::{Demand, RunnerControl},
-    journal,
+    journal::{Fold, JournalError},
     model::{
         demand::{Cursor, DemandSnapshot, PoolSelector, Wanted},
         ids::{Address, CiName, Lineage},
@@ -56,6 +56,8 @@ pub struct Seen {
     pub is_new: bool,
     /// Whether the journal holds entries that the state file does not.
     pub has_journal: bool,
+    /// The journal's fold so far: what applying goes on with.
+    pub fold: Fold,
 }
 
 /// What went wrong before anything could be decided.
@@ -66,7 +68,7 @@ pub enum ObserveError {
     State(#[from] StateError),
     /// The journal contradicts itself.
     #[error(transparent)]
-    Journal(#[from] journal::JournalError),
+    Journal(#[from] JournalError),
 }
 
 /// Reads every source once.
@@ -86,19 +88,22 @@ pub async fn observe(sources: &Sources<'_>) -> Result<Seen, ObserveError> {
     let has_journal = !entries.is_empty();
     let state =
         state.unwrap_or_else(|| State::empty(sources.stack.name.clone(), sources.new_lineage.clone()));
-    let folded = journal::fold(state, &entries)?;
+    let mut fold = Fold::new(state);
+    for entry in &entries {
+        fold.push(entry)?;
+    }
     let mut history = history;
-    for refusal in folded.refusals {
-        if !history.refusals.contains(&refusal) {
-            history.refusals.push(refusal);
+    for refusal in fold.refusals() {
+        if !history.refusals.contains(refusal) {
+            history.refusals.push(refusal.clone());
         }
     }
     let mut snapshot = Snapshot {
         now: sources.now,
         clouds,
         demand,
-        state: folded.state,
-        open: folded.open,
+        state: fold.state().clone(),
+        open: fold.open().cloned().collect(),
         history,
     };
     reread_missing(sources, &mut snapshot).await;
@@ -107,6 +112,7 @@ pub async fn observe(sources: &Sources<'_>) -> Result<Seen, ObserveError> {
         mended,
         is_new,
         has_journal,
+        fold,
     })
 }
 

@@ -6,7 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const RUNGS: [&str; 7] = ["words", "core", "ports", "shell", "composition", "command line", "program"];
+const RUNGS: [&str; 7] = [
+    "words",
+    "core",
+    "ports",
+    "shell",
+    "composition",
+    "command line",
+    "program",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -29,7 +37,11 @@ fn sources() -> Vec<(String, String)> {
     found
         .into_iter()
         .map(|path| {
-            let name = path.strip_prefix(root().join("src")).unwrap().to_string_lossy().into_owned();
+            let name = path
+                .strip_prefix(root().join("src"))
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
             (name, fs::read_to_string(&path).unwrap())
         })
         .collect()
@@ -40,12 +52,18 @@ fn rung(path: &[&str], ports: &BTreeMap<&str, BTreeSet<String>>) -> usize {
     match path {
         [] | ["lib"] | ["main"] => 6,
         ["model", ..] => 0,
-        ["stack" | "scaling" | "placement" | "drain" | "graph" | "plan" | "render" | "journal", ..] => 1,
+        [
+            "stack" | "scaling" | "placement" | "drain" | "graph" | "plan" | "render" | "journal",
+            ..,
+        ] => 1,
         [port @ ("provider" | "demand" | "state"), rest @ ..] => {
             let inner = rest.first().is_some_and(|name| ports[port].contains(*name));
             if inner { 3 } else { 2 }
         }
-        ["net" | "secrets" | "sandbox" | "observe" | "apply" | "telemetry", ..] => 3,
+        [
+            "net" | "secrets" | "sandbox" | "observe" | "apply" | "telemetry",
+            ..,
+        ] => 3,
         ["tick" | "watch" | "simulate", ..] => 4,
         ["cli", ..] => 5,
         other => panic!("{other:?} has no rung: add it to tests/house.rs and to ARCHITECTURE.md"),
@@ -59,7 +77,15 @@ fn port_modules() -> BTreeMap<&'static str, BTreeSet<String>> {
         .map(|port| {
             let inner = fs::read_dir(root().join("src").join(port))
                 .unwrap()
-                .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+                .map(|entry| {
+                    entry
+                        .unwrap()
+                        .path()
+                        .file_stem()
+                        .unwrap()
+                        .to_string_lossy()
+                        .into_owned()
+                })
                 .filter(|name| name != "mod")
                 .collect();
             (port, inner)
@@ -74,7 +100,10 @@ fn imports(text: &str) -> Vec<Vec<String>> {
         let mut at = 0;
         loop {
             let rest = &text[at..];
-            let word: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let word: String = rest
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
             if !word.is_empty() {
                 at += word.len();
                 path.push(word);
@@ -88,7 +117,10 @@ fn imports(text: &str) -> Vec<Vec<String>> {
             if rest.starts_with('{') {
                 at += 1;
                 loop {
-                    let skip = text[at..].chars().take_while(|c| c.is_whitespace() || *c == ',').count();
+                    let skip = text[at..]
+                        .chars()
+                        .take_while(|c| c.is_whitespace() || *c == ',')
+                        .count();
                     at += skip;
                     if at >= text.len() || text[at..].starts_with('}') {
                         return at + 1;
@@ -100,7 +132,10 @@ fn imports(text: &str) -> Vec<Vec<String>> {
                     at += used;
                     // `as name`
                     if let Some(tail) = text[at..].strip_prefix(" as ") {
-                        at += 4 + tail.chars().take_while(|c| c.is_alphanumeric() || *c == '_').count();
+                        at += 4 + tail
+                            .chars()
+                            .take_while(|c| c.is_alphanumeric() || *c == '_')
+                            .count();
                     }
                 }
             }
@@ -121,7 +156,10 @@ fn imports(text: &str) -> Vec<Vec<String>> {
 
 /// The text without its comments and its own tests, which may look anywhere.
 fn without_tests(text: &str) -> String {
-    let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
     let code = code.join("\n");
     match code.find("#[cfg(test)]\nmod ") {
         Some(at) => code[..at].to_owned(),
@@ -136,7 +174,10 @@ fn each_module_imports_only_from_its_own_rung_or_a_lower_one() {
     for (name, text) in sources() {
         let trimmed = name.trim_end_matches(".rs").trim_end_matches("/mod");
         let path: Vec<&str> = trimmed.split('/').collect();
-        if path.last().is_some_and(|last| *last == "testing" || *last == "tests") {
+        if path
+            .last()
+            .is_some_and(|last| *last == "testing" || *last == "tests")
+        {
             continue;
         }
         let own = rung(&path, &ports);
@@ -157,7 +198,10 @@ fn each_module_imports_only_from_its_own_rung_or_a_lower_one() {
             }
             let clients = matches!(path[0], "provider" | "demand" | "net" | "apply" | "observe");
             if clients && head == "sandbox" || path[0] == "sandbox" && head != "sandbox" {
-                broken.push(format!("{name} and the sandbox must not know each other: {}", import.join("::")));
+                broken.push(format!(
+                    "{name} and the sandbox must not know each other: {}",
+                    import.join("::")
+                ));
             }
         }
     }
@@ -167,7 +211,8 @@ fn each_module_imports_only_from_its_own_rung_or_a_lower_one() {
 #[test]
 fn the_ladders_test_sees_an_import_that_goes_up() {
     let ports = port_modules();
-    let found = imports("use crate::{model::ids::Address, tick::{self, Session}};\nlet a = crate::cli::run();");
+    let found =
+        imports("use crate::{model::ids::Address, tick::{self, Session}};\nlet a = crate::cli::run();");
     let heads: Vec<&str> = found.iter().map(|path| path[0].as_str()).collect();
     assert_eq!(heads, ["model", "tick", "tick", "cli"]);
     assert!(rung(&["tick"], &ports) > rung(&["plan"], &ports));
@@ -191,7 +236,10 @@ fn every_source_file_is_a_module_of_the_crate() {
             vec![format!("{parent}.rs"), format!("{parent}/mod.rs")]
         };
         let declared = all.iter().any(|(file, text)| {
-            declared_in.contains(file) && text.lines().any(|line| line.trim_end().ends_with(&format!("mod {own};")))
+            declared_in.contains(file)
+                && text
+                    .lines()
+                    .any(|line| line.trim_end().ends_with(&format!("mod {own};")))
         });
         if !declared {
             dead.push(*name);
@@ -205,9 +253,18 @@ fn a_long_source_file_says_why_it_is_long() {
     let long: Vec<String> = sources()
         .into_iter()
         .filter(|(_, text)| without_tests(text).lines().count() > 440 && !text.contains("Long because"))
-        .map(|(name, text)| format!("{name}: {} lines without comments and tests", without_tests(&text).lines().count()))
+        .map(|(name, text)| {
+            format!(
+                "{name}: {} lines without comments and tests",
+                without_tests(&text).lines().count()
+            )
+        })
         .collect();
-    assert!(long.is_empty(), "split these, or say in the module's documentation \"Long because …\":\n{}", long.join("\n"));
+    assert!(
+        long.is_empty(),
+        "split these, or say in the module's documentation \"Long because …\":\n{}",
+        long.join("\n")
+    );
 }
 
 #[test]
@@ -217,7 +274,9 @@ fn only_the_command_line_prints() {
         .filter(|(name, _)| !name.starts_with("cli/") && name != "main.rs")
         .filter(|(_, text)| {
             let code = without_tests(text);
-            ["println!(", "print!(", "eprintln!(", "eprint!(", "dbg!("].iter().any(|print| code.contains(print))
+            ["println!(", "print!(", "eprintln!(", "eprint!(", "dbg!("]
+                .iter()
+                .any(|print| code.contains(print))
         })
         .map(|(name, _)| name)
         .collect();
@@ -228,6 +287,9 @@ fn only_the_command_line_prints() {
 fn every_reason_is_in_the_docs() {
     let page = fs::read_to_string(root().join("docs/reasons.md")).unwrap();
     for (code, _) in runfleet::model::reason::Reason::CATALOGUE {
-        assert!(page.contains(&format!("`{code}`")), "{code} is not in docs/reasons.md; run: make docs");
+        assert!(
+            page.contains(&format!("`{code}`")),
+            "{code} is not in docs/reasons.md; run: make docs"
+        );
     }
 }

@@ -16,7 +16,6 @@ use crate::{
     plan::{Action, Bootstrap, Rung, Verb},
     provider::{Claim, Disposition, Provider, ProviderError},
     render::{self, Join},
-    state::StateError,
 };
 
 /// Longer than any CI's join token, so that user data measured with it is not larger with the real one.
@@ -30,7 +29,7 @@ enum Rang {
 }
 
 impl Run<'_> {
-    pub(super) async fn create(&self, action: &Action) -> Result<End, StateError> {
+    pub(super) async fn create(&self, action: &Action) -> Result<End, LedgerError> {
         let Verb::Create { ladder, bootstrap } = &action.verb else {
             return Ok(End::Failed {
                 why: "not a create".to_owned(),
@@ -115,7 +114,7 @@ impl Run<'_> {
         rung: &Rung,
         bootstrap: Option<&Bootstrap>,
         registration: &mut Option<Registration>,
-    ) -> Result<Rang, StateError> {
+    ) -> Result<Rang, LedgerError> {
         let fail = |why: String| Ok(Rang::End(End::Failed { why }));
         let Some(provider) = self.provider(&rung.provider) else {
             return fail(format!("the stack has no provider {}", rung.provider));
@@ -175,7 +174,7 @@ impl Run<'_> {
         labels: &mut ClaimLabels,
         rung: &Rung,
         registration: &mut Option<Registration>,
-    ) -> Result<Result<SecretString, String>, StateError> {
+    ) -> Result<Result<SecretString, String>, LedgerError> {
         let (Some(pool), Some(control), ResourceSpec::Machine(spec)) = (
             self.context.stack.pool(&bootstrap.pool),
             self.control(&bootstrap.ci),
@@ -222,7 +221,7 @@ impl Run<'_> {
         labels: ClaimLabels,
         answer: Result<Observed, ProviderError>,
         registration: &mut Option<Registration>,
-    ) -> Result<Rang, StateError> {
+    ) -> Result<Rang, LedgerError> {
         match answer {
             Ok(seen) => {
                 let kept = seen.claim().unwrap_or_else(|| labels.clone());
@@ -272,7 +271,7 @@ impl Run<'_> {
         rung: Option<&Rung>,
         quota: bool,
         why: &str,
-    ) -> Result<(), StateError> {
+    ) -> Result<(), LedgerError> {
         let offering = rung.and_then(|rung| rung.offering.clone());
         if let Some(offering) = &offering {
             let mut placement = self.placement();

@@ -1,53 +1,57 @@
 //! The journal's writing side: every intent is durable before its call, every outcome after it.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use rand::TryRng;
 
 use super::Clock;
 use crate::{
-    journal,
+    journal::{Fold, Folded, JournalError},
     model::{
-        ids::{Address, IntentId, Serial},
-        intent::{Entry, Intent, Outcome, Step},
-        resource::ResourceRef,
-        state::{Record, State},
+        ids::{Address, CiName, IntentId, Serial},
+        intent::{Entry, Intent, OpenIntent, Outcome, Step},
+        money::Price,
+        resource::{ClaimLabels, Observed, ResourceRef, ResourceSpec},
+        state::{Phase, Record},
     },
     state::{StateError, StateStore},
 };
 
-/// Writes entries, and remembers them to fold into the state at the end.
+/// Writes entries, and folds them into the state as they are written.
 #[derive(Debug)]
 pub(super) struct Ledger<'a> {
     store: &'a dyn StateStore,
     base: Serial,
     clock: Clock,
-    written: Mutex<Vec<Entry>>,
-    /// What creates may refer to: the shared resources that are there, by address.
-    shared: Mutex<BTreeMap<Address, ResourceRef>>,
+    inner: Mutex<Inner>,
 }
 
-/// What the entries of one apply make of the state.
-pub(super) struct Closed {
-    pub(super) folded: journal::Folded,
-    pub(super) wrote: bool,
+#[derive(Debug)]
+struct Inner {
+    fold: Fold,
+    wrote: bool,
+}
+
+/// Why an entry is not in the journal.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// It could not be written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It cannot follow those before it: a slip of ours, found before anything was done.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 impl<'a> Ledger<'a> {
-    pub(super) fn new(store: &'a dyn StateStore, state: &State, clock: Clock) -> Self {
-        let shared = state
-            .resources
-            .iter()
-            .filter(|(address, _)| address.kind.is_shared())
-            .map(|(address, record)| (address.clone(), record.target()))
-            .collect();
+    pub(super) fn new(store: &'a dyn StateStore, base: Serial, fold: Fold, clock: Clock) -> Self {
+        let inner = Mutex::new(Inner { fold, wrote: false });
         Self {
             store,
-            base: state.serial,
+            base,
             clock,
-            written: Mutex::default(),
-            shared: Mutex::new(shared),
+            inner,
         }
     }
 
@@ -61,7 +65,7 @@ impl<'a> Ledger<'a> {
         address: &Address,
         id: &IntentId,
         intent: Intent,
-    ) -> Result<(), StateError> {
+    ) -> Result<(), LedgerError> {
         self.write(address, id, Step::Begin { intent }).await
     }
 
@@ -71,51 +75,63 @@ impl<'a> Ledger<'a> {
         address: &Address,
         id: &IntentId,
         outcome: Outcome,
-    ) -> Result<(), StateError> {
-        if let (Outcome::Present(record), true) = (&outcome, address.kind.is_shared()) {
-            self.lock_shared().insert(address.clone(), record.target());
-        }
+    ) -> Result<(), LedgerError> {
         self.write(address, id, Step::End { outcome }).await
     }
 
-    pub(super) async fn write(&self, address: &Address, id: &IntentId, step: Step) -> Result<(), StateError> {
+    /// Ends what an earlier process began and the plan has looked past: every open intent but creates, whose
+    /// resources only a listing finds. What they were about is on record still, and was decided on anew.
+    pub(super) async fn supersede(&self) -> Result<(), LedgerError> {
+        let open: Vec<OpenIntent> = self.lock().fold.open().cloned().collect();
+        for old in open {
+            if matches!(old.intent, Intent::Create { .. }) {
+                continue;
+            }
+            let outcome = Outcome::Refused {
+                offering: None,
+                quota: false,
+                why: "interrupted; decided on anew".to_owned(),
+            };
+            self.end(&old.address, &old.id, outcome).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write(
+        &self,
+        address: &Address,
+        id: &IntentId,
+        step: Step,
+    ) -> Result<(), LedgerError> {
         let entry = Entry {
             at: self.now(),
             intent: id.clone(),
             address: address.clone(),
             step,
         };
+        {
+            let mut inner = self.lock();
+            inner.fold.push(&entry)?;
+            inner.wrote = true;
+        }
         self.store.record(self.base, std::slice::from_ref(&entry)).await?;
-        self.written
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push(entry);
         Ok(())
     }
 
     /// The cloud's own reference of a shared resource of this stack.
     pub(super) fn shared(&self, address: &Address) -> Option<ResourceRef> {
-        self.lock_shared().get(address).cloned()
+        let inner = self.lock();
+        inner.fold.state().resources.get(address).map(Record::target)
     }
 
-    fn lock_shared(&self) -> std::sync::MutexGuard<'_, BTreeMap<Address, ResourceRef>> {
-        self.shared
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// The fold of all that was there and was written, and whether anything was written.
+    pub(super) fn close(self) -> (Folded, bool) {
+        let inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (inner.fold.finish(), inner.wrote)
     }
 
-    /// Folds what was written onto the entries that were there before.
-    pub(super) fn close(self, mut before: journal::Folded) -> Result<Closed, journal::JournalError> {
-        let written = self
-            .written
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let wrote = !written.is_empty();
-        before.extend(&written)?;
-        Ok(Closed {
-            folded: before,
-            wrote,
-        })
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -141,11 +157,11 @@ pub fn random_hex(bytes: usize) -> String {
 
 /// A record of what was made.
 pub(super) fn record_of(
-    claim: &crate::model::resource::ClaimLabels,
-    spec: crate::model::resource::ResourceSpec,
-    seen: &crate::model::resource::Observed,
-    price: Option<crate::model::money::Price>,
-    ci: Option<crate::model::ids::CiName>,
+    claim: &ClaimLabels,
+    spec: ResourceSpec,
+    seen: &Observed,
+    price: Option<Price>,
+    ci: Option<CiName>,
 ) -> Record {
     Record {
         provider: seen.target.provider.clone(),
@@ -158,6 +174,6 @@ pub(super) fn record_of(
         price,
         ci,
         registration: claim.registration.clone(),
-        phase: crate::model::state::Phase::Live,
+        phase: Phase::Live,
     }
 }

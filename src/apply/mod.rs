@@ -21,10 +21,10 @@ mod retire;
 mod simple;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -42,14 +42,14 @@ pub use self::ledger::random_hex;
 use crate::{
     demand::RunnerControl,
     graph::{Graph, GraphError, Schedule},
-    journal::{Folded, JournalError},
+    journal::{Fold, Folded},
     model::{
-        ids::{Address, CiName, ProviderName},
+        ids::{Address, CiName, ProviderName, Serial},
         offering::OfferingKey,
         reason::Reason,
         resource::ClaimLabels,
         snapshot::Snapshot,
-        state::{History, Refusal, State},
+        state::{History, Refusal},
     },
     placement::LaunchBudgets,
     plan::{Action, Held, Plan, Summary, Verb},
@@ -224,9 +224,9 @@ pub enum ApplyError {
     /// Nothing may be done that cannot be recorded.
     #[error(transparent)]
     State(#[from] StateError),
-    /// What was written contradicts itself.
+    /// What was done could not be recorded.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Ledger(#[from] LedgerError),
 }
 
 /// Everything that applying needs.
@@ -298,28 +298,30 @@ pub async fn apply(
     context: &Context<'_>,
     plan: &Plan,
     snapshot: &Snapshot,
+    fold: &Fold,
     reporter: &dyn Reporter,
     stop: &Stop,
 ) -> Result<Applied, ApplyError> {
-    let mut state = snapshot.state.clone();
+    let mut base = snapshot.state.serial;
     if plan.is_noop() && !context.has_journal {
         context.store.save_history(&snapshot.history).await?;
         return Ok(Applied {
-            serial: state.serial.0,
+            serial: base.0,
             ..Applied::default()
         });
     }
     if context.is_new {
         // The lineage must be on disk before anything carries it.
-        let expected = state.serial;
-        state.serial = expected.next();
-        context.store.save(&state, expected).await?;
+        let mut state = snapshot.state.clone();
+        state.serial = base.next();
+        context.store.save(&state, base).await?;
+        base = state.serial;
     }
     let graph = Graph::of(&plan.actions)?;
     let run = Run {
         context,
         plan,
-        ledger: Ledger::new(context.store, &state, context.clock.clone()),
+        ledger: Ledger::new(context.store, base, fold.clone(), context.clock.clone()),
         reporter,
         stop,
         slots: context
@@ -340,8 +342,9 @@ pub async fn apply(
         launched: Notify::new(),
     };
     let mut applied = Applied::default();
+    run.ledger.supersede().await?;
     let broken = run.walk(graph.schedule(), &mut applied).await;
-    let result = run.close(state, snapshot, &mut applied).await;
+    let result = run.close(base, snapshot, &mut applied).await;
     match broken {
         Some(error) => Err(error.into()),
         None => result.map(|()| applied),
@@ -350,7 +353,7 @@ pub async fn apply(
 
 impl Run<'_> {
     /// Runs every action that may run. Answers with the error that made recording impossible, if one did.
-    async fn walk(&self, mut schedule: Schedule, applied: &mut Applied) -> Option<StateError> {
+    async fn walk(&self, mut schedule: Schedule, applied: &mut Applied) -> Option<LedgerError> {
         let mut running = FuturesUnordered::new();
         let mut waiting: std::collections::VecDeque<_> = schedule.ready().into();
         let mut broken = None;
@@ -436,7 +439,7 @@ impl Run<'_> {
         }
     }
 
-    async fn act(&self, action: &Action) -> Result<End, StateError> {
+    async fn act(&self, action: &Action) -> Result<End, LedgerError> {
         let started = Instant::now();
         self.reporter.event(&Event::Start { action });
         let end = match &action.verb {
@@ -460,25 +463,18 @@ impl Run<'_> {
     /// Folds what was written into the state, and saves it.
     ///
     /// While an intent is open the journal stays: it is what the next tick resolves.
-    async fn close(self, state: State, snapshot: &Snapshot, applied: &mut Applied) -> Result<(), ApplyError> {
+    async fn close(self, base: Serial, snapshot: &Snapshot, applied: &mut Applied) -> Result<(), ApplyError> {
         let mut history = snapshot.history.clone();
         let placement = self
             .placement
             .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner);
         keep_refusals(&mut history, placement.refusals);
-        let base = state.serial;
-        let before = Folded {
-            state,
-            open: snapshot.open.clone(),
-            refusals: Vec::new(),
-        };
-        let closed = self.ledger.close(before)?;
-        applied.open = u32::try_from(closed.folded.open.len()).unwrap_or(u32::MAX);
+        let (Folded { mut state, open, .. }, wrote) = self.ledger.close();
+        applied.open = u32::try_from(open.len()).unwrap_or(u32::MAX);
         applied.serial = base.0;
         let store = self.context.store;
-        if closed.folded.open.is_empty() && (closed.wrote || self.context.has_journal) {
-            let mut state = closed.folded.state;
+        if open.is_empty() && (wrote || self.context.has_journal) {
             state.serial = base.next();
             store.save(&state, base).await?;
             applied.serial = state.serial.0;
@@ -505,9 +501,7 @@ impl Run<'_> {
     }
 
     fn placement(&self) -> std::sync::MutexGuard<'_, Placement> {
-        self.placement
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.placement.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn claim_labels(&self, address: &Address, hash: crate::model::ids::SpecHash) -> ClaimLabels {
@@ -545,12 +539,4 @@ fn keep_refusals(history: &mut History, refusals: Vec<Refusal>) {
     }
     let surplus = history.refusals.len().saturating_sub(History::EVENTS);
     history.refusals.drain(..surplus);
-}
-
-/// Addresses of actions by id, for messages.
-pub fn addresses(plan: &Plan) -> HashMap<u32, &Address> {
-    plan.actions
-        .iter()
-        .map(|action| (action.id.0, &action.address))
-        .collect()
 }

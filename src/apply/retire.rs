@@ -1,6 +1,9 @@
 //! Retiring: cordon, settle, read the jobs again, delete, forget. No step is skipped, and each refusal has its reason.
 
-use super::{End, Run, ledger::new_intent};
+use super::{
+    End, Run,
+    ledger::{LedgerError, new_intent},
+};
 use crate::{
     demand::{DemandError, RunnerControl},
     model::{
@@ -11,11 +14,10 @@ use crate::{
     },
     plan::{Action, IfBusy, Verb},
     provider::{Disposition, Provider},
-    state::StateError,
 };
 
 impl Run<'_> {
-    pub(super) async fn retire(&self, action: &Action) -> Result<End, StateError> {
+    pub(super) async fn retire(&self, action: &Action) -> Result<End, LedgerError> {
         let Verb::Retire {
             target,
             ci,
@@ -91,7 +93,7 @@ impl Run<'_> {
         provider: &dyn Provider,
         target: &ResourceRef,
         registration: Option<(CiName, RegistrationId)>,
-    ) -> Result<End, StateError> {
+    ) -> Result<End, LedgerError> {
         let Some(_slot) = self.slot(&target.provider).await else {
             return Ok(End::Failed {
                 why: format!("the stack has no provider {}", target.provider),
@@ -142,7 +144,7 @@ impl Run<'_> {
         control: &dyn RunnerControl,
         ci: &CiName,
         registration: &RegistrationId,
-    ) -> Result<Result<(), DemandError>, StateError> {
+    ) -> Result<Result<(), DemandError>, LedgerError> {
         let id = new_intent();
         let intent = Intent::Cordon {
             ci: ci.clone(),
@@ -178,7 +180,7 @@ impl Run<'_> {
         control: &dyn RunnerControl,
         ci: &CiName,
         registration: &RegistrationId,
-    ) -> Result<Result<(), DemandError>, StateError> {
+    ) -> Result<Result<(), DemandError>, LedgerError> {
         let id = new_intent();
         let intent = Intent::Uncordon {
             ci: ci.clone(),
@@ -207,7 +209,7 @@ impl Run<'_> {
         address: &Address,
         id: &crate::model::ids::IntentId,
         why: &str,
-    ) -> Result<(), StateError> {
+    ) -> Result<(), LedgerError> {
         let outcome = Outcome::Refused {
             offering: None,
             quota: false,

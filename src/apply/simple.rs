@@ -1,6 +1,9 @@
 //! The verbs of one call or none: adopt, abandon, update, cordon, uncordon, delete, forget, unregister.
 
-use super::{End, Run, ledger::new_intent};
+use super::{
+    End, Run,
+    ledger::{LedgerError, new_intent},
+};
 use crate::{
     model::{
         ids::{CiName, IntentId, RegistrationId},
@@ -11,11 +14,10 @@ use crate::{
     plan::{Action, Verb},
     provider::Disposition,
     render,
-    state::StateError,
 };
 
 impl Run<'_> {
-    pub(super) async fn simple(&self, action: &Action) -> Result<End, StateError> {
+    pub(super) async fn simple(&self, action: &Action) -> Result<End, LedgerError> {
         match &action.verb {
             Verb::Adopt {
                 record,
@@ -50,7 +52,7 @@ impl Run<'_> {
         record: &Record,
         intents: &[IntentId],
         losers: &[(CiName, RegistrationId)],
-    ) -> Result<End, StateError> {
+    ) -> Result<End, LedgerError> {
         for (ci, registration) in losers {
             self.forget_loser(ci, registration).await;
         }
@@ -71,7 +73,7 @@ impl Run<'_> {
         })
     }
 
-    async fn abandon(&self, action: &Action, open: &OpenIntent) -> Result<End, StateError> {
+    async fn abandon(&self, action: &Action, open: &OpenIntent) -> Result<End, LedgerError> {
         if let Some((ci, registration)) = &open.registration {
             self.forget_loser(ci, registration).await;
         }
@@ -80,7 +82,12 @@ impl Run<'_> {
         Ok(End::Done { id: None })
     }
 
-    async fn update(&self, action: &Action, have: &Observed, want: &ResourceSpec) -> Result<End, StateError> {
+    async fn update(
+        &self,
+        action: &Action,
+        have: &Observed,
+        want: &ResourceSpec,
+    ) -> Result<End, LedgerError> {
         let name = &have.target.provider;
         let (Some(provider), Some(_slot)) = (self.provider(name), self.slot(name).await) else {
             return Ok(missing(name));
@@ -116,7 +123,7 @@ impl Run<'_> {
         action: &Action,
         ci: &CiName,
         registration: &RegistrationId,
-    ) -> Result<End, StateError> {
+    ) -> Result<End, LedgerError> {
         let Some(control) = self.control(ci) else {
             return Ok(missing(ci));
         };
@@ -129,7 +136,7 @@ impl Run<'_> {
         action: &Action,
         ci: &CiName,
         registration: &RegistrationId,
-    ) -> Result<End, StateError> {
+    ) -> Result<End, LedgerError> {
         let Some(control) = self.control(ci) else {
             return Ok(missing(ci));
         };
@@ -141,7 +148,7 @@ impl Run<'_> {
         &self,
         action: &Action,
         registration: Option<&(CiName, RegistrationId)>,
-    ) -> Result<End, StateError> {
+    ) -> Result<End, LedgerError> {
         let id = new_intent();
         let intent = Intent::Forget {
             registration: registration.cloned(),

@@ -17,6 +17,7 @@ pub use crate::apply::{Applied, Clock, Event, Failed, Reporter, Stop};
 use crate::{
     apply::{self, ApplyError, Context, random_hex},
     demand::{Demand, DemandError, RunnerControl},
+    journal::Fold,
     model::{
         ids::{CiName, Lineage, ProviderName},
         snapshot::Snapshot,
@@ -73,6 +74,8 @@ pub struct Planned {
     pub is_new: bool,
     /// Whether the journal holds entries that the state file does not.
     pub has_journal: bool,
+    /// The journal's fold so far.
+    pub fold: Fold,
 }
 
 /// A stack with its clients, ready to be ticked.
@@ -175,6 +178,7 @@ impl Session {
             mended: seen.mended,
             is_new: seen.is_new,
             has_journal: seen.has_journal,
+            fold: seen.fold,
         }
     }
 
@@ -199,7 +203,15 @@ impl Session {
             has_journal: planned.has_journal,
             is_new: planned.is_new,
         };
-        Ok(apply::apply(&context, &planned.plan, &planned.snapshot, reporter, stop).await?)
+        Ok(apply::apply(
+            &context,
+            &planned.plan,
+            &planned.snapshot,
+            &planned.fold,
+            reporter,
+            stop,
+        )
+        .await?)
     }
 
     /// Asks the clouds and CI systems whether they have what the stack names, and let us do what it needs.
