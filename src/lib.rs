@@ -22,6 +22,7 @@ pub mod net;
 pub mod observe;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod telemetry;
 
 // -- composition
 pub mod tick;

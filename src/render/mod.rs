@@ -16,6 +16,7 @@
 //!
 //! The size is for the caller to hold against the provider's limit, before any call.
 
+mod builtin;
 mod hash;
 mod tags;
 mod write;
@@ -26,6 +27,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use tera::{Context, Tera};
 
+pub use builtin::builtin;
 pub use hash::{shared_hash, spec_hash};
 
 use crate::{

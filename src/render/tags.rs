@@ -72,11 +72,10 @@ fn end_of_tag(text: &str, close: &str) -> Option<usize> {
     let mut quote = None;
     for (index, c) in text.char_indices() {
         match quote {
-            Some(q) if q == c => quote = None,
-            Some(_) => {}
+            Some(open) if open == c => quote = None,
             None if text[index..].starts_with(close) => return Some(index),
             None if matches!(c, '"' | '\'' | '`') => quote = Some(c),
-            None => {}
+            _ => {}
         }
     }
     None
