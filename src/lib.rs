@@ -16,3 +16,5 @@ pub mod state;
 
 // -- shell: everything that touches the world
 pub mod net;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
