@@ -13,3 +13,6 @@ pub mod stack;
 pub mod demand;
 pub mod provider;
 pub mod state;
+
+// -- composition
+pub mod cli;
