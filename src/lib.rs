@@ -6,7 +6,9 @@
 pub mod model;
 
 // -- core: pure and synchronous
+pub mod journal;
 pub mod plan;
+pub mod render;
 pub mod stack;
 
 // -- ports: traits and their errors
@@ -14,5 +16,13 @@ pub mod demand;
 pub mod provider;
 pub mod state;
 
+// -- shell: everything that touches the world
+pub mod apply;
+pub mod net;
+pub mod observe;
+
 // -- composition
+pub mod tick;
+
+// -- the command line
 pub mod cli;

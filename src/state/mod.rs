@@ -126,6 +126,11 @@ pub trait StateStore: fmt::Debug + Send + Sync {
     /// Reads everything.
     async fn load(&self) -> Result<Loaded, StateError>;
 
+    /// Reads the history alone: what observing begins with, before the clouds are listed and the state is read.
+    async fn load_history(&self) -> Result<History, StateError> {
+        Ok(self.load().await?.history)
+    }
+
     /// Replaces the state whole and drops the journal that it folds in. `state.serial` is `expected.next()`.
     async fn save(&self, state: &State, expected: Serial) -> Result<(), StateError>;
 

@@ -1,0 +1,337 @@
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    model::{
+        offering::{Market, OfferingKey},
+        resource::{Direction, FirewallRule, FirewallSpec, ImageRef, ResourceSpec, SshKeySpec},
+    },
+    stack::{Budget, CiConfig, Endpoint, Mode, OfferingChoice, Policy, StateBackend},
+};
+
+const TOKEN: &str = "glrt-very-secret";
+
+fn templates(main: &str) -> TemplateSet {
+    TemplateSet {
+        files: BTreeMap::from([
+            ("cloud-init/main.tera".to_owned(), main.to_owned()),
+            (
+                "templates/part.tera".to_owned(),
+                "{# a part #}\n\nx = {{ vars.x | toml }}\n".to_owned(),
+            ),
+            ("templates/other.tera".to_owned(), "unused".to_owned()),
+        ]),
+    }
+}
+
+fn pool() -> Pool {
+    Pool {
+        name: "linux".into(),
+        ci: "gitlab".into(),
+        mode: Mode::Act,
+        tags: vec!["docker".into(), "linux".into()],
+        run_untagged: false,
+        jobs_per_runner: 2,
+        min: 0,
+        max: 5,
+        burst: None,
+        policy: Policy::Queue { idle: 0 },
+        ready_timeout: SignedDuration::from_mins(10),
+        idle_timeout: SignedDuration::from_mins(5),
+        cloud_init: "cloud-init/main.tera".into(),
+        vars: BTreeMap::from([("x".into(), json!({"b": 1, "a": 2}))]),
+        ssh_keys: vec!["one".into(), "two".into()],
+        firewalls: vec![],
+        offerings: vec![OfferingChoice {
+            provider: "hetzner".into(),
+            machine_type: "cx33".into(),
+            locations: vec![],
+            image: ImageRef::Name("debian-12".into()),
+            public_ipv4: true,
+            market: Market::OnDemand,
+        }],
+    }
+}
+
+fn ci() -> CiConfig {
+    CiConfig {
+        name: "gitlab".into(),
+        kind: CiKind::Gitlab,
+        url: Endpoint::Url("https://gitlab.example.com".into()),
+        token: None,
+        ca_file: None,
+        projects: vec![],
+        settle: SignedDuration::from_secs(1),
+    }
+}
+
+fn stack() -> Stack {
+    Stack {
+        name: "test".into(),
+        state: StateBackend::File,
+        interval: SignedDuration::from_mins(3),
+        providers: BTreeMap::new(),
+        ci: BTreeMap::from([("gitlab".into(), ci())]),
+        ssh_keys: BTreeMap::new(),
+        firewalls: BTreeMap::new(),
+        pools: vec![pool()],
+        budget: Budget::default(),
+        metrics_file: None,
+        sandbox: None,
+        source_hash: String::new(),
+    }
+}
+
+fn spec(runner: &str) -> MachineSpec {
+    MachineSpec {
+        pool: "linux".into(),
+        runner: runner.into(),
+        name: format!("test-linux-{runner}"),
+        offering: OfferingKey {
+            provider: "hetzner".into(),
+            location: "fsn1".into(),
+            machine_type: "cx33".into(),
+            market: Market::OnDemand,
+        },
+        image: ImageRef::Name("debian-12".into()),
+        public_ipv4: true,
+        ssh_keys: vec!["one".into(), "two".into()],
+        firewalls: vec![],
+    }
+}
+
+fn render(main: &str) -> Result<String, RenderError> {
+    let join = Join {
+        url: "https://gitlab.example.com".into(),
+        token: TOKEN.into(),
+    };
+    user_data(&templates(main), &stack(), &pool(), &spec("brave-otter"), &join)
+        .map(|text| text.expose_secret().to_owned())
+}
+
+#[test]
+fn a_template_sees_machine_pool_ci_vars_and_token() {
+    let text = render(
+        "{{ machine.name | json }} {{ pool.tags | json }} {{ ci.url | json }} {{ token | json }} {{ pool.jobs_per_runner | json }}",
+    );
+    assert_eq!(
+        text.unwrap(),
+        r#""test-linux-brave-otter" ["docker", "linux"] "https://gitlab.example.com" "glrt-very-secret" 2"#
+    );
+}
+
+#[test]
+fn a_partial_is_written_as_one_value() {
+    let main = "f: {% filter block(indent=2) %}{% include \"templates/part.tera\" %}{% endfilter %}\n";
+    assert_eq!(
+        render(main).unwrap(),
+        "f: |2\n\n\n  x = { \"b\" = 1, \"a\" = 2 }\n"
+    );
+}
+
+#[test]
+fn an_undefined_variable_is_told_with_template_and_line() {
+    assert_eq!(
+        render("a\nb: {{ vars.y | default(value=1) | json }}\nc: {{ vars.y | json }}").unwrap_err(),
+        RenderError::Undefined {
+            template: "cloud-init/main.tera".into(),
+            line: 3,
+            variable: "vars.y".into()
+        }
+    );
+    let mut stack = stack();
+    stack.pools[0].vars.clear();
+    let set = templates("{% include \"templates/part.tera\" %}");
+    assert_eq!(
+        preview(&set, &stack, &stack.pools[0], &spec("a"), "u")
+            .unwrap_err()
+            .to_string(),
+        "templates/part.tera:3: there is no variable vars.x"
+    );
+}
+
+#[test]
+fn what_is_no_template_is_told_with_its_line() {
+    let error = render("a\n{% if token %}\n{% endfor %}").unwrap_err();
+    assert!(
+        matches!(&error, RenderError::Syntax { template, line: 3, .. } if template == "cloud-init/main.tera"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_value_that_does_not_say_its_language_is_refused() {
+    for bare in [
+        "{{ token }}",
+        "{{ token | upper }}",
+        "{{ token | safe }}",
+        "{{ token ~ \"| json\" }}",
+    ] {
+        let error = render(&format!("\n{bare}")).unwrap_err();
+        assert!(
+            matches!(error, RenderError::Bare { line: 2, .. }),
+            "{bare}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_partial_and_a_circle_are_told() {
+    assert_eq!(
+        render("{% include \"templates/no.tera\" %}")
+            .unwrap_err()
+            .to_string(),
+        "there is no template templates/no.tera, which cloud-init/main.tera includes"
+    );
+    assert_eq!(
+        render("{% include \"cloud-init/main.tera\" %}").unwrap_err(),
+        RenderError::Circular {
+            template: "cloud-init/main.tera".into()
+        }
+    );
+}
+
+#[test]
+fn a_template_does_not_see_the_environment() {
+    let error = render("{{ get_env(name=\"PATH\") | json }}").unwrap_err();
+    assert!(
+        error.to_string().contains("does not see the environment"),
+        "{error}"
+    );
+}
+
+#[test]
+fn no_error_holds_the_token() {
+    for failing in [
+        "{{ token | json }}{{ nobody | json }}",
+        "{{ token | toml }}{{ token | first | json }}",
+        "{{ throw(message=token) | json }}",
+        "{{ throw(message=\"no \" ~ token) | json }}",
+        "{% if token == \"***\" %}{% else %}{{ throw(message=token) | json }}{% endif %}",
+        "{{ [token] | sh }}{{ vars.x | sh }}",
+        "{{ token | block }}",
+    ] {
+        let error = render(failing).unwrap_err();
+        assert!(
+            !format!("{error} {error:?}").contains("very-secret"),
+            "{failing}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_preview_hides_the_token() {
+    let set = templates("{{ token | json }}");
+    let stack = stack();
+    assert_eq!(
+        preview(&set, &stack, &stack.pools[0], &spec("a"), "u").unwrap(),
+        "\"***\""
+    );
+}
+
+#[test]
+fn vars_that_no_template_reads_are_named() {
+    let mut pool = pool();
+    pool.vars.insert("imgae".into(), json!(1));
+    let set = templates("{% include \"templates/part.tera\" %}");
+    assert_eq!(set.unread_vars(&pool).unwrap(), ["imgae"]);
+}
+
+fn hash_of(change: impl FnOnce(&mut TemplateSet, &mut Pool, &mut CiConfig, &mut MachineSpec)) -> String {
+    let (mut set, mut pool, mut ci, mut spec) = (
+        templates("{% include \"templates/part.tera\" %}"),
+        pool(),
+        ci(),
+        spec("brave-otter"),
+    );
+    change(&mut set, &mut pool, &mut ci, &mut spec);
+    spec_hash(&set, &pool, &ci, &spec).unwrap().to_string()
+}
+
+#[test]
+fn the_hash_covers_what_a_machine_is_made_from() {
+    let hash = hash_of(|_, _, _, _| ());
+    assert_eq!(hash.len(), 32);
+    let others = [
+        hash_of(|set, _, _, _| {
+            set.files.get_mut("cloud-init/main.tera").unwrap().push(' ');
+        }),
+        hash_of(|set, _, _, _| {
+            set.files.get_mut("templates/part.tera").unwrap().push(' ');
+        }),
+        hash_of(|_, pool, _, _| pool.tags.push("gpu".into())),
+        hash_of(|_, pool, _, _| pool.run_untagged = true),
+        hash_of(|_, pool, _, _| pool.jobs_per_runner = 3),
+        hash_of(|_, pool, _, _| {
+            pool.vars.insert("y".into(), json!(1));
+        }),
+        hash_of(|_, _, ci, _| ci.url = Endpoint::Sandbox),
+        hash_of(|_, _, _, spec| spec.offering.machine_type = "cx43".into()),
+        hash_of(|_, _, _, spec| spec.image = ImageRef::Id(1)),
+        hash_of(|_, _, _, spec| spec.public_ipv4 = false),
+        hash_of(|_, _, _, spec| spec.ssh_keys.push("three".into())),
+        hash_of(|_, _, _, spec| spec.firewalls.push("default".into())),
+    ];
+    let different: BTreeSet<_> = others.iter().chain([&hash]).collect();
+    assert_eq!(different.len(), others.len() + 1);
+}
+
+#[test]
+fn the_hash_does_not_cover_names_limits_and_order() {
+    let hash = hash_of(|_, _, _, _| ());
+    assert_eq!(hash, hash_of(|_, _, _, made| *made = spec("calm-lynx")));
+    assert_eq!(hash, hash_of(|_, pool, _, _| pool.max = 50));
+    assert_eq!(hash, hash_of(|_, pool, _, _| pool.tags.reverse()));
+    assert_eq!(hash, hash_of(|_, _, _, spec| spec.ssh_keys.reverse()));
+    assert_eq!(
+        hash,
+        hash_of(|_, pool, _, _| {
+            pool.vars.insert("x".into(), json!({"a": 2, "b": 1}));
+        })
+    );
+    assert_eq!(
+        hash,
+        hash_of(|set, _, _, _| {
+            set.files.get_mut("templates/other.tera").unwrap().push(' ');
+        })
+    );
+}
+
+#[test]
+fn a_shared_resource_is_its_content_whatever_the_order() {
+    let rule = |port: &str, networks: &[&str]| FirewallRule {
+        direction: Direction::In,
+        protocol: "tcp".into(),
+        port: Some(port.into()),
+        networks: networks.iter().map(|&network| network.to_owned()).collect(),
+    };
+    let firewall = |name: &str, rules: Vec<FirewallRule>| {
+        shared_hash(&ResourceSpec::Firewall(FirewallSpec {
+            name: name.into(),
+            rules,
+        }))
+    };
+    let one = firewall(
+        "a",
+        vec![rule("22", &["0.0.0.0/0", "::/0"]), rule("80", &["::/0"])],
+    );
+    assert_eq!(
+        one,
+        firewall(
+            "b",
+            vec![rule("80", &["::/0"]), rule("22", &["::/0", "0.0.0.0/0"])]
+        )
+    );
+    assert_ne!(one, firewall("a", vec![rule("22", &["::/0"])]));
+    let key = |text: &str| {
+        shared_hash(&ResourceSpec::SshKey(SshKeySpec {
+            name: "k".into(),
+            public_key: text.into(),
+        }))
+    };
+    assert_ne!(key("a"), key("b"));
+}
