@@ -241,6 +241,17 @@ pub struct ApiView {
     pub observed: u32,
 }
 
+/// What a verb prints with `--json` when it fails, in place of its own document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FailureDocument {
+    /// Rises when a key changes its meaning.
+    pub format_version: String,
+    /// Always false.
+    pub complete: bool,
+    /// What went wrong.
+    pub diagnostics: Vec<DiagnosticView>,
+}
+
 /// Something that a person should be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DiagnosticView {
@@ -275,10 +286,7 @@ pub fn plan(plan: &Plan) -> PlanDocument {
         stack: plan.stack.to_string(),
         lineage: plan.lineage.to_string(),
         serial: plan.serial.0,
-        expires: plan
-            .made_at
-            .checked_add(plan.expires_in)
-            .unwrap_or(plan.made_at),
+        expires: plan.made_at.checked_add(plan.expires_in).unwrap_or(plan.made_at),
         changes: plan.actions.iter().map(change).collect(),
         held: held(plan),
         drift: plan
@@ -441,9 +449,7 @@ fn cost(plan: &Plan) -> CostView {
         monthly: month.map_or_else(|| "0".into(), |month| decimal(month.amount)),
     };
     let mut views = hours.iter().map(|(before, after)| {
-        let month = months
-            .iter()
-            .find(|(month, _)| month.currency == after.currency);
+        let month = months.iter().find(|(month, _)| month.currency == after.currency);
         CostView {
             currency: Some(after.currency.to_string()),
             before: amounts(before, month.map(|(before, _)| before)),

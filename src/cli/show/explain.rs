@@ -124,7 +124,11 @@ pub fn text(document: &ExplainDocument, paint: Paint) -> String {
         );
         let mut table = Table::<3>::new();
         for held in &pool.held {
-            let style = if held.warning { paint.warning() } else { paint.dim() };
+            let style = if held.warning {
+                paint.warning()
+            } else {
+                paint.dim()
+            };
             table.row([
                 held.about.clone().into(),
                 Cell::styled("held", style),

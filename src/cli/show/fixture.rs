@@ -21,7 +21,8 @@ use crate::{
         state::{History, Phase, Record, State},
     },
     plan::{
-        Action, ActionId, ApiUse, Bootstrap, Cost, Drift, Held, IfBusy, Kept, Plan, PoolReport, Rung, Stray, Verb,
+        Action, ActionId, ApiUse, Bootstrap, Cost, Drift, Held, IfBusy, Kept, Plan, PoolReport, Rung, Stray,
+        Verb,
     },
 };
 
@@ -162,12 +163,19 @@ pub(super) fn quiet() -> Plan {
         made_at: at("01:30:00"),
         actions: Vec::new(),
         kept: vec![
-            kept("calm-fox", RunnerState::Busy, Some(true), Reason::Busy { jobs: 1 }),
+            kept(
+                "calm-fox",
+                RunnerState::Busy,
+                Some(true),
+                Reason::Busy { jobs: 1 },
+            ),
             kept(
                 "dry-hare",
                 RunnerState::Idle,
                 Some(false),
-                Reason::PaidUntil { until: at("02:20:00") },
+                Reason::PaidUntil {
+                    until: at("02:20:00"),
+                },
             ),
         ],
         held: Vec::new(),
@@ -239,7 +247,13 @@ fn changing() -> Vec<Action> {
         action(0, firewall, update, differs, None),
         create(1, "brave-otter"),
         create(2, "keen-wolf"),
-        action(3, machine("old-crab"), retire, ends, Some(record("old-crab", "43", Phase::Live))),
+        action(
+            3,
+            machine("old-crab"),
+            retire,
+            ends,
+            Some(record("old-crab", "43", Phase::Live)),
+        ),
         action(
             4,
             machine("tall-newt"),
@@ -286,7 +300,12 @@ pub(super) fn plan() -> Plan {
             address: machine("calm-fox"),
             what: "type: cx33 → cx43".into(),
         }],
-        orphans: vec![stray("prod-linux-stray", Reason::CondemnedOnce { since: at("01:30:00") })],
+        orphans: vec![stray(
+            "prod-linux-stray",
+            Reason::CondemnedOnce {
+                since: at("01:30:00"),
+            },
+        )],
         foreign: vec![stray("prod-linux-other", Reason::ForeignPresent { count: 1 })],
         cost: Cost {
             before_hourly: vec![eur("0.0190")],
@@ -311,7 +330,12 @@ pub(super) fn large(count: u32) -> Plan {
         kept: (0..count)
             .map(|n| {
                 let runner = format!("kept-{n}");
-                kept(&runner, RunnerState::Busy, Some(true), Reason::Busy { jobs: n % 3 + 1 })
+                kept(
+                    &runner,
+                    RunnerState::Busy,
+                    Some(true),
+                    Reason::Busy { jobs: n % 3 + 1 },
+                )
             })
             .collect(),
         ..quiet()
@@ -328,7 +352,9 @@ pub(super) fn snapshot() -> Snapshot {
         ("tall-newt", "44"),
         ("lost-seal", "45"),
     ] {
-        state.resources.insert(machine(runner), record(runner, id, Phase::Live));
+        state
+            .resources
+            .insert(machine(runner), record(runner, id, Phase::Live));
     }
     let open = OpenIntent {
         id: "i9".into(),

@@ -282,7 +282,11 @@ pub fn completed(action: &Action, seconds: f64, id: Option<&str>) -> String {
 /// `machine.linux/brave-otter: creating failed after 2.1s: no capacity`
 pub fn failed(action: &Action, seconds: f64, why: &str) -> String {
     let doing = progress_words(&action.verb).0;
-    format!("{}: {doing} failed after {}: {why}", action.address, elapsed(seconds))
+    format!(
+        "{}: {doing} failed after {}: {why}",
+        action.address,
+        elapsed(seconds)
+    )
 }
 
 /// `2.1s`, `1m 5s`
@@ -290,7 +294,11 @@ pub fn elapsed(seconds: f64) -> String {
     if seconds < 60.0 {
         return format!("{seconds:.1}s");
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of one run")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "seconds of one run"
+    )]
     let whole = seconds as u64;
     format!("{}m {}s", whole / 60, whole % 60)
 }

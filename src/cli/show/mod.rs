@@ -7,6 +7,7 @@ pub mod document;
 pub mod dot;
 pub mod explain;
 pub mod lines;
+pub mod outcome;
 pub mod plan;
 pub mod status;
 mod style;

@@ -25,7 +25,12 @@ pub fn plan(plan: &Plan, paint: Paint) -> String {
         ladders(&mut out, plan, paint);
     }
     drift(&mut out, plan, paint);
-    strays(&mut out, &plan.orphans, "Orphans: of our lineage, without a record", paint);
+    strays(
+        &mut out,
+        &plan.orphans,
+        "Orphans: of our lineage, without a record",
+        paint,
+    );
     strays(
         &mut out,
         &plan.foreign,
@@ -169,7 +174,11 @@ fn ladders(out: &mut String, plan: &Plan, paint: Paint) {
     if seen.is_empty() {
         return;
     }
-    heading(out, "Without capacity, the next offering is tried in this order", paint);
+    heading(
+        out,
+        "Without capacity, the next offering is tried in this order",
+        paint,
+    );
     let dim = paint.dim();
     for ladder in seen.keys() {
         let _ = writeln!(out, "  {dim}{ladder}{dim:#}");
@@ -472,13 +481,22 @@ mod tests {
         let mut quiet = fixture::quiet();
         quiet.complete = false;
         let text = plan(&quiet, Paint::PLAIN);
-        assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("Warning: ")), "{text}");
+        assert!(
+            text.lines()
+                .nth(1)
+                .is_some_and(|line| line.starts_with("Warning: ")),
+            "{text}"
+        );
     }
 
     #[test]
     fn many_kept_machines_are_counted_by_reason() {
         let text = plan(&fixture::large(10_000), Paint::PLAIN);
-        assert!(text.contains("10000 machines  busy  it runs jobs"), "{}", &text[text.len() - 900..]);
+        assert!(
+            text.contains("10000 machines  busy  it runs jobs"),
+            "{}",
+            &text[text.len() - 900..]
+        );
         assert!(text.lines().count() < 10_030);
     }
 

@@ -177,8 +177,17 @@ fn pool_table(pool: &PoolView, paint: Paint) -> Table<8> {
     let dim = paint.dim();
     let mut table = Table::new();
     table.row(
-        ["RUNNER", "ID", "STATE", "BUSY", "WHERE", "PRICE/H", "PAID UNTIL", "WHY"]
-            .map(|title| Cell::styled(title, dim)),
+        [
+            "RUNNER",
+            "ID",
+            "STATE",
+            "BUSY",
+            "WHERE",
+            "PRICE/H",
+            "PAID UNTIL",
+            "WHY",
+        ]
+        .map(|title| Cell::styled(title, dim)),
     );
     for runner in &pool.runners {
         let busy = match runner.busy {
@@ -221,7 +230,9 @@ fn cost_text(cost: &FleetCost) -> String {
             return "nothing to pay".to_owned();
         };
         let money = |amount: &str| format!("{amount} {currency}").parse::<Money>().ok();
-        let hour = money(&cost.hourly).map(|money| hourly(&money)).unwrap_or_default();
+        let hour = money(&cost.hourly)
+            .map(|money| hourly(&money))
+            .unwrap_or_default();
         let month = money(&cost.monthly)
             .map(|money| monthly(&money))
             .unwrap_or_default();
@@ -390,7 +401,12 @@ fn unfinished(open: &OpenIntent, said: &Said<'_>) -> Option<RunnerDocument> {
         provider.as_str(),
         Some(&spec.offering),
         price,
-        (RunnerState::Creating, None, None, action.map(|action| &action.reason)),
+        (
+            RunnerState::Creating,
+            None,
+            None,
+            action.map(|action| &action.reason),
+        ),
     ))
 }
 
