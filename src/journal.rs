@@ -45,7 +45,7 @@ pub struct JournalError {
     /// What it touches.
     pub address: Address,
     /// Which invariant it breaks.
-    pub problem: Problem,
+    pub problem: Box<Problem>,
 }
 
 /// What is wrong with an entry.
@@ -82,7 +82,7 @@ pub enum Problem {
     },
     /// J6
     #[error("J6: {0}")]
-    Record(#[source] Breach),
+    Record(#[from] Breach),
 }
 
 /// Folds a whole journal.
@@ -178,7 +178,7 @@ impl Fold {
             position: self.position + 1,
             intent: entry.intent.clone(),
             address: entry.address.clone(),
-            problem,
+            problem: Box::new(problem),
         })?;
         self.position += 1;
         Ok(())
@@ -198,7 +198,7 @@ impl Fold {
             return Err(Problem::BegunTwice);
         }
         if let Intent::Create { spec, .. } | Intent::Update { spec, .. } = intent {
-            invariants::check_place(&entry.address, spec).map_err(Problem::Record)?;
+            invariants::check_place(&entry.address, spec)?;
         }
         self.begun.insert(entry.intent.clone(), Some(self.position));
         self.open.insert(
@@ -244,8 +244,8 @@ impl Fold {
         let about = |record: &Record| is_about(&entry.intent, &intent, record);
         match outcome {
             Outcome::Present(record) => {
-                invariants::check_record(address, record).map_err(Problem::Record)?;
-                self.index.check(address, record).map_err(Problem::Record)?;
+                invariants::check_record(address, record)?;
+                self.index.check(address, record)?;
                 if let Some(old) = self.state.resources.insert(address.clone(), (**record).clone()) {
                     self.index.remove(&old);
                 }

@@ -20,6 +20,8 @@ pub mod state;
 pub mod apply;
 pub mod net;
 pub mod observe;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 
 // -- composition
 pub mod tick;

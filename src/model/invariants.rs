@@ -59,19 +59,19 @@ pub enum Breach {
     #[error("S6: {address} and {other} are both {target}")]
     SameResource {
         /// One.
-        address: Address,
+        address: Box<Address>,
         /// The other.
-        other: Address,
+        other: Box<Address>,
         /// What both point at.
-        target: ResourceRef,
+        target: Box<ResourceRef>,
     },
     /// S7
     #[error("S7: {address} and {other} were both made by attempt {intent}")]
     SameIntent {
         /// One.
-        address: Address,
+        address: Box<Address>,
         /// The other.
-        other: Address,
+        other: Box<Address>,
         /// The attempt.
         intent: IntentId,
     },
@@ -148,15 +148,15 @@ impl Index {
         let target = record.target();
         if let Some(other) = self.resources.get(&target).filter(|other| *other != address) {
             return Err(Breach::SameResource {
-                address: address.clone(),
-                other: other.clone(),
-                target,
+                address: Box::new(address.clone()),
+                other: Box::new(other.clone()),
+                target: Box::new(target),
             });
         }
         if let Some(other) = self.intents.get(&record.intent).filter(|other| *other != address) {
             return Err(Breach::SameIntent {
-                address: address.clone(),
-                other: other.clone(),
+                address: Box::new(address.clone()),
+                other: Box::new(other.clone()),
                 intent: record.intent.clone(),
             });
         }

@@ -1,5 +1,11 @@
 //! The port of a place where state is kept.
 
+pub mod file;
+mod journal_file;
+pub mod lock;
+pub mod memory;
+mod whole;
+
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;

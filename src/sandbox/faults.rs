@@ -1,0 +1,362 @@
+//! Misbehaviour to order: rules that say which calls go wrong, how, and how often.
+//!
+//! A rule fits a path, exactly or as a prefix that ends in `*`, and perhaps a method. It strikes `count` times after
+//! `skip` fitting calls, or each time with `probability`, drawn from the world's seed.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::dice;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// The answer takes `ms` (1000) longer, wall time.
+    Latency,
+    /// 429; with `retry_after` seconds that header too.
+    RateLimited,
+    /// `status` (502).
+    ServerError,
+    /// The call takes effect, then the connection closes without an answer.
+    ReplyLost,
+    /// The connection closes without effect.
+    RequestLost,
+    /// No answer for `seconds` (60), then the connection closes, without effect.
+    Hang,
+    /// A list is as it was `age` (60) seconds ago.
+    StaleList,
+    /// Page `page` (2) of a list, and each later one, is answered with `status` (502).
+    PartialList,
+    /// From page 2 on the total is `by` (1) more.
+    ChangedTotal,
+    /// A list claims a next page for ever.
+    NextPageForEver,
+    /// 412 for a server whose `type` and `location` fit, where given.
+    NoCapacity,
+    /// 403, the limit of servers is reached.
+    Quota,
+    /// The server that is created boots, and its runner never registers.
+    NeverRegisters,
+    /// The server is created, its action ends in error, and it never boots.
+    CreateThenFails,
+    /// Lists of jobs say of each what was true `seconds` (30) ago.
+    BusyLag,
+    /// 401.
+    Unauthorized,
+    /// No image is found.
+    GoneImage,
+    /// The actions of this call end in error.
+    ActionError,
+}
+
+/// A rule as it is posted and kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    #[serde(default)]
+    pub(crate) id: u64,
+    /// Without, every path of the clouds and CI servers.
+    #[serde(default = "everywhere")]
+    pub(crate) path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) method: Option<String>,
+    pub(crate) fault: Kind,
+    /// How often it still strikes. Without, once, or for ever where there is a probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) count: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) probability: Option<f64>,
+    /// Fitting calls that pass first.
+    #[serde(default)]
+    pub(crate) skip: u64,
+    #[serde(default)]
+    pub(crate) args: Map<String, Value>,
+    /// Fitting calls so far.
+    #[serde(default)]
+    pub(crate) seen: u64,
+    /// Strikes so far.
+    #[serde(default)]
+    pub(crate) struck: u64,
+}
+
+fn everywhere() -> String {
+    "*".to_owned()
+}
+
+impl Rule {
+    fn fits(&self, method: &str, path: &str, body: &Value) -> bool {
+        let path_fits = match self.path.strip_suffix('*') {
+            Some(prefix) => path.starts_with(prefix),
+            None => path.trim_end_matches('/') == self.path.trim_end_matches('/'),
+        };
+        let creates = matches!(
+            self.fault,
+            Kind::NoCapacity
+                | Kind::Quota
+                | Kind::NeverRegisters
+                | Kind::CreateThenFails
+                | Kind::GoneImage
+        );
+        let lists = matches!(
+            self.fault,
+            Kind::StaleList
+                | Kind::PartialList
+                | Kind::ChangedTotal
+                | Kind::NextPageForEver
+                | Kind::BusyLag
+        );
+        path_fits
+            && self
+                .method
+                .as_deref()
+                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
+            && (!creates
+                || (method == "POST" && path.ends_with("/servers"))
+                || self.fault == Kind::GoneImage)
+            && (!lists || method == "GET" || path.ends_with("/graphql"))
+            && self.arg_fits("type", body.get("server_type"))
+            && self.arg_fits("location", body.get("location"))
+    }
+
+    fn arg_fits(&self, key: &str, given: Option<&Value>) -> bool {
+        self.args
+            .get(key)
+            .is_none_or(|wanted| Some(wanted) == given)
+    }
+
+    fn number(&self, key: &str, default: u64) -> u64 {
+        self.args
+            .get(key)
+            .and_then(Value::as_u64)
+            .unwrap_or(default)
+    }
+
+    fn status(&self) -> u16 {
+        u16::try_from(self.number("status", 502)).unwrap_or(502)
+    }
+
+    fn length(&self, key: &str, default: u64) -> SignedDuration {
+        SignedDuration::from_secs(i64::try_from(self.number(key, default)).unwrap_or(i64::MAX))
+    }
+}
+
+/// What the transport does to a call.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Blow {
+    RateLimited { retry_after: Option<u64> },
+    ServerError(u16),
+    RequestLost,
+    Hang(Duration),
+    NoCapacity,
+    Quota,
+    Unauthorized,
+}
+
+/// What the handlers do differently.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Twists {
+    pub(crate) stale: Option<SignedDuration>,
+    pub(crate) busy_lag: Option<SignedDuration>,
+    /// Page and status.
+    pub(crate) partial: Option<(u64, u16)>,
+    pub(crate) more_in_total: u64,
+    pub(crate) endless: bool,
+    pub(crate) mute: bool,
+    pub(crate) create_fails: bool,
+    pub(crate) gone_image: bool,
+    pub(crate) action_error: bool,
+    pub(crate) reply_lost: bool,
+    pub(crate) latency: Duration,
+}
+
+impl Twists {
+    /// The moment that a list of jobs shows.
+    pub(crate) fn jobs_as_of(&self, now: Timestamp) -> Option<Timestamp> {
+        self.busy_lag
+            .max(self.stale)
+            .map(|lag| super::world::sub(now, lag))
+    }
+
+    pub(crate) fn as_of(&self, now: Timestamp) -> Option<Timestamp> {
+        self.stale.map(|age| super::world::sub(now, age))
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Faults {
+    pub(crate) rules: Vec<Rule>,
+    last: u64,
+}
+
+impl Faults {
+    /// Adds a rule; one without count and probability strikes once.
+    pub(crate) fn add(&mut self, mut rule: Rule) -> &Rule {
+        self.last += 1;
+        rule.id = self.last;
+        (rule.seen, rule.struck) = (0, 0);
+        if rule.count.is_none() && rule.probability.is_none() {
+            rule.count = Some(1);
+        }
+        let at = self.rules.len();
+        self.rules.push(rule);
+        &self.rules[at]
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.rules.clear();
+    }
+
+    /// Which rules strike this call. `path` is the whole path, with the party's prefix.
+    pub(crate) fn strike(
+        &mut self,
+        seed: u64,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> (Option<Blow>, Twists) {
+        let mut blow = None;
+        let mut twists = Twists::default();
+        for rule in &mut self.rules {
+            if !rule.fits(method, path, body) {
+                continue;
+            }
+            rule.seen += 1;
+            let spent = rule.count.is_some_and(|count| rule.struck >= count);
+            let lucky = rule.probability.is_some_and(|probability| {
+                dice::unit(seed, rule.id ^ 0xfa17, rule.seen) >= probability
+            });
+            if rule.seen <= rule.skip || spent || lucky {
+                continue;
+            }
+            rule.struck += 1;
+            apply(rule, &mut blow, &mut twists);
+        }
+        self.rules
+            .retain(|rule| rule.count.is_none_or(|count| rule.struck < count));
+        (blow, twists)
+    }
+}
+
+fn apply(rule: &Rule, blow: &mut Option<Blow>, twists: &mut Twists) {
+    let dealt = match rule.fault {
+        Kind::RateLimited => Some(Blow::RateLimited {
+            retry_after: rule.args.get("retry_after").and_then(Value::as_u64),
+        }),
+        Kind::ServerError => Some(Blow::ServerError(rule.status())),
+        Kind::RequestLost => Some(Blow::RequestLost),
+        Kind::Hang => Some(Blow::Hang(Duration::from_secs(
+            rule.number("seconds", 60).min(60),
+        ))),
+        Kind::NoCapacity => Some(Blow::NoCapacity),
+        Kind::Quota => Some(Blow::Quota),
+        Kind::Unauthorized => Some(Blow::Unauthorized),
+        Kind::Latency => {
+            twists.latency += Duration::from_millis(rule.number("ms", 1000));
+            None
+        }
+        Kind::ReplyLost => {
+            twists.reply_lost = true;
+            None
+        }
+        Kind::StaleList => {
+            twists.stale = Some(rule.length("age", 60));
+            None
+        }
+        Kind::BusyLag => {
+            twists.busy_lag = Some(rule.length("seconds", 30));
+            None
+        }
+        Kind::PartialList => {
+            twists.partial = Some((rule.number("page", 2), rule.status()));
+            None
+        }
+        Kind::ChangedTotal => {
+            twists.more_in_total = rule.number("by", 1);
+            None
+        }
+        Kind::NextPageForEver => {
+            twists.endless = true;
+            None
+        }
+        Kind::NeverRegisters => {
+            twists.mute = true;
+            None
+        }
+        Kind::CreateThenFails => {
+            twists.create_fails = true;
+            None
+        }
+        Kind::GoneImage => {
+            twists.gone_image = true;
+            None
+        }
+        Kind::ActionError => {
+            twists.action_error = true;
+            None
+        }
+    };
+    if blow.is_none() {
+        *blow = dealt;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn rule(body: Value) -> Rule {
+        serde_json::from_value(body).unwrap()
+    }
+
+    #[test]
+    fn a_rule_strikes_as_often_as_it_says_and_is_gone() {
+        let mut faults = Faults::default();
+        faults.add(rule(json!({"path": "/hetzner/v1/servers", "fault": "server-error", "count": 2, "skip": 1, "args": {"status": 503}})));
+        let mut strike = || {
+            faults
+                .strike(1, "GET", "/hetzner/v1/servers", &Value::Null)
+                .0
+        };
+        assert_eq!(strike(), None);
+        assert_eq!(strike(), Some(Blow::ServerError(503)));
+        assert_eq!(strike(), Some(Blow::ServerError(503)));
+        assert_eq!(strike(), None);
+        assert!(faults.rules.is_empty());
+    }
+
+    #[test]
+    fn chance_is_the_same_for_the_same_seed() {
+        let run = |seed| {
+            let mut faults = Faults::default();
+            faults.add(rule(
+                json!({"path": "*", "fault": "reply-lost", "probability": 0.5}),
+            ));
+            (0..64)
+                .map(|_| faults.strike(seed, "GET", "/x", &Value::Null).1.reply_lost)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+        assert!(run(1).contains(&true) && run(1).contains(&false));
+    }
+
+    #[test]
+    fn capacity_lacks_only_where_it_was_said() {
+        let mut faults = Faults::default();
+        faults.add(rule(json!({"path": "/hetzner/v1/servers", "fault": "no-capacity", "probability": 1.0, "args": {"type": "cx23", "location": "fsn1"}})));
+        let mut strike = |body| faults.strike(1, "POST", "/hetzner/v1/servers", &body).0;
+        assert_eq!(
+            strike(json!({"server_type": "cx23", "location": "nbg1"})),
+            None
+        );
+        assert_eq!(
+            strike(json!({"server_type": "cx23", "location": "fsn1"})),
+            Some(Blow::NoCapacity)
+        );
+    }
+}
