@@ -26,3 +26,6 @@ pub mod telemetry;
 
 // -- composition
 pub mod tick;
+
+// -- the command line
+pub mod cli;
