@@ -25,7 +25,5 @@ pub mod sandbox;
 pub mod telemetry;
 
 // -- composition
-pub mod tick;
-
-// -- the command line
 pub mod cli;
+pub mod tick;
