@@ -13,3 +13,6 @@ pub mod stack;
 pub mod demand;
 pub mod provider;
 pub mod state;
+
+// -- shell: everything that touches the world
+pub mod secrets;
