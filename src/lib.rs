@@ -22,6 +22,7 @@ pub mod net;
 pub mod observe;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod secrets;
 pub mod telemetry;
 
 // -- composition

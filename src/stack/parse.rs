@@ -16,7 +16,7 @@ use super::{
         RawState,
     },
     schema::schema,
-    structure::{self, nearest, quoted},
+    structure::{self, listed, nearest},
     tree::{self, Node, Span},
 };
 use crate::model::ids::{CiName, ProviderName, StackName};
@@ -156,7 +156,7 @@ impl Check<'_> {
         let (label, help) = match (nearest(name, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => (
                 format!("did you mean \"{near}\"?"),
-                format!("declared under `[{table}]`: {}", quoted(&known, '`')),
+                format!("declared under `[{table}]`: {}", listed(&known)),
             ),
             (None, []) => (
                 "not declared".to_owned(),
@@ -166,7 +166,7 @@ impl Check<'_> {
                 "not declared".to_owned(),
                 format!(
                     "declared under `[{table}]`: {}; or add a table `[{table}.{name}]`",
-                    quoted(&known, '`')
+                    listed(&known)
                 ),
             ),
         };
@@ -474,7 +474,12 @@ fn sandbox(raw: RawSandbox) -> SandboxConfig {
     }
 }
 
-/// `pools.linux.max`
+/// `pools.linux.offerings.image`: without the indexes into lists, which the caret shows better.
 pub(super) fn dotted(path: &[&str]) -> String {
-    path.join(".")
+    let keys: Vec<&str> = path
+        .iter()
+        .copied()
+        .filter(|step| !step.bytes().all(|byte| byte.is_ascii_digit()))
+        .collect();
+    keys.join(".")
 }

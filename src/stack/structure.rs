@@ -15,6 +15,9 @@ use super::{
 
 type Shape = Map<String, Value>;
 
+/// The step into a list, whichever of its entries; no key can be this.
+const ENTRY: &str = "\0";
+
 /// Checks a tree, taking out what does not fit.
 pub(super) fn check(root: &mut Node, schema: &Value) -> Vec<StackProblem> {
     let mut walker = Walker {
@@ -185,12 +188,7 @@ impl<'a> Walker<'a> {
             self.too_large(node);
             return false;
         };
-        let bound = |key: &str| {
-            let value = shape.get(key)?;
-            value
-                .as_i64()
-                .or_else(|| value.as_f64().map(|float| float.round() as i64))
-        };
+        let bound = |key: &str| shape.get(key).and_then(Value::as_i64);
         let format_maximum =
             (shape.get("format") == Some(&Value::from("uint32"))).then_some(i64::from(u32::MAX));
         let minimum = bound("minimum");
@@ -220,7 +218,9 @@ impl<'a> Walker<'a> {
             );
         }
         if let Some(schema) = shape.get("items") {
+            self.place.push(ENTRY.to_owned());
             items.retain_mut(|item| self.value(item, schema));
+            self.place.pop();
         }
         true
     }
@@ -298,21 +298,24 @@ impl<'a> Walker<'a> {
         };
         let here = match self.place.as_slice() {
             [] => "at the top".to_owned(),
-            place => format!("in `{}`", place.join(".")),
+            _ => format!("in `{}`", self.way()),
         };
         self.problems.push(
             StackProblem::new("stack::unknown_key", entry.key_span.clone(), what, label)
-                .help(format!("known {here}: {}", quoted(known, '`'))),
+                .help(format!("known {here}: {}", listed(known))),
         );
     }
 
     fn missing(&mut self, node: &Node, key: &str, schema: Option<&'a Value>) {
         let what = match self.place.as_slice() {
             [] => format!("missing table `[{key}]`"),
-            place => format!("missing key `{key}` in `{}`", place.join(".")),
+            _ => format!("missing key `{key}` in `{}`", self.way()),
         };
-        let mut help = format!("add `{key}`");
-        if let Some(schema) = schema {
+        let mut help = match self.place.as_slice() {
+            [] => "begin the file with it: [stack], and below it name = \"prod\"".to_owned(),
+            _ => format!("add `{key}`"),
+        };
+        if let Some(schema) = schema.filter(|_| !self.place.is_empty()) {
             if let Some(example) = self.example(schema) {
                 let _ = write!(help, ", as in `{key} = {example}`");
             }
@@ -411,7 +414,20 @@ impl<'a> Walker<'a> {
 
     /// The key that is looked at, with its way: `` `pools.linux.max` ``.
     fn name(&self) -> String {
-        format!("`{}`", self.place.join("."))
+        match self.place.last() {
+            Some(last) if last == ENTRY => format!("an entry of `{}`", self.way()),
+            _ => format!("`{}`", self.way()),
+        }
+    }
+
+    fn way(&self) -> String {
+        let steps: Vec<&str> = self
+            .place
+            .iter()
+            .map(String::as_str)
+            .filter(|step| *step != ENTRY)
+            .collect();
+        steps.join(".")
     }
 }
 
@@ -470,7 +486,13 @@ pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> O
         .map(|(_, candidate)| candidate)
 }
 
-/// `` `a`, `b` and `c` ``
+/// `` `a`, `b`, `c` ``
+pub(super) fn listed(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    words.join(", ")
+}
+
+/// `` `a`, `b` or `c` ``
 pub(super) fn quoted<S: AsRef<str>>(words: &[S], quote: char) -> String {
     let words: Vec<String> = words
         .iter()

@@ -217,7 +217,7 @@ fn problems_of_structure_and_of_meaning_are_reported_together() {
 2:8 stack::bad_name "Prod" is no name for a stack
   = lower-case letters, digits and `-`, beginning with a letter, not ending with `-`: `prod`
 3:1 stack::unknown_key unknown key `intervall`, did you mean `interval`?
-  = known in `stack`: `name`, `state`, `interval` or `metrics_file`
+  = known in `stack`: `name`, `state`, `interval`, `metrics_file`
 20:10 stack::bad_value `budget.hourly` cannot be "2,50 EUR": not an amount of money
   = write it with a point and the currency's three letters: "2.50 EUR"
 23:6 stack::dangling `pools.linux.ci` names the CI system "gitlb", which is not declared
@@ -250,7 +250,7 @@ Error: stack::unknown_key
     ·                              ╰── did you mean `idle`?
  26 │ min = 6
     ╰────
-  help: known in `pools.linux.policy`: `kind` or `idle`
+  help: known in `pools.linux.policy`: `kind`, `idle`
 
 Error: stack::contradiction
 
@@ -382,23 +382,23 @@ fn every_kind_of_problem_has_its_message() {
     insta::assert_snapshot!(text, @r###"
 max = 5 ⏎ idel_timeout = "3m"
 25:1 stack::unknown_key unknown key `idel_timeout`, did you mean `idle_timeout`?
-  = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls` or `offerings`
+  = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `offerings`
 
 [bugdet]
 18:2 stack::unknown_key unknown key `bugdet`, did you mean `budget`?
-  = known at the top: `stack`, `providers`, `ci`, `budget`, `ssh_keys`, `firewalls`, `pools` or `sandbox`
+  = known at the top: `stack`, `providers`, `ci`, `budget`, `ssh_keys`, `firewalls`, `pools`, `sandbox`
 
 max = 5 ⏎ frobnicate = 1
 25:1 stack::unknown_key unknown key `frobnicate`
-  = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls` or `offerings`
+  = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `offerings`
 
 token = { enf = "HCLOUD_TOKEN" }
 5:11 stack::unknown_key unknown key `enf`, did you mean `env`?
-  = known in `providers.hetzner.token`: `env`, `file`, `command` or `credential`
+  = known in `providers.hetzner.token`: `env`, `file`, `command`, `credential`
 
 
 1:1 stack::missing_key missing table `[stack]`
-  = add `stack`: The stack itself
+  = begin the file with it: [stack], and below it name = "prod"
 
 
 21:1 stack::missing_key missing key `max` in `pools.linux`
@@ -419,7 +419,7 @@ token = {}
   = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
 12:12 stack::dangling `firewalls.default.provider` names the provider "hetzner", which is not declared
   = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
-29:12 stack::dangling `pools.linux.offerings.0.provider` names the provider "hetzner", which is not declared
+29:12 stack::dangling `pools.linux.offerings.provider` names the provider "hetzner", which is not declared
   = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
 
 max = true
@@ -427,7 +427,7 @@ max = true
   = for example: 20
 
 tags = ["docker", 5]
-23:19 stack::wrong_type `pools.linux.tags` must be a string, not a whole number
+23:19 stack::wrong_type an entry of `pools.linux.tags` must be a string, not a whole number
   = -
 
 name = "prod" ⏎ interval = 180
@@ -519,7 +519,7 @@ type = "CX33"
   = write it as the cloud does: "cx33"
 
 image = ""
-31:9 stack::bad_value `pools.linux.offerings.0.image` names no image
+31:9 stack::bad_value `pools.linux.offerings.image` names no image
   = write "debian-12", an image's id, or { selector = "role=runner", newest = true }
 
 port = "80-22"
@@ -568,7 +568,7 @@ name = "Prod Eu"
 
 name = "a-stack-whose-name-is-rather-long-for-it"
 21:8 stack::bad_name the names of the stack and of the pool `linux` are too long together
-  = they make names in the cloud of at most 63 characters: together they may have 36, and have 45
+  = they make names in the cloud of at most 63 characters: together they may have 35, and have 45
 
 token = "verysecret"
 5:9 stack::literal_secret `providers.hetzner.token` must not stand in the stack file
@@ -579,15 +579,15 @@ ci = "github"
   = declared under `[ci]`: `gitlab`
 
 provider = "hetzer" ⏎ type
-29:12 stack::dangling `pools.linux.offerings.0.provider` names the provider "hetzer", which is not declared
+29:12 stack::dangling `pools.linux.offerings.provider` names the provider "hetzer", which is not declared
   = declared under `[providers]`: `hetzner`
 
 ssh_keys = ["ops", "dev"]
-25:20 stack::dangling `pools.linux.ssh_keys.1` names the login key "dev", which is not declared
+25:20 stack::dangling `pools.linux.ssh_keys` names the login key "dev", which is not declared
   = declared under `[ssh_keys]`: `ops`; or add a table `[ssh_keys.dev]`
 
 firewalls = ["defualt"]
-26:14 stack::dangling `pools.linux.firewalls.0` names the firewall "defualt", which is not declared
+26:14 stack::dangling `pools.linux.firewalls` names the firewall "defualt", which is not declared
   = declared under `[firewalls]`: `default`
 
 [ci.gitlab] ⏎ url = "sandbox"
@@ -629,7 +629,7 @@ protocol = "icmp"
   = add port = "22", or a range: port = "8000-8999"
 
 image = { selector = "a", newest = false }
-31:36 stack::contradiction `pools.linux.offerings.0.image` does not say which of several images
+31:36 stack::contradiction `pools.linux.offerings.image` does not say which of several images
   = write newest = true, or name the image by its id
 
 [sandbox] ⏎ [ci.gitlab] ⏎ url = "sandbox"
