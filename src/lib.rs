@@ -6,9 +6,13 @@
 pub mod model;
 
 // -- core: pure and synchronous
+pub mod drain;
+pub mod graph;
 pub mod journal;
+pub mod placement;
 pub mod plan;
 pub mod render;
+pub mod scaling;
 pub mod stack;
 
 // -- ports: traits and their errors
