@@ -11,12 +11,15 @@
 
 mod init;
 mod parse;
+mod parse_accounts;
 mod parse_pool;
+mod parse_rules;
 mod parse_values;
 mod problems;
 mod raw;
 mod reference;
 mod schema;
+mod shape;
 mod structure;
 mod tree;
 

@@ -6,14 +6,13 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     problems::StackProblem,
+    shape::{Shape, expected, fits, found, is_closed, listed, nearest, quoted, required, types},
     tree::{Entry, Kind, Node},
 };
-
-type Shape = Map<String, Value>;
 
 /// The step into a list, whichever of its entries; no key can be this.
 const ENTRY: &str = "\0";
@@ -99,7 +98,8 @@ impl<'a> Walker<'a> {
             }
             Kind::Array(_) => self.array(node, fitting[0]),
             Kind::Table(_) => self.table(node, &fitting),
-            Kind::Float(_) | Kind::Boolean(_) | Kind::Datetime(_) => true,
+            Kind::Float(_) => self.anything(node),
+            Kind::Boolean(_) | Kind::Datetime(_) => true,
         }
     }
 
@@ -344,15 +344,7 @@ impl<'a> Walker<'a> {
     }
 
     fn wrong_type(&mut self, node: &Node, schema: &'a Value, shapes: &[&Shape]) {
-        let found = match &node.kind {
-            Kind::String(_) => "a string",
-            Kind::Integer(_) => "a whole number",
-            Kind::Float(_) => "a number with a fraction",
-            Kind::Boolean(_) => "true or false",
-            Kind::Datetime(_) => "a date or time",
-            Kind::Array(_) => "a list",
-            Kind::Table(_) => "a table",
-        };
+        let found = found(&node.kind);
         if self.note(schema, "x-secret").is_some() && !matches!(node.kind, Kind::Table(_)) {
             let variable = match self.place.first().map(String::as_str) {
                 Some("ci") => "GITLAB_API_TOKEN",
@@ -372,32 +364,7 @@ impl<'a> Walker<'a> {
             );
             return;
         }
-        let mut expected: Vec<&str> = Vec::new();
-        for shape in shapes {
-            let kinds = types(shape);
-            let kinds = if kinds.is_empty() { vec!["string"] } else { kinds };
-            for kind in kinds {
-                let word = match kind {
-                    "string" => shape
-                        .get("title")
-                        .and_then(Value::as_str)
-                        .map_or("a string", |title| match title {
-                            "duration" => "a length of time in quotes",
-                            "money" => "an amount of money in quotes",
-                            _ => "a string",
-                        }),
-                    "integer" => "a whole number",
-                    "number" => "a number",
-                    "boolean" => "true or false",
-                    "array" => "a list",
-                    _ => "a table",
-                };
-                if !expected.contains(&word) {
-                    expected.push(word);
-                }
-            }
-        }
-        let expected = expected.join(" or ");
+        let expected = expected(shapes);
         let mut problem = StackProblem::new(
             "stack::wrong_type",
             node.span.clone(),
@@ -428,79 +395,5 @@ impl<'a> Walker<'a> {
             .filter(|step| *step != ENTRY)
             .collect();
         steps.join(".")
-    }
-}
-
-fn types(shape: &Shape) -> Vec<&str> {
-    match shape.get("type") {
-        Some(Value::String(kind)) => vec![kind],
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// Whether it says by enumeration what it allows.
-fn is_closed(shape: &Shape) -> bool {
-    shape.contains_key("const") || shape.contains_key("enum")
-}
-
-fn fits(shape: &Shape, kind: &Kind) -> bool {
-    let types = types(shape);
-    if types.is_empty() {
-        return matches!(kind, Kind::String(_));
-    }
-    types.iter().any(|name| {
-        matches!(
-            (*name, kind),
-            ("string", Kind::String(_))
-                | ("integer", Kind::Integer(_))
-                | ("number", Kind::Integer(_) | Kind::Float(_))
-                | ("boolean", Kind::Boolean(_))
-                | ("array", Kind::Array(_))
-                | ("object", Kind::Table(_))
-        )
-    })
-}
-
-fn required(shape: &Shape) -> impl Iterator<Item = &str> {
-    shape
-        .get("required")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-}
-
-/// The known word that was probably meant.
-pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    let lower = word.to_lowercase();
-    known
-        .map(|candidate| (strsim::damerau_levenshtein(&lower, candidate), candidate))
-        .filter(|(distance, candidate)| {
-            let shorter = candidate.chars().count().min(lower.chars().count());
-            *distance <= 1.max(shorter / 3)
-                || strsim::jaro_winkler(&lower, candidate) > 0.9
-                || (shorter >= 4 && (candidate.contains(&lower) || lower.contains(candidate)))
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// `` `a`, `b`, `c` ``
-pub(super) fn listed(words: &[&str]) -> String {
-    let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-    words.join(", ")
-}
-
-/// `` `a`, `b` or `c` ``
-pub(super) fn quoted<S: AsRef<str>>(words: &[S], quote: char) -> String {
-    let words: Vec<String> = words
-        .iter()
-        .map(|word| format!("{quote}{}{quote}", word.as_ref()))
-        .collect();
-    match words.as_slice() {
-        [] => "nothing".to_owned(),
-        [only] => only.clone(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }

@@ -1,4 +1,6 @@
 //! The stack file as its reader meets it: examples, and every kind of problem with its message.
+//!
+//! Long because every message stands in it.
 
 use std::fmt::Write as _;
 
@@ -301,6 +303,7 @@ fn every_kind_of_problem_has_its_message() {
         ("max = 5", "max = 5\njobs_per_runner = 0"),
         ("max = 5", "max = 5\nburst = 0"),
         ("max = 5", "max = 5\nvars = { x = nan }"),
+        ("[budget]", "[sandbox]\nsettings = { speed = inf }\n[budget]"),
         ("max = 5", "max = 5\npolicy = \"que\""),
         ("max = 5", "max = 5\nready_timeout = \"0s\""),
         ("max = 5", "max = 5\ncloud_init = \"../x.tera\""),
@@ -470,6 +473,10 @@ max = 5 ⏎ vars = { x = nan }
 25:14 stack::bad_value `inf` and `nan` cannot be passed on
   = write a number, or the word in quotes
 
+[sandbox] ⏎ settings = { speed = inf } ⏎ [budget]
+19:22 stack::bad_value `inf` and `nan` cannot be passed on
+  = write a number, or the word in quotes
+
 max = 5 ⏎ policy = "que"
 25:10 stack::bad_value `pools.linux.policy` cannot be "que": did you mean "queue"?
   = `pools.linux.policy` is "queue"
@@ -539,7 +546,7 @@ AAAA
   = one line as in ~/.ssh/id_ed25519.pub: "ssh-ed25519 AAAA… name"
 
 [ci.gitlab] ⏎ projects = ["https://gitlab.com/acme/app"]
-16:13 stack::bad_value "https://gitlab.com/acme/app" is not a project
+16:13 stack::bad_value an entry of `ci.gitlab.projects` is not a project
   = write its full path without the server's address: "acme/app"
 
 [ci.gitlab] ⏎ url = "http://gitlab.example.com"
@@ -747,6 +754,11 @@ fn piece() -> impl Strategy<Value = String> {
         Just("{ kind = \"queue\", idle = -1 }".to_owned()),
         Just("9999999999999999999".to_owned()),
         Just("nan".to_owned()),
+        Just("0.5".to_owned()),
+        Just("true".to_owned()),
+        Just("-7".to_owned()),
+        Just("{}".to_owned()),
+        Just("[]".to_owned()),
         Just("1979-05-27".to_owned()),
         Just("http://user:p@[::1]/".to_owned()),
         Just("é".to_owned()),
@@ -766,9 +778,9 @@ proptest! {
     #[test]
     fn no_mutated_stack_file_makes_the_parser_panic(
         edits in proptest::collection::vec((any::<prop::sample::Index>(), 0..20_usize, piece()), 1..6),
-        which in 0..2_usize,
+        which in 0..3_usize,
     ) {
-        let mut text = [PROD, SMALL][which].to_owned();
+        let mut text = [PROD, SMALL, LOCAL][which].to_owned();
         for (at, length, piece) in edits {
             let mut from = at.index(text.len().max(1)).min(text.len());
             while !text.is_char_boundary(from) { from -= 1; }
@@ -781,6 +793,7 @@ proptest! {
             for problem in &problems.problems {
                 prop_assert!(problem.span.end <= text.len() + 1, "{problem:?}");
                 prop_assert!(StackProblem::CODES.contains(&problem.code));
+                prop_assert!(problem.what != parse::UNREADABLE, "{text}");
             }
             rendered(&problems);
         }
