@@ -9,7 +9,6 @@ use super::{
     ActionId, Bootstrap, Rung, Verb,
     draft::Draft,
     facts::Facts,
-    hashes::{TemplateSet, spec_hash},
     names::Names,
     pool::Wish,
     recover::InFlight,
@@ -23,6 +22,7 @@ use crate::{
         resource::{MachineSpec, ResourceSpec},
     },
     placement::{self, Breaker, LaunchBudgets, Rated},
+    render::{TemplateSet, spec_hash},
 };
 
 /// A machine to be made, its ladder complete but for the ids of what it needs.

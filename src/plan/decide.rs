@@ -8,7 +8,6 @@ use super::{
     draft::Draft,
     facts::Facts,
     fleet::{self, Machine, Presence},
-    hashes::TemplateSet,
     names::Names,
     pool::{self, Beside},
     recover, shared, strays,
@@ -16,6 +15,7 @@ use super::{
 use crate::{
     model::{reason::Reason, snapshot::Snapshot},
     placement::LaunchBudgets,
+    render::TemplateSet,
     scaling,
     stack::Stack,
 };

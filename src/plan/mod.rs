@@ -10,7 +10,6 @@ mod decide;
 mod draft;
 pub mod facts;
 pub mod fleet;
-pub mod hashes;
 pub mod invariants;
 mod names;
 mod pool;

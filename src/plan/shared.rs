@@ -11,12 +11,15 @@ use super::{
     names,
     recover::InFlight,
 };
-use crate::model::{
-    ids::{Address, PoolName, ProviderName, ResourceKind},
-    intent::Intent,
-    reason::Reason,
-    resource::{FirewallRule, FirewallSpec, Observed, ResourceSpec, SshKeySpec},
-    state::{Phase, Record},
+use crate::{
+    model::{
+        ids::{Address, PoolName, ProviderName, ResourceKind},
+        intent::Intent,
+        reason::Reason,
+        resource::{FirewallRule, FirewallSpec, Observed, ResourceSpec, SshKeySpec},
+        state::{Phase, Record},
+    },
+    render::shared_hash,
 };
 
 /// A shared resource that the stack wishes for.
@@ -160,7 +163,7 @@ fn make(
         offering: None,
         provider: wish.provider.clone(),
         price: None,
-        hash: hash(&wish.spec),
+        hash: shared_hash(&wish.spec),
         spec: wish.spec.clone(),
         needs: Vec::new(),
     };
@@ -170,11 +173,6 @@ fn make(
     };
     let reason = Reason::Needed { by: by.clone() };
     draft.push(address, verb, reason, after.into_iter().collect(), None)
-}
-
-/// What a shared resource's claim says that it was made from.
-pub(super) fn hash(spec: &ResourceSpec) -> crate::model::ids::SpecHash {
-    super::hashes::shared_hash(spec)
 }
 
 /// Updates, replaces or keeps a shared resource that is wished for.
@@ -215,7 +213,7 @@ fn align(
                 let verb = Verb::Adopt {
                     record: Box::new(Record {
                         spec: wish.spec.clone(),
-                        hash: hash(&wish.spec),
+                        hash: shared_hash(&wish.spec),
                         phase: Phase::Live,
                         ..record.clone()
                     }),
