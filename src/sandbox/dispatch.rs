@@ -256,6 +256,14 @@ fn blown(party: Party, blow: &Blow) -> Reply {
         Blow::NoCapacity => hetzner::create::no_capacity(),
         Blow::Quota => hetzner::create::quota(),
         Blow::ServerError(status) => server_error(party, *status),
+        Blow::Error {
+            status,
+            code,
+            message,
+        } if party == Party::Hetzner => hetzner::error(*status, code, message, Value::Null),
+        Blow::Error {
+            status, message, ..
+        } => gitlab::message(*status, message),
         Blow::RequestLost | Blow::Hang(_) => server_error(party, 500),
     }
 }

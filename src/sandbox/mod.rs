@@ -49,6 +49,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 
 pub use api::{Operation, Party, operations};
+pub use faults::FAULTS;
 pub use gitlab::NULLABLE as GITLAB_NULLABLE;
 pub use scenario::{JobSpec, Scenario, ScenarioError, SnapshotSpec, TokenSpec, UnavailableSpec};
 pub use settings::{SettingError, Settings};

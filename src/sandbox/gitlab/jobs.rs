@@ -1,7 +1,5 @@
 //! Jobs, by project and by runner.
 
-use std::collections::BTreeSet;
-
 use super::super::{
     api::{Answer, Call, Reply},
     world::{
@@ -47,13 +45,14 @@ pub(super) fn list(world: &mut World, call: &Call) -> Answer {
     let ids: Vec<u64> = if let Some(then) = as_of {
         lagging(world, call, |job| job.project == project, &statuses, then)
     } else {
-        let ids: BTreeSet<u64> = statuses
+        let mut ids: Vec<u64> = statuses
             .iter()
             .filter_map(|status| world.forge.by_status.get(&(project, *status)))
             .flatten()
             .copied()
             .collect();
-        ids.into_iter().collect()
+        ids.sort_unstable();
+        ids
     };
     listing(call, ids, false, |id| {
         let job = world.forge.jobs.get(&id)?;

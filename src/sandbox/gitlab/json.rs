@@ -29,7 +29,8 @@ pub(super) fn base(call: &Call) -> String {
 pub(super) fn user_basic(id: u64, username: &str, call: &Call) -> Value {
     json!({
         "id": id, "username": username, "public_email": "", "name": username, "state": "active", "locked": false,
-        "avatar_url": null, "web_url": format!("{}/{username}", base(call)),
+        "avatar_url": format!("{}/uploads/-/system/user/avatar/{id}/avatar.png", base(call)),
+        "web_url": format!("{}/{username}", base(call)),
     })
 }
 
