@@ -264,9 +264,9 @@ async fn carry_out(
             work.await
         }
     };
-    drop(progress);
+    let applied = applied?;
     Ok(Outcome {
-        applied: applied?,
+        applied,
         seconds: began.elapsed().as_secs_f64(),
         complete: planned.plan.complete,
     })
