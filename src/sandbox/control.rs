@@ -2,6 +2,8 @@
 //!
 //! Open to everyone who reaches the loopback address.
 
+#![expect(clippy::unnecessary_wraps, reason = "handlers have one signature")]
+
 use serde_json::{Value, json};
 
 use super::{
@@ -118,7 +120,7 @@ fn server(world: &World, server: &Server) -> Value {
     let manager = server.manager.and_then(|id| world.forge.managers.get(&id));
     json!({
         "id": server.id, "name": server.name, "status": server.status(world.now), "labels": server.labels,
-        "created": millis(server.created), "type": server.server_type, "location": server.location, "firewalls": server.firewalls,
+        "created": millis(server.created), "type": server.kind, "location": server.location, "firewalls": server.firewalls,
         "registered": manager.is_some(), "runner": manager.map(|manager| manager.runner),
         "running_jobs": manager.map_or(0, |manager| manager.running.len()), "problem": server.setup_problem,
     })

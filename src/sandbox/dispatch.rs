@@ -93,12 +93,11 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
         .map(|_| rate_limited(party, None))
         .or_else(|| blow.map(|blow| blown(party, &blow)));
     let mut changed = false;
-    let reply = match refusal {
-        Some(reply) => reply,
-        None => {
-            changed = request.method != "GET";
-            respond(world, party, found, request, body, twists, wall)
-        }
+    let reply = if let Some(reply) = refusal {
+        reply
+    } else {
+        changed = request.method != "GET";
+        respond(world, party, found, request, body, twists, wall)
     };
     let reply = limit
         .into_iter()
@@ -254,8 +253,8 @@ fn blown(party: Party, blow: &Blow) -> Reply {
     match blow {
         Blow::RateLimited { retry_after } => rate_limited(party, *retry_after),
         Blow::Unauthorized => unauthorized(party),
-        Blow::NoCapacity => hetzner::servers::no_capacity(),
-        Blow::Quota => hetzner::servers::quota(),
+        Blow::NoCapacity => hetzner::create::no_capacity(),
+        Blow::Quota => hetzner::create::quota(),
         Blow::ServerError(status) => server_error(party, *status),
         Blow::RequestLost | Blow::Hang(_) => server_error(party, 500),
     }
@@ -296,7 +295,7 @@ fn parse_body(request: &Request) -> Result<Value, ()> {
 
 /// The state of Hetzner's rate limit after a call.
 struct Limit {
-    limit: u32,
+    per_hour: u32,
     remaining: f64,
     exhausted: bool,
     reset: i64,
@@ -311,7 +310,7 @@ impl Limit {
         )]
         let remaining = self.remaining.max(0.0) as u32;
         reply
-            .header("RateLimit-Limit", self.limit.to_string())
+            .header("RateLimit-Limit", self.per_hour.to_string())
             .header("RateLimit-Remaining", remaining.to_string())
             .header("RateLimit-Reset", self.reset.to_string())
     }
@@ -336,7 +335,7 @@ fn draw(world: &mut World) -> Option<Limit> {
     )]
     let missing = ((full - remaining) / per_second).ceil() as i64;
     Some(Limit {
-        limit,
+        per_hour: limit,
         remaining,
         exhausted,
         reset: world.now.as_second() + missing,

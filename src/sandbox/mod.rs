@@ -150,7 +150,10 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
     let listener = TcpListener::bind(options.listen).map_err(listen)?;
     listener.set_nonblocking(true).map_err(listen)?;
     let local = listener.local_addr().map_err(listen)?;
-    let mut world = open(&options)?;
+    let opening = options.clone();
+    let mut world = tokio::task::spawn_blocking(move || open(&opening))
+        .await
+        .map_err(|error| SandboxError::Server(std::io::Error::other(error)))??;
     let scheme = if options.settings.tls {
         "https"
     } else {

@@ -152,7 +152,6 @@ pub(crate) mod length {
         Text(String),
     }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub(crate) fn serialize<S: Serializer>(
         length: &SignedDuration,
         to: S,

@@ -616,9 +616,7 @@ async fn the_rate_limit_is_counted_down_and_refills_with_the_worlds_time() {
 async fn every_answer_has_the_worlds_date() {
     let client = fresh().await;
     let before = client.cloud("GET", "/locations", None).await;
-    client
-        .advance("9600h")
-        .await;
+    client.advance("9600h").await;
     let after = client.gitlab("GET", "/version", None).await;
     let parse = |text: &str| jiff::fmt::rfc2822::parse(text).unwrap().timestamp();
     let passed = parse(after.header("date")).duration_since(parse(before.header("date")));

@@ -99,16 +99,15 @@ async fn serve(shared: &Shared, request: dispatch::Request) -> Result<Response<B
     if !step.wait.is_zero() {
         tokio::time::sleep(step.wait).await;
     }
-    if step.changed {
-        if let Some(saver) = &shared.saver {
-            if let Err(problem) = saver.saved().await {
-                tracing::error!(problem, "the sandbox's world was not saved");
-                return Ok(plain(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "the world was not saved",
-                ));
-            }
-        }
+    if step.changed
+        && let Some(saver) = &shared.saver
+        && let Err(problem) = saver.saved().await
+    {
+        tracing::error!(problem, "the sandbox's world was not saved");
+        return Ok(plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the world was not saved",
+        ));
     }
     let reply = step.reply.ok_or(Lost)?;
     let mut response = Response::builder().status(reply.status);

@@ -44,17 +44,16 @@ pub(super) fn list(world: &mut World, call: &Call) -> Answer {
     let project = projects::visible(world, &user, call.param(0))?.id;
     let statuses = statuses(call, "scope")?;
     let as_of = call.twists.jobs_as_of(world.now);
-    let ids: Vec<u64> = match as_of {
-        Some(then) => lagging(world, call, |job| job.project == project, &statuses, then),
-        None => {
-            let sets: BTreeSet<u64> = statuses
-                .iter()
-                .filter_map(|status| world.forge.by_status.get(&(project, *status)))
-                .flatten()
-                .copied()
-                .collect();
-            sets.into_iter().collect()
-        }
+    let ids: Vec<u64> = if let Some(then) = as_of {
+        lagging(world, call, |job| job.project == project, &statuses, then)
+    } else {
+        let ids: BTreeSet<u64> = statuses
+            .iter()
+            .filter_map(|status| world.forge.by_status.get(&(project, *status)))
+            .flatten()
+            .copied()
+            .collect();
+        ids.into_iter().collect()
     };
     listing(call, ids, false, |id| {
         let job = world.forge.jobs.get(&id)?;

@@ -58,10 +58,10 @@ pub(super) fn current_user(user_is: &User, created: Timestamp, call: &Call) -> V
         }),
     );
     // Whether somebody is an administrator is shown to administrators only.
-    if !user_is.admin {
-        if let Some(body) = body.as_object_mut() {
-            body.remove("is_admin");
-        }
+    if !user_is.admin
+        && let Some(body) = body.as_object_mut()
+    {
+        body.remove("is_admin");
     }
     body
 }

@@ -4,6 +4,7 @@
 //! arrays, ids are numbers, and the fields in [`NULLABLE`] may be null.
 
 mod graphql;
+mod graphql_reader;
 mod jobs;
 mod json;
 mod projects;

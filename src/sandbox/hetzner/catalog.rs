@@ -1,5 +1,7 @@
 //! What is only read: types, locations, images, prices, actions, primary IPs.
 
+#![expect(clippy::unnecessary_wraps, reason = "handlers have one signature")]
+
 use serde_json::{Value, json};
 
 use super::super::{

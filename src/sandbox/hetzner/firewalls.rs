@@ -288,12 +288,12 @@ pub(super) fn delete(world: &mut World, call: &Call) -> Answer {
     Ok(Reply::empty(204))
 }
 
-fn answer_actions(world: &World, actions: &[Action]) -> Answer {
+fn answer_actions(world: &World, actions: &[Action]) -> Reply {
     let actions: Vec<Value> = actions
         .iter()
         .map(|action| world.action_json(action))
         .collect();
-    Ok(Reply::json(201, &json!({"actions": actions})))
+    Reply::json(201, &json!({"actions": actions}))
 }
 
 pub(super) fn set_rules(world: &mut World, call: &Call) -> Answer {
@@ -312,14 +312,14 @@ pub(super) fn set_rules(world: &mut World, call: &Call) -> Answer {
             call,
         ));
     }
-    answer_actions(world, &actions)
+    Ok(answer_actions(world, &actions))
 }
 
 pub(super) fn apply_to(world: &mut World, call: &Call) -> Answer {
     let id = id_of(world, call)?;
     let (servers, selectors) = resources(world, &call.body, "apply_to")?;
     let actions = apply(world, id, servers, selectors, call);
-    answer_actions(world, &actions)
+    Ok(answer_actions(world, &actions))
 }
 
 pub(super) fn remove_from(world: &mut World, call: &Call) -> Answer {
@@ -345,7 +345,7 @@ pub(super) fn remove_from(world: &mut World, call: &Call) -> Answer {
         }
         actions.push(world.act("remove_firewall", &[("firewall", id)], call));
     }
-    answer_actions(world, &actions)
+    Ok(answer_actions(world, &actions))
 }
 
 pub(super) fn actions(world: &mut World, call: &Call) -> Answer {

@@ -33,12 +33,9 @@ fn free(world: &World, call: &Call) -> Result<u64, Reply> {
     }
 }
 
-fn answer(world: &mut World, command: &str, id: u64, call: &Call) -> Answer {
+fn answer(world: &mut World, command: &str, id: u64, call: &Call) -> Reply {
     let action = world.act(command, &[("server", id)], call);
-    Ok(Reply::json(
-        201,
-        &json!({"action": world.action_json(&action)}),
-    ))
+    Reply::json(201, &json!({"action": world.action_json(&action)}))
 }
 
 fn switch_on(world: &mut World, id: u64) {
@@ -59,7 +56,7 @@ pub(super) fn power_on(world: &mut World, call: &Call) -> Answer {
     if is_off(world, id) && !call.twists.action_error {
         switch_on(world, id);
     }
-    answer(world, "start_server", id, call)
+    Ok(answer(world, "start_server", id, call))
 }
 
 pub(super) fn power_off(world: &mut World, call: &Call) -> Answer {
@@ -67,7 +64,7 @@ pub(super) fn power_off(world: &mut World, call: &Call) -> Answer {
     if !call.twists.action_error {
         world.power_off(id);
     }
-    answer(world, "stop_server", id, call)
+    Ok(answer(world, "stop_server", id, call))
 }
 
 pub(super) fn shutdown(world: &mut World, call: &Call) -> Answer {
@@ -75,7 +72,7 @@ pub(super) fn shutdown(world: &mut World, call: &Call) -> Answer {
     if !call.twists.action_error {
         world.begin_shutdown(id);
     }
-    answer(world, "shutdown_server", id, call)
+    Ok(answer(world, "shutdown_server", id, call))
 }
 
 pub(super) fn reboot(world: &mut World, call: &Call) -> Answer {
@@ -93,15 +90,15 @@ fn restart(world: &mut World, call: &Call, command: &str) -> Answer {
         world.power_off(id);
         switch_on(world, id);
     }
-    answer(world, command, id, call)
+    Ok(answer(world, command, id, call))
 }
 
 pub(super) fn change_protection(world: &mut World, call: &Call) -> Answer {
     let id = free(world, call)?;
-    if let Some(protected) = call.body.get("delete").and_then(Value::as_bool) {
-        if let Some(server) = world.cloud.servers.get_mut(&id) {
-            server.protected = protected;
-        }
+    if let Some(protected) = call.body.get("delete").and_then(Value::as_bool)
+        && let Some(server) = world.cloud.servers.get_mut(&id)
+    {
+        server.protected = protected;
     }
-    answer(world, "change_protection", id, call)
+    Ok(answer(world, "change_protection", id, call))
 }

@@ -26,7 +26,8 @@ const ACTIONS_KEPT: SignedDuration = SignedDuration::from_hours(48);
 pub(crate) struct Server {
     pub(crate) id: u64,
     pub(crate) name: String,
-    pub(crate) server_type: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
     pub(crate) location: String,
     pub(crate) image: Option<u64>,
     pub(crate) created: Timestamp,

@@ -8,6 +8,7 @@ pub(crate) mod catalog;
 pub(crate) mod cloud;
 pub(crate) mod forge;
 mod machine;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
