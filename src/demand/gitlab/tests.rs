@@ -758,12 +758,11 @@ async fn a_reading_of_jobs_needs_all_witnesses_to_agree() {
             "GET /runners/1" | "GET /runners/3" => details(1, "idle"),
             "GET /runners/2" | "GET /runners/4" => details(2, "active"),
             "GET /runners/4/jobs" => reply(200, json!([{"id": 10}, {"id": 11}])),
-            "GET /runners/1/jobs" | "GET /runners/2/jobs" | "GET /runners/3/jobs" => reply(200, json!([])),
+            "GET /runners/1/jobs" | "GET /runners/2/jobs" | "GET /runners/3/jobs" | "GET /runners/1/managers" | "GET /runners/2/managers" => reply(200, json!([])),
             "GET /runners/3/managers" => reply(
                 200,
                 json!([{"id": 1, "job_execution_status": "idle"}, {"id": 2, "job_execution_status": "active"}]),
             ),
-            "GET /runners/1/managers" | "GET /runners/2/managers" => reply(200, json!([])),
             _ => return None,
         }))
     })
