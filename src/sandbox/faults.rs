@@ -95,44 +95,29 @@ impl Rule {
         };
         let creates = matches!(
             self.fault,
-            Kind::NoCapacity
-                | Kind::Quota
-                | Kind::NeverRegisters
-                | Kind::CreateThenFails
-                | Kind::GoneImage
+            Kind::NoCapacity | Kind::Quota | Kind::NeverRegisters | Kind::CreateThenFails | Kind::GoneImage
         );
         let lists = matches!(
             self.fault,
-            Kind::StaleList
-                | Kind::PartialList
-                | Kind::ChangedTotal
-                | Kind::NextPageForEver
-                | Kind::BusyLag
+            Kind::StaleList | Kind::PartialList | Kind::ChangedTotal | Kind::NextPageForEver | Kind::BusyLag
         );
         path_fits
             && self
                 .method
                 .as_deref()
                 .is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
-            && (!creates
-                || (method == "POST" && path.ends_with("/servers"))
-                || self.fault == Kind::GoneImage)
+            && (!creates || (method == "POST" && path.ends_with("/servers")) || self.fault == Kind::GoneImage)
             && (!lists || method == "GET" || path.ends_with("/graphql"))
             && self.arg_fits("type", body.get("server_type"))
             && self.arg_fits("location", body.get("location"))
     }
 
     fn arg_fits(&self, key: &str, given: Option<&Value>) -> bool {
-        self.args
-            .get(key)
-            .is_none_or(|wanted| Some(wanted) == given)
+        self.args.get(key).is_none_or(|wanted| Some(wanted) == given)
     }
 
     fn number(&self, key: &str, default: u64) -> u64 {
-        self.args
-            .get(key)
-            .and_then(Value::as_u64)
-            .unwrap_or(default)
+        self.args.get(key).and_then(Value::as_u64).unwrap_or(default)
     }
 
     fn status(&self) -> u16 {
@@ -226,9 +211,9 @@ impl Faults {
             }
             rule.seen += 1;
             let spent = rule.count.is_some_and(|count| rule.struck >= count);
-            let lucky = rule.probability.is_some_and(|probability| {
-                dice::unit(seed, rule.id ^ 0xfa17, rule.seen) >= probability
-            });
+            let lucky = rule
+                .probability
+                .is_some_and(|probability| dice::unit(seed, rule.id ^ 0xfa17, rule.seen) >= probability);
             if rule.seen <= rule.skip || spent || lucky {
                 continue;
             }
@@ -317,11 +302,7 @@ mod tests {
     fn a_rule_strikes_as_often_as_it_says_and_is_gone() {
         let mut faults = Faults::default();
         faults.add(rule(json!({"path": "/hetzner/v1/servers", "fault": "server-error", "count": 2, "skip": 1, "args": {"status": 503}})));
-        let mut strike = || {
-            faults
-                .strike(1, "GET", "/hetzner/v1/servers", &Value::Null)
-                .0
-        };
+        let mut strike = || faults.strike(1, "GET", "/hetzner/v1/servers", &Value::Null).0;
         assert_eq!(strike(), None);
         assert_eq!(strike(), Some(Blow::ServerError(503)));
         assert_eq!(strike(), Some(Blow::ServerError(503)));
@@ -350,10 +331,7 @@ mod tests {
         let mut faults = Faults::default();
         faults.add(rule(json!({"path": "/hetzner/v1/servers", "fault": "no-capacity", "probability": 1.0, "args": {"type": "cx23", "location": "fsn1"}})));
         let mut strike = |body| faults.strike(1, "POST", "/hetzner/v1/servers", &body).0;
-        assert_eq!(
-            strike(json!({"server_type": "cx23", "location": "nbg1"})),
-            None
-        );
+        assert_eq!(strike(json!({"server_type": "cx23", "location": "nbg1"})), None);
         assert_eq!(
             strike(json!({"server_type": "cx23", "location": "fsn1"})),
             Some(Blow::NoCapacity)

@@ -154,11 +154,7 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
     let mut world = tokio::task::spawn_blocking(move || open(&opening))
         .await
         .map_err(|error| SandboxError::Server(std::io::Error::other(error)))??;
-    let scheme = if options.settings.tls {
-        "https"
-    } else {
-        "http"
-    };
+    let scheme = if options.settings.tls { "https" } else { "http" };
     let origin = format!("{scheme}://{local}");
     let gitlab = format!("{origin}{}", Party::Gitlab.prefix());
     world.gitlab_urls.insert(gitlab.clone());

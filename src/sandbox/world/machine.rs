@@ -59,10 +59,8 @@ impl World {
         server.power = Power::ShuttingDown;
         let (epoch, manager) = (server.epoch, server.manager);
         self.cloud.revision += 1;
-        let busy = manager.is_some_and(|manager| {
-            self.forge
-                .stop_polling(manager, self.now, self.settings.poll)
-        });
+        let busy =
+            manager.is_some_and(|manager| self.forge.stop_polling(manager, self.now, self.settings.poll));
         let wait = if busy {
             STOP_TIMEOUT
         } else {
@@ -107,8 +105,7 @@ impl World {
             .get_mut(&id)
             .and_then(|server| server.manager.take());
         if let Some(manager) = manager {
-            self.forge
-                .stop_polling(manager, self.now, self.settings.poll);
+            self.forge.stop_polling(manager, self.now, self.settings.poll);
             self.kill_jobs_of(manager);
         }
     }
@@ -148,10 +145,7 @@ impl World {
             return;
         }
         let Some(runner) = self.forge.runner_of_token(&setup.token) else {
-            self.complain(
-                id,
-                "its runner's token is not known to this GitLab".to_owned(),
-            );
+            self.complain(id, "its runner's token is not known to this GitLab".to_owned());
             return;
         };
         let manager = self.forge.register(
