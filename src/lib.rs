@@ -6,9 +6,13 @@
 pub mod model;
 
 // -- core: pure and synchronous
+pub mod drain;
+pub mod graph;
 pub mod journal;
+pub mod placement;
 pub mod plan;
 pub mod render;
+pub mod scaling;
 pub mod stack;
 
 // -- ports: traits and their errors
@@ -22,6 +26,7 @@ pub mod net;
 pub mod observe;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod secrets;
 pub mod telemetry;
 
 // -- composition

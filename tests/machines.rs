@@ -428,8 +428,9 @@ fn a_machines_scripts_are_sound_shell() {
 fn the_scripts_of_the_tests_are_sound_shell() {
     let scripts: Vec<_> = fs_err::read_dir(root().join("tests/tools"))
         .unwrap()
-        .map(|entry| entry.unwrap().path().display().to_string())
-        .filter(|path| path.ends_with(".sh"))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "sh"))
+        .map(|path| path.display().to_string())
         .collect();
     let mut arguments = vec!["--shell=sh", "--external-sources", "--source-path=tests/tools"];
     arguments.extend(scripts.iter().map(String::as_str));

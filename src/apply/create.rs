@@ -2,7 +2,10 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{End, Run, ledger::record_of};
+use super::{
+    End, Run,
+    ledger::{LedgerError, record_of},
+};
 use crate::{
     demand::{Registration, RegistrationRequest, RunnerControl},
     model::{
@@ -12,7 +15,7 @@ use crate::{
         resource::{ClaimLabels, MachineSpec, Observed, ResourceRef, ResourceSpec},
         state::Refusal,
     },
-    placement::{self, Next},
+    placement,
     plan::{Action, Bootstrap, Rung, Verb},
     provider::{Claim, Disposition, Provider, ProviderError},
     render::{self, Join},
@@ -41,7 +44,7 @@ impl Run<'_> {
         let mut registration = None;
         let mut refusals = Vec::new();
         let end = loop {
-            let Some(at) = self.next_rung(ladder).await else {
+            let Some(at) = self.next_rung(ladder) else {
                 break End::Held {
                     reason: Reason::NoOffering {
                         why: refusals.join("; "),
@@ -70,42 +73,15 @@ impl Run<'_> {
         Ok(end)
     }
 
-    /// The rung to try now; waits while every rung that is left has as many launches in flight as it may have.
-    async fn next_rung(&self, ladder: &[Rung]) -> Option<usize> {
-        loop {
-            let freed = self.launched.notified();
-            tokio::pin!(freed);
-            freed.as_mut().enable();
-            {
-                let mut placement = self.placement();
-                let placement = &mut *placement;
-                match placement::next(ladder, &placement.refused, &placement.budgets) {
-                    Next::Try(at) => {
-                        if let Some(offering) = &ladder[at].offering {
-                            placement.budgets.launched(offering);
-                        }
-                        return Some(at);
-                    }
-                    Next::Exhausted => return None,
-                    Next::Wait => {}
-                }
-            }
-            freed.await;
+    /// The rung to try now: the core's choice, from what this apply has learnt so far.
+    fn next_rung(&self, ladder: &[Rung]) -> Option<usize> {
+        let mut placement = self.placement();
+        let placement = &mut *placement;
+        let at = placement::next(ladder, &placement.refused, &placement.budgets)?;
+        if let Some(offering) = &ladder[at].offering {
+            placement.budgets.take(offering);
         }
-    }
-
-    /// Gives the launch back to the offering's budget, and remembers a refusal.
-    fn landed(&self, rung: &Rung, rang: Option<&Rang>) {
-        let Some(offering) = &rung.offering else { return };
-        {
-            let mut placement = self.placement();
-            match rang {
-                Some(Rang::Refused(_)) => placement.budgets.refused(offering),
-                Some(Rang::End(End::Done { .. })) => placement.budgets.succeeded(offering),
-                _ => placement.budgets.ended(offering),
-            }
-        }
-        self.launched.notify_waiters();
+        Some(at)
     }
 
     async fn rung(

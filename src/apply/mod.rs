@@ -278,8 +278,6 @@ struct Run<'a> {
     stop: &'a Stop,
     slots: BTreeMap<ProviderName, Semaphore>,
     placement: Mutex<Placement>,
-    /// Woken when a launch budget frees up.
-    launched: Notify,
 }
 
 /// What this apply has learnt of offerings.
@@ -337,9 +335,8 @@ pub async fn apply(
         placement: Mutex::new(Placement {
             refused: Vec::new(),
             refusals: Vec::new(),
-            budgets: LaunchBudgets::of(&snapshot.history),
+            budgets: LaunchBudgets::of(&plan.launch_budgets),
         }),
-        launched: Notify::new(),
     };
     let mut applied = Applied::default();
     run.ledger.supersede().await?;
@@ -353,7 +350,7 @@ pub async fn apply(
 
 impl Run<'_> {
     /// Runs every action that may run. Answers with the error that made recording impossible, if one did.
-    async fn walk(&self, mut schedule: Schedule, applied: &mut Applied) -> Option<LedgerError> {
+    async fn walk(&self, mut schedule: Schedule<'_>, applied: &mut Applied) -> Option<LedgerError> {
         let mut running = FuturesUnordered::new();
         let mut waiting: std::collections::VecDeque<_> = schedule.ready().into();
         let mut broken = None;

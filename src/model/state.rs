@@ -172,6 +172,9 @@ pub struct MachineMemory {
     /// When a complete listing first lacked it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
+    /// When it was counted as failed before it became ready; once per machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Timestamp>,
 }
 
 /// An attempt that failed, for the breaker.

@@ -1,4 +1,23 @@
 //! What should be done, and why: a plan that leaves no judgement to apply.
+//!
+//! [`decide`] makes it, a function of its input alone. Its parts: [`facts`] and [`fleet`] say what is known, `recover`
+//! closes unfinished attempts, `pool` judges a pool's machines, [`strays`] what has no record, `creates` what is made,
+//! `shared` keys and firewalls, `cost` what it costs. [`invariants`] says what holds of every plan.
+
+mod cost;
+mod creates;
+mod decide;
+mod draft;
+pub mod facts;
+pub mod fleet;
+pub mod invariants;
+mod names;
+mod pool;
+mod recover;
+mod shared;
+pub mod strays;
+
+pub use decide::{DecideInput, decide};
 
 use std::collections::BTreeMap;
 
@@ -18,6 +37,16 @@ use crate::model::{
     runner::RunnerState,
     state::Record,
 };
+
+/// What a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// Every pool at its target.
+    Converge,
+    /// Nothing left.
+    Destroy,
+}
 
 /// An action's place in its plan; others depend on it by this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

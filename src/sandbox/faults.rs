@@ -11,7 +11,60 @@ use serde_json::{Map, Value};
 
 use super::dice;
 
-/// What goes wrong.
+/// Every fault by its name in `POST /control/faults`, and what it does; its arguments with their defaults.
+pub const FAULTS: &[(&str, &str)] = &[
+    ("latency", "The answer takes `ms` (1000) longer, wall time."),
+    (
+        "rate-limited",
+        "429; with `retry_after` seconds that header too.",
+    ),
+    ("server-error", "`status` (502)."),
+    (
+        "reply-lost",
+        "The call takes effect, then the connection closes without an answer.",
+    ),
+    ("request-lost", "The connection closes without effect."),
+    (
+        "hang",
+        "No answer for `seconds` (60), then the connection closes, without effect.",
+    ),
+    ("stale-list", "A list is as it was `age` (60) seconds ago."),
+    (
+        "partial-list",
+        "Page `page` (2) of a list, and each later one, is answered with `status` (502).",
+    ),
+    (
+        "changed-total",
+        "From page 2 on the total is `by` (1) more.",
+    ),
+    ("next-page-for-ever", "A list claims a next page for ever."),
+    (
+        "no-capacity",
+        "412 for a server whose `type` and `location` fit, where given.",
+    ),
+    ("quota", "403, the limit of servers is reached."),
+    (
+        "error",
+        "`status` (409) with `code` (conflict) and `message`, as the party words its errors.",
+    ),
+    (
+        "never-registers",
+        "The server that is created boots, and its runner never registers.",
+    ),
+    (
+        "create-then-fails",
+        "The server is created, its action ends in error, and it never boots.",
+    ),
+    (
+        "busy-lag",
+        "Lists of jobs say of each what was true `seconds` (30) ago.",
+    ),
+    ("unauthorized", "401."),
+    ("gone-image", "No image is found."),
+    ("action-error", "The actions of this call end in error."),
+];
+
+/// What goes wrong; [`FAULTS`] has it in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
@@ -39,6 +92,8 @@ pub(crate) enum Kind {
     NoCapacity,
     /// 403, the limit of servers is reached.
     Quota,
+    /// `status` (409) with `code` (conflict) and `message`, as the party words its errors.
+    Error,
     /// The server that is created boots, and its runner never registers.
     NeverRegisters,
     /// The server is created, its action ends in error, and it never boots.
@@ -93,31 +148,55 @@ impl Rule {
             Some(prefix) => path.starts_with(prefix),
             None => path.trim_end_matches('/') == self.path.trim_end_matches('/'),
         };
-        let creates = matches!(
-            self.fault,
-            Kind::NoCapacity | Kind::Quota | Kind::NeverRegisters | Kind::CreateThenFails | Kind::GoneImage
-        );
-        let lists = matches!(
-            self.fault,
-            Kind::StaleList | Kind::PartialList | Kind::ChangedTotal | Kind::NextPageForEver | Kind::BusyLag
-        );
+        let creates = method == "POST" && path.ends_with("/servers");
+        let last = path
+            .trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or_default();
+        let lists = path.ends_with("/graphql") || (method == "GET" && last.parse::<u64>().is_err());
+        let kind_fits = match self.fault {
+            Kind::NoCapacity | Kind::Quota | Kind::NeverRegisters | Kind::CreateThenFails => {
+                creates
+            }
+            Kind::GoneImage => creates || path.contains("/images"),
+            Kind::StaleList
+            | Kind::PartialList
+            | Kind::ChangedTotal
+            | Kind::NextPageForEver
+            | Kind::BusyLag => lists,
+            Kind::ActionError => method != "GET",
+            _ => true,
+        };
         path_fits
             && self
                 .method
                 .as_deref()
                 .is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
-            && (!creates || (method == "POST" && path.ends_with("/servers")) || self.fault == Kind::GoneImage)
-            && (!lists || method == "GET" || path.ends_with("/graphql"))
+            && kind_fits
             && self.arg_fits("type", body.get("server_type"))
             && self.arg_fits("location", body.get("location"))
     }
 
     fn arg_fits(&self, key: &str, given: Option<&Value>) -> bool {
-        self.args.get(key).is_none_or(|wanted| Some(wanted) == given)
+        self.args
+            .get(key)
+            .is_none_or(|wanted| Some(wanted) == given)
     }
 
     fn number(&self, key: &str, default: u64) -> u64 {
-        self.args.get(key).and_then(Value::as_u64).unwrap_or(default)
+        self.args
+            .get(key)
+            .and_then(Value::as_u64)
+            .unwrap_or(default)
+    }
+
+    fn text(&self, key: &str, default: &str) -> String {
+        self.args
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or(default)
+            .to_owned()
     }
 
     fn status(&self) -> u16 {
@@ -132,13 +211,20 @@ impl Rule {
 /// What the transport does to a call.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Blow {
-    RateLimited { retry_after: Option<u64> },
+    RateLimited {
+        retry_after: Option<u64>,
+    },
     ServerError(u16),
     RequestLost,
     Hang(Duration),
     NoCapacity,
     Quota,
     Unauthorized,
+    Error {
+        status: u16,
+        code: String,
+        message: String,
+    },
 }
 
 /// What the handlers do differently.
@@ -211,9 +297,9 @@ impl Faults {
             }
             rule.seen += 1;
             let spent = rule.count.is_some_and(|count| rule.struck >= count);
-            let lucky = rule
-                .probability
-                .is_some_and(|probability| dice::unit(seed, rule.id ^ 0xfa17, rule.seen) >= probability);
+            let lucky = rule.probability.is_some_and(|probability| {
+                dice::unit(seed, rule.id ^ 0xfa17, rule.seen) >= probability
+            });
             if rule.seen <= rule.skip || spent || lucky {
                 continue;
             }
@@ -238,6 +324,11 @@ fn apply(rule: &Rule, blow: &mut Option<Blow>, twists: &mut Twists) {
         ))),
         Kind::NoCapacity => Some(Blow::NoCapacity),
         Kind::Quota => Some(Blow::Quota),
+        Kind::Error => Some(Blow::Error {
+            status: u16::try_from(rule.number("status", 409)).unwrap_or(409),
+            code: rule.text("code", "conflict"),
+            message: rule.text("message", "a fault was ordered"),
+        }),
         Kind::Unauthorized => Some(Blow::Unauthorized),
         Kind::Latency => {
             twists.latency += Duration::from_millis(rule.number("ms", 1000));
@@ -302,12 +393,46 @@ mod tests {
     fn a_rule_strikes_as_often_as_it_says_and_is_gone() {
         let mut faults = Faults::default();
         faults.add(rule(json!({"path": "/hetzner/v1/servers", "fault": "server-error", "count": 2, "skip": 1, "args": {"status": 503}})));
-        let mut strike = || faults.strike(1, "GET", "/hetzner/v1/servers", &Value::Null).0;
+        let mut strike = || {
+            faults
+                .strike(1, "GET", "/hetzner/v1/servers", &Value::Null)
+                .0
+        };
         assert_eq!(strike(), None);
         assert_eq!(strike(), Some(Blow::ServerError(503)));
         assert_eq!(strike(), Some(Blow::ServerError(503)));
         assert_eq!(strike(), None);
         assert!(faults.rules.is_empty());
+    }
+
+    #[test]
+    fn every_fault_in_words_is_one_that_can_be_ordered() {
+        for (name, _) in FAULTS {
+            let rule = rule(json!({"fault": name}));
+            assert_eq!(serde_json::to_value(rule.fault).unwrap(), *name);
+        }
+    }
+
+    #[test]
+    fn a_fault_of_lists_spares_the_reading_of_one() {
+        let mut faults = Faults::default();
+        faults.add(rule(
+            json!({"path": "/hetzner/v1/*", "fault": "stale-list"}),
+        ));
+        assert_eq!(
+            faults
+                .strike(1, "GET", "/hetzner/v1/servers/7", &Value::Null)
+                .1
+                .stale,
+            None
+        );
+        assert!(
+            faults
+                .strike(1, "GET", "/hetzner/v1/servers", &Value::Null)
+                .1
+                .stale
+                .is_some()
+        );
     }
 
     #[test]
@@ -331,7 +456,10 @@ mod tests {
         let mut faults = Faults::default();
         faults.add(rule(json!({"path": "/hetzner/v1/servers", "fault": "no-capacity", "probability": 1.0, "args": {"type": "cx23", "location": "fsn1"}})));
         let mut strike = |body| faults.strike(1, "POST", "/hetzner/v1/servers", &body).0;
-        assert_eq!(strike(json!({"server_type": "cx23", "location": "nbg1"})), None);
+        assert_eq!(
+            strike(json!({"server_type": "cx23", "location": "nbg1"})),
+            None
+        );
         assert_eq!(
             strike(json!({"server_type": "cx23", "location": "fsn1"})),
             Some(Blow::NoCapacity)

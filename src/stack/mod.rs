@@ -11,12 +11,15 @@
 
 mod init;
 mod parse;
+mod parse_accounts;
 mod parse_pool;
+mod parse_rules;
 mod parse_values;
 mod problems;
 mod raw;
 mod reference;
 mod schema;
+mod shape;
 mod structure;
 mod tree;
 
@@ -43,9 +46,9 @@ use crate::model::{
     resource::{FirewallRule, ImageRef},
 };
 
-/// The longest name that a runner may be given (`brave-otter-07`), so that a stack's and a pool's name can be checked
-/// before any runner has one.
-pub const RUNNER_NAME_MAX: usize = 25;
+/// The longest name that a runner may be given (`brave-otter-7`), so that a stack's and a pool's name can be checked
+/// before any runner has one: two words of at most 8 letters, a number of at most 8 digits, and dashes.
+pub const RUNNER_NAME_MAX: usize = 26;
 
 /// The longest name of a machine (a host name's label), and the longest value of a label.
 pub const MACHINE_NAME_MAX: usize = 63;

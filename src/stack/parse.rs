@@ -3,23 +3,22 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use jiff::SignedDuration;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Budget, CiConfig, CiKind, Endpoint, Firewall, ProviderConfig, ProviderKind, SandboxConfig, SecretRef,
-    SshKey, Stack, StackProblem, StackProblems, StateBackend,
+    Budget, Firewall, SandboxConfig, SshKey, Stack, StackProblem, StackProblems, StateBackend,
     problems::{blot_lines, blot_tree},
-    raw::{
-        RawBudget, RawCi, RawFirewall, RawHead, RawProvider, RawSandbox, RawSetting, RawSshKey, RawStack,
-        RawState,
-    },
+    raw::{RawBudget, RawFirewall, RawHead, RawSandbox, RawSetting, RawSshKey, RawStack, RawState},
     schema::schema,
-    structure::{self, nearest, quoted},
+    shape::{listed, nearest},
+    structure,
     tree::{self, Node, Span},
 };
-use crate::model::ids::{CiName, ProviderName, StackName};
+use crate::model::ids::{ProviderName, StackName};
+
+/// Never seen: the fuzz test looks for it.
+pub(super) const UNREADABLE: &str = "the file fits its schema, and yet cannot be read: a mistake in runfleet";
 
 /// Reads a stack file's text. `file_name` is only what the problems call it.
 ///
@@ -35,18 +34,19 @@ pub fn parse(text: &str, file_name: &str) -> Result<Stack, StackProblems> {
     };
     let mut fitting = original.clone();
     let mut problems = structure::check(&mut fitting, &schema());
-    let raw = match serde_json::from_value::<RawStack>(fitting.to_json()) {
-        Ok(raw) => raw,
-        Err(error) => {
-            problems.push(StackProblem::new(
+    let raw = serde_json::from_value::<RawStack>(fitting.to_json()).unwrap_or_else(|_| {
+        // The schema and the types come from one source, so this is a mistake of ours; serde's message could show a secret.
+        problems.push(
+            StackProblem::new(
                 "stack::wrong_type",
                 original.span.clone(),
-                format!("the file does not fit: {error}"),
+                UNREADABLE,
                 "somewhere below",
-            ));
-            RawStack::default()
-        }
-    };
+            )
+            .help("please report it, with the file, without its secrets"),
+        );
+        RawStack::default()
+    });
     let mut check = Check {
         original: &original,
         fitting: &fitting,
@@ -156,7 +156,7 @@ impl Check<'_> {
         let (label, help) = match (nearest(name, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => (
                 format!("did you mean \"{near}\"?"),
-                format!("declared under `[{table}]`: {}", quoted(&known, '`')),
+                format!("declared under `[{table}]`: {}", listed(&known)),
             ),
             (None, []) => (
                 "not declared".to_owned(),
@@ -166,7 +166,7 @@ impl Check<'_> {
                 "not declared".to_owned(),
                 format!(
                     "declared under `[{table}]`: {}; or add a table `[{table}.{name}]`",
-                    quoted(&known, '`')
+                    listed(&known)
                 ),
             ),
         };
@@ -232,124 +232,6 @@ impl Check<'_> {
             RawState::File => StateBackend::File,
         };
         Some((StackName::from(raw.name?), state, interval?, raw.metrics_file))
-    }
-
-    fn providers(&mut self, raw: BTreeMap<String, RawProvider>) -> BTreeMap<ProviderName, ProviderConfig> {
-        let mut providers = BTreeMap::new();
-        for (name, raw) in raw {
-            let path = ["providers", name.as_str()];
-            self.name(self.key_span(&path), &name, "a provider");
-            let kind: Option<ProviderKind> = self.kind(&path, raw.kind, "hetzner");
-            let endpoint = self.endpoint(&["providers", &name, "endpoint"], raw.endpoint.as_deref());
-            self.token(&path, raw.token.as_ref(), &endpoint, "HCLOUD_TOKEN");
-            self.file(&["providers", &name, "ca_file"], raw.ca_file.as_deref());
-            let Some(kind) = kind else { continue };
-            let name = ProviderName::from(name);
-            providers.insert(
-                name.clone(),
-                ProviderConfig {
-                    name,
-                    kind,
-                    token: raw.token,
-                    endpoint,
-                    ca_file: raw.ca_file,
-                    concurrency: usize::try_from(raw.concurrency).unwrap_or(usize::MAX),
-                },
-            );
-        }
-        providers
-    }
-
-    fn ci_systems(&mut self, raw: BTreeMap<String, RawCi>) -> BTreeMap<CiName, CiConfig> {
-        let mut systems = BTreeMap::new();
-        for (name, raw) in raw {
-            let path = ["ci", name.as_str()];
-            self.name(self.key_span(&path), &name, "a CI system");
-            let kind: Option<CiKind> = self.kind(&path, raw.kind, "gitlab");
-            let url_path = ["ci", name.as_str(), "url"];
-            let url = self.endpoint(&url_path, raw.url.as_deref());
-            if let Endpoint::Url(url) = &url
-                && url.ends_with("/api/v4")
-            {
-                let root = url.trim_end_matches("/api/v4");
-                self.report(
-                    StackProblem::new(
-                        "stack::bad_value",
-                        self.span(&url_path),
-                        format!("`{}` is the root of GitLab, without `/api/v4`", dotted(&url_path)),
-                        "the API's address",
-                    )
-                    .help(format!("write url = \"{root}\"")),
-                );
-            }
-            self.token(&path, raw.token.as_ref(), &url, "GITLAB_API_TOKEN");
-            self.file(&["ci", &name, "ca_file"], raw.ca_file.as_deref());
-            self.projects(&["ci", &name, "projects"], &raw.projects);
-            let settle = self.duration(&["ci", &name, "settle"], &raw.settle);
-            let (Some(kind), Some(settle)) = (kind, settle) else {
-                continue;
-            };
-            let name = CiName::from(name);
-            systems.insert(
-                name.clone(),
-                CiConfig {
-                    name,
-                    kind,
-                    url,
-                    token: raw.token,
-                    ca_file: raw.ca_file,
-                    projects: raw.projects,
-                    settle,
-                },
-            );
-        }
-        systems
-    }
-
-    /// The kind that is written, or the one that the name is.
-    fn kind<K: DeserializeOwned>(
-        &mut self,
-        path: &[&str; 2],
-        written: Option<K>,
-        example: &str,
-    ) -> Option<K> {
-        let [table, name] = *path;
-        if written.is_some() || self.written(&[table, name, "kind"]) {
-            return written;
-        }
-        let kind = serde_json::from_value(Value::from(name)).ok();
-        if kind.is_none() {
-            self.report(
-                StackProblem::new(
-                    "stack::missing_key",
-                    self.span(path),
-                    format!("missing key `kind` in `{table}.{name}`"),
-                    "needs `kind`",
-                )
-                .help(format!(
-                    "only where the name is a kind may it be left out: add kind = \"{example}\""
-                )),
-            );
-        }
-        kind
-    }
-
-    fn token(&mut self, path: &[&str; 2], token: Option<&SecretRef>, endpoint: &Endpoint, variable: &str) {
-        let [table, name] = *path;
-        let path = [table, name, "token"];
-        match token {
-            Some(token) => self.secret(&path, token),
-            None if *endpoint == Endpoint::Sandbox || self.written(&path) => {}
-            None => self.report(
-                StackProblem::new(
-                    "stack::missing_key",
-                    self.span(&path),
-                    format!("missing key `token` in `{table}.{name}`"),
-                    "needs `token`",
-                )
-                .help(format!("add token = {{ env = \"{variable}\" }}")),
-            ),
-        }
     }
 
     fn budget(&mut self, raw: &RawBudget) -> Budget {
@@ -430,28 +312,6 @@ impl Check<'_> {
         }
         firewalls
     }
-
-    /// An address, or the sandbox, which must then be there.
-    fn endpoint(&mut self, path: &[&str], text: Option<&str>) -> Endpoint {
-        match text {
-            None => Endpoint::Default,
-            Some("sandbox") => {
-                if !self.written(&["sandbox"]) {
-                    self.report(
-                        StackProblem::new(
-                            "stack::dangling",
-                            self.span(path),
-                            format!("`{}` is the sandbox, and there is none", dotted(path)),
-                            "needs `[sandbox]`",
-                        )
-                        .help("add a table `[sandbox]`; it may be empty"),
-                    );
-                }
-                Endpoint::Sandbox
-            }
-            Some(text) => Endpoint::Url(self.address(path, text)),
-        }
-    }
 }
 
 fn sandbox(raw: RawSandbox) -> SandboxConfig {
@@ -474,7 +334,12 @@ fn sandbox(raw: RawSandbox) -> SandboxConfig {
     }
 }
 
-/// `pools.linux.max`
+/// `pools.linux.offerings.image`: without the indexes into lists, which the caret shows better.
 pub(super) fn dotted(path: &[&str]) -> String {
-    path.join(".")
+    let keys: Vec<&str> = path
+        .iter()
+        .copied()
+        .filter(|step| !step.bytes().all(|byte| byte.is_ascii_digit()))
+        .collect();
+    keys.join(".")
 }

@@ -95,8 +95,6 @@ impl Diagnostic for StackProblem {
 pub struct StackProblems {
     /// The file's name as it was given.
     pub file_name: String,
-    /// Its text, with secrets blotted out.
-    pub text: String,
     /// What is wrong.
     pub problems: Vec<StackProblem>,
     source: NamedSource<String>,
@@ -110,19 +108,23 @@ impl StackProblems {
         problems.dedup();
         Self {
             file_name: file_name.to_owned(),
-            source: NamedSource::new(file_name, text.clone()),
-            text,
+            source: NamedSource::new(file_name, text),
             problems,
         }
     }
 
+    /// The file's text, with secrets blotted out.
+    pub fn text(&self) -> &str {
+        self.source.inner()
+    }
+
     /// Line and column of a problem, both from 1; the column counts characters.
     pub fn position(&self, problem: &StackProblem) -> (usize, usize) {
-        let bytes = self.text.as_bytes();
-        let before = &bytes[..problem.span.start.min(bytes.len())];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let last = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        (line, String::from_utf8_lossy(last).chars().count() + 1)
+        let bytes = self.text().as_bytes();
+        let before = String::from_utf8_lossy(&bytes[..problem.span.start.min(bytes.len())]);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        (line, column)
     }
 }
 

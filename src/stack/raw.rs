@@ -48,7 +48,7 @@ pub(super) struct RawStack {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Head")]
 pub(super) struct RawHead {
-    /// Its name: lower-case letters, digits and `-`, at most 36 characters together with the longest pool's name. It is
+    /// Its name: lower-case letters, digits and `-`, at most 35 characters together with the longest pool's name. It is
     /// part of every machine's name, so changing it makes another stack.
     #[schemars(required, extend("examples" = ["prod"]))]
     pub(super) name: Option<String>,

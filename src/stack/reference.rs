@@ -80,8 +80,8 @@ impl<'a> Page<'a> {
                 "**must be there**".to_owned()
             } else {
                 match schema.get("default").or_else(|| target.get("default")) {
-                    Some(Value::Object(_)) | None => String::new(),
-                    Some(Value::Array(list)) if list.is_empty() => "none".to_owned(),
+                    // An empty list may mean none or all: the meaning says which.
+                    Some(Value::Object(_) | Value::Array(_)) | None => String::new(),
                     Some(default) => format!("`{default}`"),
                 }
             };

@@ -6,14 +6,16 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     problems::StackProblem,
+    shape::{Shape, expected, fits, found, is_closed, listed, nearest, quoted, required, types},
     tree::{Entry, Kind, Node},
 };
 
-type Shape = Map<String, Value>;
+/// The step into a list, whichever of its entries; no key can be this.
+const ENTRY: &str = "\0";
 
 /// Checks a tree, taking out what does not fit.
 pub(super) fn check(root: &mut Node, schema: &Value) -> Vec<StackProblem> {
@@ -96,7 +98,8 @@ impl<'a> Walker<'a> {
             }
             Kind::Array(_) => self.array(node, fitting[0]),
             Kind::Table(_) => self.table(node, &fitting),
-            Kind::Float(_) | Kind::Boolean(_) | Kind::Datetime(_) => true,
+            Kind::Float(_) => self.anything(node),
+            Kind::Boolean(_) | Kind::Datetime(_) => true,
         }
     }
 
@@ -185,12 +188,7 @@ impl<'a> Walker<'a> {
             self.too_large(node);
             return false;
         };
-        let bound = |key: &str| {
-            let value = shape.get(key)?;
-            value
-                .as_i64()
-                .or_else(|| value.as_f64().map(|float| float.round() as i64))
-        };
+        let bound = |key: &str| shape.get(key).and_then(Value::as_i64);
         let format_maximum =
             (shape.get("format") == Some(&Value::from("uint32"))).then_some(i64::from(u32::MAX));
         let minimum = bound("minimum");
@@ -220,7 +218,9 @@ impl<'a> Walker<'a> {
             );
         }
         if let Some(schema) = shape.get("items") {
+            self.place.push(ENTRY.to_owned());
             items.retain_mut(|item| self.value(item, schema));
+            self.place.pop();
         }
         true
     }
@@ -298,21 +298,24 @@ impl<'a> Walker<'a> {
         };
         let here = match self.place.as_slice() {
             [] => "at the top".to_owned(),
-            place => format!("in `{}`", place.join(".")),
+            _ => format!("in `{}`", self.way()),
         };
         self.problems.push(
             StackProblem::new("stack::unknown_key", entry.key_span.clone(), what, label)
-                .help(format!("known {here}: {}", quoted(known, '`'))),
+                .help(format!("known {here}: {}", listed(known))),
         );
     }
 
     fn missing(&mut self, node: &Node, key: &str, schema: Option<&'a Value>) {
         let what = match self.place.as_slice() {
             [] => format!("missing table `[{key}]`"),
-            place => format!("missing key `{key}` in `{}`", place.join(".")),
+            _ => format!("missing key `{key}` in `{}`", self.way()),
         };
-        let mut help = format!("add `{key}`");
-        if let Some(schema) = schema {
+        let mut help = match self.place.as_slice() {
+            [] => "begin the file with it: [stack], and below it name = \"prod\"".to_owned(),
+            _ => format!("add `{key}`"),
+        };
+        if let Some(schema) = schema.filter(|_| !self.place.is_empty()) {
             if let Some(example) = self.example(schema) {
                 let _ = write!(help, ", as in `{key} = {example}`");
             }
@@ -341,15 +344,7 @@ impl<'a> Walker<'a> {
     }
 
     fn wrong_type(&mut self, node: &Node, schema: &'a Value, shapes: &[&Shape]) {
-        let found = match &node.kind {
-            Kind::String(_) => "a string",
-            Kind::Integer(_) => "a whole number",
-            Kind::Float(_) => "a number with a fraction",
-            Kind::Boolean(_) => "true or false",
-            Kind::Datetime(_) => "a date or time",
-            Kind::Array(_) => "a list",
-            Kind::Table(_) => "a table",
-        };
+        let found = found(&node.kind);
         if self.note(schema, "x-secret").is_some() && !matches!(node.kind, Kind::Table(_)) {
             let variable = match self.place.first().map(String::as_str) {
                 Some("ci") => "GITLAB_API_TOKEN",
@@ -369,32 +364,7 @@ impl<'a> Walker<'a> {
             );
             return;
         }
-        let mut expected: Vec<&str> = Vec::new();
-        for shape in shapes {
-            let kinds = types(shape);
-            let kinds = if kinds.is_empty() { vec!["string"] } else { kinds };
-            for kind in kinds {
-                let word = match kind {
-                    "string" => shape
-                        .get("title")
-                        .and_then(Value::as_str)
-                        .map_or("a string", |title| match title {
-                            "duration" => "a length of time in quotes",
-                            "money" => "an amount of money in quotes",
-                            _ => "a string",
-                        }),
-                    "integer" => "a whole number",
-                    "number" => "a number",
-                    "boolean" => "true or false",
-                    "array" => "a list",
-                    _ => "a table",
-                };
-                if !expected.contains(&word) {
-                    expected.push(word);
-                }
-            }
-        }
-        let expected = expected.join(" or ");
+        let expected = expected(shapes);
         let mut problem = StackProblem::new(
             "stack::wrong_type",
             node.span.clone(),
@@ -411,74 +381,19 @@ impl<'a> Walker<'a> {
 
     /// The key that is looked at, with its way: `` `pools.linux.max` ``.
     fn name(&self) -> String {
-        format!("`{}`", self.place.join("."))
+        match self.place.last() {
+            Some(last) if last == ENTRY => format!("an entry of `{}`", self.way()),
+            _ => format!("`{}`", self.way()),
+        }
     }
-}
 
-fn types(shape: &Shape) -> Vec<&str> {
-    match shape.get("type") {
-        Some(Value::String(kind)) => vec![kind],
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// Whether it says by enumeration what it allows.
-fn is_closed(shape: &Shape) -> bool {
-    shape.contains_key("const") || shape.contains_key("enum")
-}
-
-fn fits(shape: &Shape, kind: &Kind) -> bool {
-    let types = types(shape);
-    if types.is_empty() {
-        return matches!(kind, Kind::String(_));
-    }
-    types.iter().any(|name| {
-        matches!(
-            (*name, kind),
-            ("string", Kind::String(_))
-                | ("integer", Kind::Integer(_))
-                | ("number", Kind::Integer(_) | Kind::Float(_))
-                | ("boolean", Kind::Boolean(_))
-                | ("array", Kind::Array(_))
-                | ("object", Kind::Table(_))
-        )
-    })
-}
-
-fn required(shape: &Shape) -> impl Iterator<Item = &str> {
-    shape
-        .get("required")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-}
-
-/// The known word that was probably meant.
-pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    let lower = word.to_lowercase();
-    known
-        .map(|candidate| (strsim::damerau_levenshtein(&lower, candidate), candidate))
-        .filter(|(distance, candidate)| {
-            let shorter = candidate.chars().count().min(lower.chars().count());
-            *distance <= 1.max(shorter / 3)
-                || strsim::jaro_winkler(&lower, candidate) > 0.9
-                || (shorter >= 4 && (candidate.contains(&lower) || lower.contains(candidate)))
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// `` `a`, `b` and `c` ``
-pub(super) fn quoted<S: AsRef<str>>(words: &[S], quote: char) -> String {
-    let words: Vec<String> = words
-        .iter()
-        .map(|word| format!("{quote}{}{quote}", word.as_ref()))
-        .collect();
-    match words.as_slice() {
-        [] => "nothing".to_owned(),
-        [only] => only.clone(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    fn way(&self) -> String {
+        let steps: Vec<&str> = self
+            .place
+            .iter()
+            .map(String::as_str)
+            .filter(|step| *step != ENTRY)
+            .collect();
+        steps.join(".")
     }
 }

@@ -1,4 +1,6 @@
 //! The stack file as its reader meets it: examples, and every kind of problem with its message.
+//!
+//! Long because every message stands in it.
 
 use std::fmt::Write as _;
 
@@ -217,7 +219,7 @@ fn problems_of_structure_and_of_meaning_are_reported_together() {
 2:8 stack::bad_name "Prod" is no name for a stack
   = lower-case letters, digits and `-`, beginning with a letter, not ending with `-`: `prod`
 3:1 stack::unknown_key unknown key `intervall`, did you mean `interval`?
-  = known in `stack`: `name`, `state`, `interval` or `metrics_file`
+  = known in `stack`: `name`, `state`, `interval`, `metrics_file`
 20:10 stack::bad_value `budget.hourly` cannot be "2,50 EUR": not an amount of money
   = write it with a point and the currency's three letters: "2.50 EUR"
 23:6 stack::dangling `pools.linux.ci` names the CI system "gitlb", which is not declared
@@ -250,7 +252,7 @@ Error: stack::unknown_key
     ·                              ╰── did you mean `idle`?
  26 │ min = 6
     ╰────
-  help: known in `pools.linux.policy`: `kind` or `idle`
+  help: known in `pools.linux.policy`: `kind`, `idle`
 
 Error: stack::contradiction
 
@@ -301,6 +303,7 @@ fn every_kind_of_problem_has_its_message() {
         ("max = 5", "max = 5\njobs_per_runner = 0"),
         ("max = 5", "max = 5\nburst = 0"),
         ("max = 5", "max = 5\nvars = { x = nan }"),
+        ("[budget]", "[sandbox]\nsettings = { speed = inf }\n[budget]"),
         ("max = 5", "max = 5\npolicy = \"que\""),
         ("max = 5", "max = 5\nready_timeout = \"0s\""),
         ("max = 5", "max = 5\ncloud_init = \"../x.tera\""),
@@ -382,23 +385,23 @@ fn every_kind_of_problem_has_its_message() {
     insta::assert_snapshot!(text, @r###"
 max = 5 ⏎ idel_timeout = "3m"
 25:1 stack::unknown_key unknown key `idel_timeout`, did you mean `idle_timeout`?
-  = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls` or `offerings`
+  = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `offerings`
 
 [bugdet]
 18:2 stack::unknown_key unknown key `bugdet`, did you mean `budget`?
-  = known at the top: `stack`, `providers`, `ci`, `budget`, `ssh_keys`, `firewalls`, `pools` or `sandbox`
+  = known at the top: `stack`, `providers`, `ci`, `budget`, `ssh_keys`, `firewalls`, `pools`, `sandbox`
 
 max = 5 ⏎ frobnicate = 1
 25:1 stack::unknown_key unknown key `frobnicate`
-  = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls` or `offerings`
+  = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `offerings`
 
 token = { enf = "HCLOUD_TOKEN" }
 5:11 stack::unknown_key unknown key `enf`, did you mean `env`?
-  = known in `providers.hetzner.token`: `env`, `file`, `command` or `credential`
+  = known in `providers.hetzner.token`: `env`, `file`, `command`, `credential`
 
 
 1:1 stack::missing_key missing table `[stack]`
-  = add `stack`: The stack itself
+  = begin the file with it: [stack], and below it name = "prod"
 
 
 21:1 stack::missing_key missing key `max` in `pools.linux`
@@ -419,7 +422,7 @@ token = {}
   = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
 12:12 stack::dangling `firewalls.default.provider` names the provider "hetzner", which is not declared
   = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
-29:12 stack::dangling `pools.linux.offerings.0.provider` names the provider "hetzner", which is not declared
+29:12 stack::dangling `pools.linux.offerings.provider` names the provider "hetzner", which is not declared
   = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
 
 max = true
@@ -427,7 +430,7 @@ max = true
   = for example: 20
 
 tags = ["docker", 5]
-23:19 stack::wrong_type `pools.linux.tags` must be a string, not a whole number
+23:19 stack::wrong_type an entry of `pools.linux.tags` must be a string, not a whole number
   = -
 
 name = "prod" ⏎ interval = 180
@@ -468,6 +471,10 @@ max = 5 ⏎ burst = 0
 
 max = 5 ⏎ vars = { x = nan }
 25:14 stack::bad_value `inf` and `nan` cannot be passed on
+  = write a number, or the word in quotes
+
+[sandbox] ⏎ settings = { speed = inf } ⏎ [budget]
+19:22 stack::bad_value `inf` and `nan` cannot be passed on
   = write a number, or the word in quotes
 
 max = 5 ⏎ policy = "que"
@@ -519,7 +526,7 @@ type = "CX33"
   = write it as the cloud does: "cx33"
 
 image = ""
-31:9 stack::bad_value `pools.linux.offerings.0.image` names no image
+31:9 stack::bad_value `pools.linux.offerings.image` names no image
   = write "debian-12", an image's id, or { selector = "role=runner", newest = true }
 
 port = "80-22"
@@ -539,7 +546,7 @@ AAAA
   = one line as in ~/.ssh/id_ed25519.pub: "ssh-ed25519 AAAA… name"
 
 [ci.gitlab] ⏎ projects = ["https://gitlab.com/acme/app"]
-16:13 stack::bad_value "https://gitlab.com/acme/app" is not a project
+16:13 stack::bad_value an entry of `ci.gitlab.projects` is not a project
   = write its full path without the server's address: "acme/app"
 
 [ci.gitlab] ⏎ url = "http://gitlab.example.com"
@@ -568,7 +575,7 @@ name = "Prod Eu"
 
 name = "a-stack-whose-name-is-rather-long-for-it"
 21:8 stack::bad_name the names of the stack and of the pool `linux` are too long together
-  = they make names in the cloud of at most 63 characters: together they may have 36, and have 45
+  = they make names in the cloud of at most 63 characters: together they may have 35, and have 45
 
 token = "verysecret"
 5:9 stack::literal_secret `providers.hetzner.token` must not stand in the stack file
@@ -579,15 +586,15 @@ ci = "github"
   = declared under `[ci]`: `gitlab`
 
 provider = "hetzer" ⏎ type
-29:12 stack::dangling `pools.linux.offerings.0.provider` names the provider "hetzer", which is not declared
+29:12 stack::dangling `pools.linux.offerings.provider` names the provider "hetzer", which is not declared
   = declared under `[providers]`: `hetzner`
 
 ssh_keys = ["ops", "dev"]
-25:20 stack::dangling `pools.linux.ssh_keys.1` names the login key "dev", which is not declared
+25:20 stack::dangling `pools.linux.ssh_keys` names the login key "dev", which is not declared
   = declared under `[ssh_keys]`: `ops`; or add a table `[ssh_keys.dev]`
 
 firewalls = ["defualt"]
-26:14 stack::dangling `pools.linux.firewalls.0` names the firewall "defualt", which is not declared
+26:14 stack::dangling `pools.linux.firewalls` names the firewall "defualt", which is not declared
   = declared under `[firewalls]`: `default`
 
 [ci.gitlab] ⏎ url = "sandbox"
@@ -629,7 +636,7 @@ protocol = "icmp"
   = add port = "22", or a range: port = "8000-8999"
 
 image = { selector = "a", newest = false }
-31:36 stack::contradiction `pools.linux.offerings.0.image` does not say which of several images
+31:36 stack::contradiction `pools.linux.offerings.image` does not say which of several images
   = write newest = true, or name the image by its id
 
 [sandbox] ⏎ [ci.gitlab] ⏎ url = "sandbox"
@@ -747,6 +754,11 @@ fn piece() -> impl Strategy<Value = String> {
         Just("{ kind = \"queue\", idle = -1 }".to_owned()),
         Just("9999999999999999999".to_owned()),
         Just("nan".to_owned()),
+        Just("0.5".to_owned()),
+        Just("true".to_owned()),
+        Just("-7".to_owned()),
+        Just("{}".to_owned()),
+        Just("[]".to_owned()),
         Just("1979-05-27".to_owned()),
         Just("http://user:p@[::1]/".to_owned()),
         Just("é".to_owned()),
@@ -766,9 +778,9 @@ proptest! {
     #[test]
     fn no_mutated_stack_file_makes_the_parser_panic(
         edits in proptest::collection::vec((any::<prop::sample::Index>(), 0..20_usize, piece()), 1..6),
-        which in 0..2_usize,
+        which in 0..3_usize,
     ) {
-        let mut text = [PROD, SMALL][which].to_owned();
+        let mut text = [PROD, SMALL, LOCAL][which].to_owned();
         for (at, length, piece) in edits {
             let mut from = at.index(text.len().max(1)).min(text.len());
             while !text.is_char_boundary(from) { from -= 1; }
@@ -781,6 +793,7 @@ proptest! {
             for problem in &problems.problems {
                 prop_assert!(problem.span.end <= text.len() + 1, "{problem:?}");
                 prop_assert!(StackProblem::CODES.contains(&problem.code));
+                prop_assert!(problem.what != parse::UNREADABLE, "{text}");
             }
             rendered(&problems);
         }

@@ -213,11 +213,11 @@ async fn provider(
     let ProviderKind::Hetzner = config.kind;
     #[cfg(feature = "hetzner")]
     {
-        use crate::provider::hetzner::{DEFAULT_ENDPOINT, Hetzner};
+        use crate::provider::hetzner::{ENDPOINT, Hetzner};
         let place = format!("providers.{}", config.name);
         let base = base_url(
             &config.endpoint,
-            DEFAULT_ENDPOINT,
+            ENDPOINT,
             embedded.map(|at| at.hetzner.as_str()),
         )?;
         allowed(trust, &base, &format!("{place}.endpoint"))?;

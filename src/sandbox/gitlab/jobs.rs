@@ -1,7 +1,5 @@
 //! Jobs, by project and by runner.
 
-use std::collections::BTreeSet;
-
 use super::super::{
     api::{Answer, Call, Reply},
     world::{
@@ -47,13 +45,14 @@ pub(super) fn list(world: &mut World, call: &Call) -> Answer {
     let ids: Vec<u64> = if let Some(then) = as_of {
         lagging(world, call, |job| job.project == project, &statuses, then)
     } else {
-        let ids: BTreeSet<u64> = statuses
+        let mut ids: Vec<u64> = statuses
             .iter()
             .filter_map(|status| world.forge.by_status.get(&(project, *status)))
             .flatten()
             .copied()
             .collect();
-        ids.into_iter().collect()
+        ids.sort_unstable();
+        ids
     };
     listing(call, ids, false, |id| {
         let job = world.forge.jobs.get(&id)?;
@@ -75,9 +74,9 @@ fn lagging(
         .values()
         .filter(|job| fits(job))
         .filter(|job| {
-            let status = job
-                .status_at(then)
-                .or(call.twists.stale.is_none().then_some(JobStatus::Pending));
+            let status =
+                job.status_at(then)
+                    .or(call.twists.stale.is_none().then_some(JobStatus::Pending));
             status.is_some_and(|status| statuses.contains(&status))
         })
         .map(|job| job.id)
@@ -121,7 +120,8 @@ pub(super) fn of_runner(world: &mut World, call: &Call) -> Answer {
     let system = call.query("system_id");
     let as_of = call.twists.jobs_as_of(world.now);
     let fits = |job: &Job| {
-        job.runner == Some(runner) && system.is_none_or(|system| job.system_id.as_deref() == Some(system))
+        job.runner == Some(runner)
+            && system.is_none_or(|system| job.system_id.as_deref() == Some(system))
     };
     let ids: Vec<u64> = match as_of {
         Some(then) => lagging(world, call, fits, &statuses, then),

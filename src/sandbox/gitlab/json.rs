@@ -29,7 +29,8 @@ pub(super) fn base(call: &Call) -> String {
 pub(super) fn user_basic(id: u64, username: &str, call: &Call) -> Value {
     json!({
         "id": id, "username": username, "public_email": "", "name": username, "state": "active", "locked": false,
-        "avatar_url": null, "web_url": format!("{}/{username}", base(call)),
+        "avatar_url": format!("{}/uploads/-/system/user/avatar/{id}/avatar.png", base(call)),
+        "web_url": format!("{}/{username}", base(call)),
     })
 }
 
@@ -73,7 +74,10 @@ pub(super) fn merge(body: &mut Value, more: Value) {
 }
 
 pub(super) fn project_identity(project: &Project) -> Value {
-    let (group, name) = project.path.rsplit_once('/').unwrap_or(("root", &project.path));
+    let (group, name) = project
+        .path
+        .rsplit_once('/')
+        .unwrap_or(("root", &project.path));
     json!({
         "id": project.id, "description": "", "name": name, "name_with_namespace": format!("{group} / {name}"), "path": name,
         "path_with_namespace": project.path, "created_at": millis(project.created),
@@ -81,7 +85,10 @@ pub(super) fn project_identity(project: &Project) -> Value {
 }
 
 pub(super) fn project(project: &Project, now: Timestamp, call: &Call) -> Value {
-    let (group, _) = project.path.rsplit_once('/').unwrap_or(("root", &project.path));
+    let (group, _) = project
+        .path
+        .rsplit_once('/')
+        .unwrap_or(("root", &project.path));
     let address = format!("{}/{}", base(call), project.path);
     let mut body = project_identity(project);
     merge(
@@ -117,7 +124,9 @@ pub(super) fn contact_status(
 }
 
 pub(super) fn runner_status(world: &World, runner: &Runner) -> &'static str {
-    let contacted = world.forge.contacted_at(runner, world.now, world.settings.poll);
+    let contacted = world
+        .forge
+        .contacted_at(runner, world.now, world.settings.poll);
     contact_status(contacted, runner.created, world.now)
 }
 
@@ -203,7 +212,13 @@ fn elapsed(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 /// A job as it stood at `as_of`, or now. `full` is the project's view, else the runner's.
-pub(super) fn job(world: &World, job: &Job, as_of: Option<Timestamp>, full: bool, call: &Call) -> Value {
+pub(super) fn job(
+    world: &World,
+    job: &Job,
+    as_of: Option<Timestamp>,
+    full: bool,
+    call: &Call,
+) -> Value {
     let then = as_of.unwrap_or(world.now);
     let status = as_of.map_or(job.status, |then| {
         job.status_at(then).unwrap_or(JobStatus::Pending)
@@ -214,7 +229,11 @@ pub(super) fn job(world: &World, job: &Job, as_of: Option<Timestamp>, full: bool
         .filter(|at| *at <= then && !matches!(status, JobStatus::Pending | JobStatus::Running));
     let queued = elapsed(job.created, started.or(finished).unwrap_or(then));
     let project = world.forge.projects.get(&job.project);
-    let address = format!("{}/{}", base(call), project.map_or("", |project| &project.path));
+    let address = format!(
+        "{}/{}",
+        base(call),
+        project.map_or("", |project| &project.path)
+    );
     let mut body = json!({
         "id": job.id, "status": status.name(), "stage": "test", "name": job.name, "ref": "main", "tag": false, "coverage": null,
         "allow_failure": false, "created_at": millis(job.created), "started_at": started.map(millis), "finished_at": finished.map(millis),

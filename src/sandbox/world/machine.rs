@@ -59,8 +59,10 @@ impl World {
         server.power = Power::ShuttingDown;
         let (epoch, manager) = (server.epoch, server.manager);
         self.cloud.revision += 1;
-        let busy =
-            manager.is_some_and(|manager| self.forge.stop_polling(manager, self.now, self.settings.poll));
+        let busy = manager.is_some_and(|manager| {
+            self.forge
+                .stop_polling(manager, self.now, self.settings.poll)
+        });
         let wait = if busy {
             STOP_TIMEOUT
         } else {
@@ -105,7 +107,8 @@ impl World {
             .get_mut(&id)
             .and_then(|server| server.manager.take());
         if let Some(manager) = manager {
-            self.forge.stop_polling(manager, self.now, self.settings.poll);
+            self.forge
+                .stop_polling(manager, self.now, self.settings.poll);
             self.kill_jobs_of(manager);
         }
     }
@@ -145,7 +148,10 @@ impl World {
             return;
         }
         let Some(runner) = self.forge.runner_of_token(&setup.token) else {
-            self.complain(id, "its runner's token is not known to this GitLab".to_owned());
+            self.complain(
+                id,
+                "its runner's token is not known to this GitLab".to_owned(),
+            );
             return;
         };
         let manager = self.forge.register(
@@ -172,5 +178,156 @@ impl World {
 
     fn knows(&self, url: &str) -> bool {
         self.gitlab_urls.contains(url) || self.settings.gitlab_alias.as_deref() == Some(url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{
+        api::{Call, Found, Party, find},
+        scenario::{JobSpec, Scenario},
+        settings::Settings,
+        userdata::tests::example,
+    };
+    use super::*;
+    use serde_json::{Value, json};
+
+    const GITLAB: &str = "http://127.0.0.1:1/gitlab";
+
+    fn world(settings: &[(&str, &str)]) -> World {
+        let mut all = Settings::default();
+        for (key, value) in settings {
+            all.set(key, value).unwrap();
+        }
+        let wall = "2026-11-01T00:00:00Z".parse().unwrap();
+        let mut world = World::new(7, None, &Scenario::default(), all, wall);
+        world.gitlab_urls.insert(GITLAB.to_owned());
+        world
+    }
+
+    fn call(world: &mut World, party: Party, method: &str, path: &str, body: Value) -> Value {
+        let Found::Route(route, params) = find(party, method, path) else {
+            panic!("no route {path}");
+        };
+        let token = Some(world.token.clone());
+        let call = Call {
+            params,
+            body,
+            token,
+            ..Call::default()
+        };
+        let reply = (route.handler)(world, &call).unwrap();
+        serde_json::from_slice(&reply.body).unwrap_or_default()
+    }
+
+    /// A server with a runner of its own; its id.
+    fn machine(world: &mut World, name: &str) -> u64 {
+        let runner = json!({"runner_type": "instance_type", "tag_list": ["linux"]});
+        let runner = call(world, Party::Gitlab, "POST", "/api/v4/user/runners", runner);
+        let data = example(GITLAB, runner["token"].as_str().unwrap(), 1);
+        let body =
+            json!({"name": name, "server_type": "cx23", "image": "debian-12", "user_data": data});
+        let made = call(world, Party::Hetzner, "POST", "/servers", body);
+        made["server"]["id"].as_u64().unwrap()
+    }
+
+    fn jobs(count: u32) -> JobSpec {
+        serde_json::from_value(json!({"tags": ["linux"], "count": count, "duration": "30s"}))
+            .unwrap()
+    }
+
+    fn pass(world: &mut World, seconds: i64) {
+        let to = add(world.now, SignedDuration::from_secs(seconds));
+        world.advance(to);
+    }
+
+    fn registered(world: &World, id: u64) -> bool {
+        world.cloud.servers[&id].manager.is_some()
+    }
+
+    #[test]
+    fn a_machine_registers_when_its_boot_time_is_over_and_not_before() {
+        let mut world = world(&[("boot", "20s")]);
+        let id = machine(&mut world, "a");
+        pass(&mut world, 19);
+        assert!(!registered(&world, id));
+        pass(&mut world, 1);
+        assert!(registered(&world, id));
+    }
+
+    #[test]
+    fn power_cut_during_the_boot_makes_that_boot_void() {
+        let mut world = world(&[("boot", "20s")]);
+        let id = machine(&mut world, "a");
+        pass(&mut world, 10);
+        world.power_off(id);
+        pass(&mut world, 60);
+        assert!(!registered(&world, id));
+        let now = world.now;
+        world.power_on(id, now);
+        pass(&mut world, 20);
+        assert!(registered(&world, id));
+    }
+
+    #[test]
+    fn a_machine_switched_on_again_keeps_its_manager() {
+        let mut world = world(&[]);
+        let id = machine(&mut world, "a");
+        pass(&mut world, 20);
+        let before = world.cloud.servers[&id].manager;
+        world.power_off(id);
+        let now = world.now;
+        world.power_on(id, now);
+        pass(&mut world, 20);
+        assert_eq!(world.cloud.servers[&id].manager, before);
+    }
+
+    #[test]
+    fn the_same_seed_and_the_same_calls_give_the_same_world() {
+        let run = || {
+            let mut world = world(&[("boot_jitter", "9s")]);
+            for name in ["a", "b", "c"] {
+                machine(&mut world, name);
+                pass(&mut world, 1);
+            }
+            world.submit(jobs(7));
+            pass(&mut world, 50);
+            serde_json::to_string(&world).unwrap()
+        };
+        assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn a_world_read_back_goes_on_as_if_it_had_not_been_away() {
+        let mut first = world(&[]);
+        machine(&mut first, "a");
+        first.submit(jobs(3));
+        pass(&mut first, 30);
+        let mut second: World =
+            serde_json::from_str(&serde_json::to_string(&first).unwrap()).unwrap();
+        let wall = second.now;
+        second.revive(first.settings.clone(), wall);
+        let ends = |mut world: World| {
+            pass(&mut world, 300);
+            world
+                .forge
+                .jobs
+                .into_values()
+                .map(|job| job.finished.unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ends(first), ends(second));
+    }
+
+    #[test]
+    fn contact_is_refreshed_at_every_poll_though_idle_polls_are_not_played() {
+        let mut world = world(&[("poll", "3s")]);
+        let id = machine(&mut world, "a");
+        pass(&mut world, 20);
+        let up = world.now;
+        pass(&mut world, 100);
+        let manager = &world.forge.managers[&world.cloud.servers[&id].manager.unwrap()];
+        let contacted = manager.contacted_at(world.now, world.settings.poll);
+        assert_eq!(contacted, Some(add(up, SignedDuration::from_secs(99))));
     }
 }

@@ -1,0 +1,272 @@
+//! The dependency graph of a plan's actions: cycles named by path, and the order in which they may be carried out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use petgraph::{
+    Direction,
+    algo::{tarjan_scc, toposort},
+    graph::{DiGraph, NodeIndex},
+};
+
+use crate::plan::{Action, ActionId, Rung, Verb};
+
+/// What makes a list of actions no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// Actions wait for each other in a circle.
+    #[error("actions wait for each other: {}", path.join(" -> "))]
+    Cycle {
+        /// The addresses on the way round, the first one again at the end.
+        path: Vec<String>,
+    },
+    /// An action waits for one that the plan does not have.
+    #[error("{address} waits for action {}, which is not in the plan", missing.0)]
+    Missing {
+        /// Which waits.
+        address: String,
+        /// For what.
+        missing: ActionId,
+    },
+    /// Two actions have the same id.
+    #[error("two actions have the id {}", id.0)]
+    Twice {
+        /// Which.
+        id: ActionId,
+    },
+}
+
+/// Why one action waits for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// Whatever happens.
+    After,
+    /// Where a create is made on a rung that needs it.
+    Needs,
+}
+
+/// The graph; edges lead from what is first to what waits.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    graph: DiGraph<ActionId, Edge>,
+    nodes: HashMap<ActionId, NodeIndex>,
+    addresses: HashMap<ActionId, String>,
+    ladders: BTreeMap<ActionId, Vec<Vec<ActionId>>>,
+}
+
+impl Graph {
+    /// The graph of these actions.
+    ///
+    /// # Errors
+    /// When an id occurs twice, one that is waited for does not occur, or actions wait for each other.
+    pub fn of(actions: &[Action]) -> Result<Self, GraphError> {
+        let mut graph = Self {
+            graph: DiGraph::with_capacity(actions.len(), actions.len()),
+            nodes: HashMap::with_capacity(actions.len()),
+            addresses: HashMap::with_capacity(actions.len()),
+            ladders: BTreeMap::new(),
+        };
+        for action in actions {
+            let node = graph.graph.add_node(action.id);
+            if graph.nodes.insert(action.id, node).is_some() {
+                return Err(GraphError::Twice { id: action.id });
+            }
+            graph.addresses.insert(action.id, action.address.to_string());
+            if let Verb::Create { ladder, .. } = &action.verb {
+                let needs: Vec<_> = ladder.iter().map(|rung| rung.needs.clone()).collect();
+                if needs.iter().any(|needs| !needs.is_empty()) {
+                    graph.ladders.insert(action.id, needs);
+                }
+            }
+        }
+        for action in actions {
+            let after: BTreeSet<ActionId> = action.after.iter().copied().collect();
+            let needs: BTreeSet<ActionId> = graph
+                .ladders
+                .get(&action.id)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .copied()
+                .collect();
+            for id in &after {
+                graph.connect(*id, action, Edge::After)?;
+            }
+            for id in needs.difference(&after) {
+                graph.connect(*id, action, Edge::Needs)?;
+            }
+        }
+        graph.check()?;
+        Ok(graph)
+    }
+
+    fn connect(&mut self, first: ActionId, waits: &Action, edge: Edge) -> Result<(), GraphError> {
+        match (self.nodes.get(&first), self.nodes.get(&waits.id)) {
+            (Some(from), Some(to)) => {
+                self.graph.add_edge(*from, *to, edge);
+                Ok(())
+            }
+            _ => Err(GraphError::Missing {
+                address: waits.address.to_string(),
+                missing: first,
+            }),
+        }
+    }
+
+    fn check(&self) -> Result<(), GraphError> {
+        if toposort(&self.graph, None).is_ok() {
+            return Ok(());
+        }
+        let round = tarjan_scc(&self.graph)
+            .into_iter()
+            .find(|part| part.len() > 1 || part.iter().any(|node| self.graph.contains_edge(*node, *node)))
+            .unwrap_or_default();
+        Err(GraphError::Cycle {
+            path: self.round(&round),
+        })
+    }
+
+    /// One way round within a strongly connected part, by following edges until a node comes again.
+    fn round(&self, part: &[NodeIndex]) -> Vec<String> {
+        let inside: BTreeSet<NodeIndex> = part.iter().copied().collect();
+        let mut walked: Vec<NodeIndex> = Vec::new();
+        let mut at = inside.first().copied();
+        while let Some(node) = at {
+            if let Some(begin) = walked.iter().position(|seen| *seen == node) {
+                walked.push(node);
+                return walked
+                    .drain(begin..)
+                    .filter_map(|node| self.graph.node_weight(node))
+                    .filter_map(|id| self.addresses.get(id).cloned())
+                    .collect();
+            }
+            walked.push(node);
+            at = self
+                .graph
+                .neighbors(node)
+                .filter(|next| inside.contains(next))
+                .min();
+        }
+        Vec::new()
+    }
+
+    /// What waits for what: first, waiting, why. In order of ids.
+    pub fn edges(&self) -> Vec<(ActionId, ActionId, Edge)> {
+        let mut edges: Vec<_> = self
+            .graph
+            .edge_indices()
+            .filter_map(|index| {
+                let (from, to) = self.graph.edge_endpoints(index)?;
+                let edge = self.graph.edge_weight(index)?;
+                Some((
+                    *self.graph.node_weight(from)?,
+                    *self.graph.node_weight(to)?,
+                    *edge,
+                ))
+            })
+            .collect();
+        edges.sort_by_key(|(from, to, _)| (*from, *to));
+        edges
+    }
+
+    /// Begins to carry it out.
+    pub fn schedule(&self) -> Schedule<'_> {
+        let mut waiting = BTreeMap::new();
+        for (id, node) in &self.nodes {
+            let count = self.graph.neighbors_directed(*node, Direction::Incoming).count();
+            waiting.insert(*id, count);
+        }
+        Schedule {
+            graph: self,
+            waiting,
+            ended: BTreeSet::new(),
+            failed: BTreeSet::new(),
+        }
+    }
+}
+
+/// A plan that is being carried out: what may begin, what has ended, what cannot be done any more.
+#[derive(Clone, Debug)]
+pub struct Schedule<'g> {
+    graph: &'g Graph,
+    /// Actions that have not begun, with the number of those that they wait for.
+    waiting: BTreeMap<ActionId, usize>,
+    ended: BTreeSet<ActionId>,
+    failed: BTreeSet<ActionId>,
+}
+
+impl Schedule<'_> {
+    /// The actions that may begin now; each is told once.
+    pub fn ready(&mut self) -> Vec<ActionId> {
+        let ready: Vec<ActionId> = self
+            .waiting
+            .iter()
+            .filter(|(_, count)| **count == 0)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &ready {
+            self.waiting.remove(id);
+        }
+        ready
+    }
+
+    /// Notes that an action has ended. Those that cannot be done any more because it did not end well are skipped,
+    /// and returned: what comes after it, and creates that have no rung left without it.
+    pub fn done(&mut self, id: ActionId, ok: bool) -> Vec<ActionId> {
+        let mut skipped = Vec::new();
+        let mut ends = vec![(id, ok)];
+        while let Some((id, ok)) = ends.pop() {
+            if !self.ended.insert(id) {
+                continue;
+            }
+            if !ok {
+                self.failed.insert(id);
+            }
+            for (next, edge) in self.dependents(id) {
+                let Some(count) = self.waiting.get_mut(&next) else {
+                    continue;
+                };
+                *count = count.saturating_sub(1);
+                if !ok && (edge == Edge::After || self.has_no_rung(next)) {
+                    self.waiting.remove(&next);
+                    skipped.push(next);
+                    ends.push((next, false));
+                }
+            }
+        }
+        skipped.sort_unstable();
+        skipped
+    }
+
+    /// Whether a rung's needs have all ended well.
+    pub fn is_usable(&self, rung: &Rung) -> bool {
+        rung.needs.iter().all(|id| !self.failed.contains(id))
+    }
+
+    /// Whether nothing waits any more.
+    pub fn is_finished(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn dependents(&self, id: ActionId) -> Vec<(ActionId, Edge)> {
+        let Some(node) = self.graph.nodes.get(&id) else {
+            return Vec::new();
+        };
+        let graph = &self.graph.graph;
+        graph
+            .neighbors(*node)
+            .filter_map(|next| {
+                let edge = graph.find_edge(*node, next)?;
+                Some((*graph.node_weight(next)?, *graph.edge_weight(edge)?))
+            })
+            .collect()
+    }
+
+    fn has_no_rung(&self, id: ActionId) -> bool {
+        let ladder = self.graph.ladders.get(&id);
+        ladder.is_some_and(|rungs| {
+            rungs
+                .iter()
+                .all(|needs| needs.iter().any(|need| self.failed.contains(need)))
+        })
+    }
+}

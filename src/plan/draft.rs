@@ -1,0 +1,220 @@
+//! A plan while it is being made: actions come in an order that respects every dependency, and get their ids here.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    Action, ActionId, Drift, Held, IfBusy, Kept, Stray, Verb,
+    facts::{Facts, Work},
+    fleet::Machine,
+};
+use crate::{
+    drain::{self, Cordon, Way},
+    model::{
+        ids::{Address, CiName, PoolName, RegistrationId},
+        reason::Reason,
+        resource::ResourceRef,
+        state::Record,
+    },
+    stack::{Mode, Stack},
+};
+
+/// A plan in the making.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) actions: Vec<Action>,
+    pub(super) kept: Vec<Kept>,
+    pub(super) held: Vec<Held>,
+    pub(super) drift: Vec<Drift>,
+    pub(super) orphans: Vec<Stray>,
+    pub(super) foreign: Vec<Stray>,
+    /// The pools that are only advised on, with the number of actions not taken.
+    advised: BTreeMap<PoolName, u32>,
+    /// Which addresses have been dealt with, and the last action on each.
+    touched: HashMap<Address, Option<ActionId>>,
+}
+
+impl Draft {
+    pub(super) fn new(stack: &Stack) -> Self {
+        let advised = stack.pools.iter().filter(|pool| pool.mode == Mode::Advise);
+        Self {
+            advised: advised.map(|pool| (pool.name.clone(), 0)).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds an action; none when its pool is only advised on.
+    pub(super) fn push(
+        &mut self,
+        address: &Address,
+        verb: Verb,
+        reason: Reason,
+        after: Vec<ActionId>,
+        before: Option<&Record>,
+    ) -> Option<ActionId> {
+        if let Some(count) = address.pool.as_ref().and_then(|pool| self.advised.get_mut(pool)) {
+            *count += 1;
+            self.touched.insert(address.clone(), None);
+            return None;
+        }
+        let id = ActionId(u32::try_from(self.actions.len()).unwrap_or(u32::MAX));
+        self.touched.insert(address.clone(), Some(id));
+        self.actions.push(Action {
+            id,
+            address: address.clone(),
+            verb,
+            reason,
+            after,
+            before: before.cloned().map(Box::new),
+        });
+        Some(id)
+    }
+
+    /// Whether an action on this address was decided.
+    pub(super) fn is_touched(&self, address: &Address) -> bool {
+        self.touched.contains_key(address)
+    }
+
+    /// The last action on this address.
+    pub(super) fn action_on(&self, address: &Address) -> Option<&Action> {
+        let id = self.touched.get(address).copied().flatten()?;
+        self.actions.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// The action that removes what is at this address.
+    pub(super) fn removal_of(&self, address: &Address) -> Option<ActionId> {
+        let action = self.action_on(address)?;
+        let removes = matches!(
+            action.verb,
+            Verb::Retire { .. } | Verb::Delete { .. } | Verb::Forget { .. }
+        );
+        removes.then_some(action.id)
+    }
+
+    pub(super) fn is_advised(&self, pool: &PoolName) -> bool {
+        self.advised.contains_key(pool)
+    }
+
+    /// Refuses to act, without alarm.
+    pub(super) fn hold(&mut self, about: impl ToString, count: u32, reason: Reason) {
+        self.held.push(Held {
+            about: about.to_string(),
+            count,
+            reason,
+            warning: false,
+        });
+    }
+
+    /// Refuses to act, and a person should know.
+    pub(super) fn warn(&mut self, about: impl ToString, count: u32, reason: Reason) {
+        self.held.push(Held {
+            about: about.to_string(),
+            count,
+            reason,
+            warning: true,
+        });
+    }
+
+    /// Keeps a machine.
+    pub(super) fn keep(&mut self, machine: &Machine<'_>, reason: Reason) {
+        self.kept.push(Kept {
+            address: machine.address.clone(),
+            state: Some(machine.state()),
+            busy: machine.work.busy(),
+            jobs: machine.work.jobs(),
+            paid_until: machine.paid_until,
+            reason,
+        });
+    }
+
+    /// Keeps a shared resource.
+    pub(super) fn keep_shared(&mut self, address: &Address, reason: Reason) {
+        self.kept.push(Kept {
+            address: address.clone(),
+            state: None,
+            busy: None,
+            jobs: 0,
+            paid_until: None,
+            reason,
+        });
+    }
+
+    /// Says what advised pools would have had done, and keeps their machines.
+    pub(super) fn close_advice(&mut self, machines: &BTreeMap<&PoolName, Vec<Machine<'_>>>) {
+        for (pool, count) in self.advised.clone() {
+            if count > 0 {
+                self.hold(&pool, count, Reason::Advise);
+            }
+            let own = machines.get(&pool).map(Vec::as_slice).unwrap_or_default();
+            for machine in own
+                .iter()
+                .filter(|m| self.is_touched(m.address))
+                .collect::<Vec<_>>()
+            {
+                self.keep(machine, Reason::Advise);
+            }
+        }
+    }
+}
+
+/// A machine that is to go, on record or not.
+#[derive(Clone, Debug)]
+pub(super) struct Leaver<'a> {
+    pub(super) address: &'a Address,
+    pub(super) target: ResourceRef,
+    pub(super) runner: Option<(CiName, RegistrationId)>,
+    pub(super) work: Work,
+    pub(super) cordon: Cordon,
+    pub(super) record: Option<&'a Record>,
+}
+
+impl<'a> Leaver<'a> {
+    pub(super) fn of(machine: &Machine<'a>) -> Self {
+        let record = machine.record;
+        Self {
+            address: machine.address,
+            target: record.target(),
+            runner: record.ci.clone().zip(record.registration.clone()),
+            work: machine.work,
+            cordon: machine.cordon,
+            record: Some(record),
+        }
+    }
+
+    /// Takes the next step out; `Err` with why it stays when there is none to take now.
+    pub(super) fn leave(
+        self,
+        facts: &Facts<'_>,
+        draft: &mut Draft,
+        reason: Reason,
+        if_busy: IfBusy,
+    ) -> Result<(), Reason> {
+        let verb = match (self.work, self.runner) {
+            (Work::Busy(jobs), _) => return Err(Reason::Busy { jobs }),
+            (Work::Unknown, _) => return Err(Reason::BusyUnknown),
+            (Work::NoRunner, runner) => Verb::Delete {
+                target: self.target,
+                registration: runner,
+            },
+            (Work::Idle, None) => return Err(Reason::BusyUnknown),
+            (Work::Idle, Some((ci, registration))) => {
+                let Some(control) = facts.control(&ci) else {
+                    return Err(Reason::BusyUnknown);
+                };
+                match drain::way(control, self.cordon, facts.ci_now(&ci)) {
+                    Way::Wait => return Err(Reason::Draining),
+                    Way::Leave => return Err(Reason::BusyUnknown),
+                    Way::Cordon => Verb::Cordon { ci, registration },
+                    Way::Retire => Verb::Retire {
+                        target: self.target,
+                        control: control.clone(),
+                        ci,
+                        registration,
+                        if_busy,
+                    },
+                }
+            }
+        };
+        draft.push(self.address, verb, reason, Vec::new(), self.record);
+        Ok(())
+    }
+}

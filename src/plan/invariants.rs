@@ -1,0 +1,326 @@
+//! What holds of every plan, numbered; checked in debug builds whenever one is made, and in tests.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use rust_decimal::Decimal;
+
+use super::{
+    Plan, Verb,
+    facts::{Facts, Work},
+    fleet, strays,
+};
+use crate::{
+    graph::Graph,
+    model::{
+        ids::{Address, PoolName, ResourceKind},
+        resource::ResourceRef,
+        snapshot::Snapshot,
+    },
+    stack::{Mode, Stack},
+};
+
+/// An invariant that a plan breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant's number.
+    pub number: u8,
+    /// How it is broken.
+    pub what: String,
+}
+
+/// The invariants by number, for a person.
+pub const INVARIANTS: &[(u8, &str)] = &[
+    (
+        1,
+        "ids are positions, and every dependency is on an earlier action",
+    ),
+    (2, "an address is touched once, or removed and then made anew"),
+    (3, "what runs jobs, or may, is neither retired nor deleted"),
+    (
+        4,
+        "nothing is retired, deleted or cordoned on a partial answer of its cloud or CI",
+    ),
+    (
+        5,
+        "with its creates a pool has at most `max` machines, those that leave counted",
+    ),
+    (6, "with every create at its dearest rung the hourly budget holds"),
+    (
+        7,
+        "ladders are not empty, of one currency, and names in the cloud are valid and unique",
+    ),
+    (8, "nothing is created while something foreign exists"),
+    (9, "pools in mode `advise` are not touched"),
+    (
+        10,
+        "every resource on record has an action or a reason for which it is kept, and not both",
+    ),
+    (11, "every unfinished attempt is closed by an action or held"),
+    (12, "nothing foreign is touched"),
+];
+
+/// Which invariants a plan breaks; none, for any that `decide` makes.
+pub fn check(plan: &Plan, snapshot: &Snapshot, stack: &Stack) -> Vec<Violation> {
+    let mut checker = Checker {
+        facts: Facts::of(snapshot, stack),
+        plan,
+        violations: Vec::new(),
+    };
+    checker.order();
+    checker.touched_once();
+    checker.removals();
+    checker.max();
+    checker.budget();
+    checker.ladders();
+    checker.strays();
+    checker.advice();
+    checker.fates();
+    checker.attempts();
+    checker.violations
+}
+
+struct Checker<'a> {
+    facts: Facts<'a>,
+    plan: &'a Plan,
+    violations: Vec<Violation>,
+}
+
+impl<'a> Checker<'a> {
+    fn broken(&mut self, number: u8, what: impl ToString) {
+        self.violations.push(Violation {
+            number,
+            what: what.to_string(),
+        });
+    }
+
+    fn order(&mut self) {
+        for (at, action) in self.plan.actions.iter().enumerate() {
+            let needs = match &action.verb {
+                Verb::Create { ladder, .. } => ladder.iter().flat_map(|rung| rung.needs.clone()).collect(),
+                _ => Vec::new(),
+            };
+            let ordered = action.after.iter().chain(&needs).all(|id| *id < action.id);
+            if usize::try_from(action.id.0) != Ok(at) || !ordered {
+                self.broken(1, &action.address);
+            }
+        }
+        if let Err(error) = Graph::of(&self.plan.actions) {
+            self.broken(1, error);
+        }
+    }
+
+    fn touched_once(&mut self) {
+        let mut seen: HashMap<&Address, &super::Action> = HashMap::new();
+        for action in &self.plan.actions {
+            let before = seen.insert(&action.address, action);
+            let anew = before.is_some_and(|before| {
+                matches!(before.verb, Verb::Delete { .. } | Verb::Forget { .. })
+                    && matches!(action.verb, Verb::Create { .. })
+                    && action.after.contains(&before.id)
+            });
+            if before.is_some() && !anew {
+                self.broken(2, &action.address);
+            }
+        }
+    }
+
+    fn removals(&mut self) {
+        for action in &self.plan.actions {
+            let (target, registration) = match &action.verb {
+                Verb::Retire {
+                    target,
+                    ci,
+                    registration,
+                    ..
+                } => (Some(target), Some((ci, registration))),
+                Verb::Delete { target, registration } => {
+                    (Some(target), registration.as_ref().map(|(ci, id)| (ci, id)))
+                }
+                Verb::Cordon { ci, registration } | Verb::Unregister { ci, registration } => {
+                    (None, Some((ci, registration)))
+                }
+                _ => continue,
+            };
+            let provider = target
+                .map(|target| &target.provider)
+                .or(action.before.as_ref().map(|record| &record.provider));
+            let gap = provider.and_then(|provider| self.facts.cloud_gap(provider));
+            let gap = gap.or_else(|| registration.and_then(|(ci, _)| self.facts.demand_gap(ci)));
+            if gap.is_some() {
+                self.broken(4, &action.address);
+            }
+            let ended = target
+                .and_then(|target| self.facts.resource(target))
+                .is_some_and(|seen| matches!(seen.status, crate::model::resource::CloudStatus::Ended(_)));
+            let busy = registration.is_some_and(|(ci, id)| {
+                let work = self.facts.work(ci, id, action.address.pool.as_ref());
+                !matches!(work, Work::Idle | Work::NoRunner)
+            });
+            if busy && !ended && !matches!(action.verb, Verb::Cordon { .. }) {
+                self.broken(3, &action.address);
+            }
+        }
+    }
+
+    fn max(&mut self) {
+        let found = strays::find(&self.facts);
+        let creates = |pool: &PoolName| {
+            let of_pool = |action: &&super::Action| {
+                action.address.pool.as_ref() == Some(pool) && matches!(action.verb, Verb::Create { .. })
+            };
+            self.plan.actions.iter().filter(of_pool).count()
+        };
+        let mut over = Vec::new();
+        for pool in &self.facts.stack.pools {
+            let on_record = self.facts.snapshot.state.machines_of(&pool.name);
+            let alive = on_record
+                .filter(|(address, record)| {
+                    fleet::presence(&self.facts, address, record) != fleet::Presence::Gone
+                })
+                .count();
+            let held = self.plan.held.iter().filter(|held| {
+                held.reason.code() == "unsettled"
+                    && held.about.starts_with(&format!("machine.{}/", pool.name))
+            });
+            let recorded = &self.facts.snapshot.state.resources;
+            let attempts = held
+                .filter(|held| !recorded.keys().any(|address| address.to_string() == held.about))
+                .count();
+            let adopts = |action: &&super::Action| {
+                action.address.pool.as_ref() == Some(&pool.name)
+                    && matches!(action.verb, Verb::Adopt { .. })
+                    && action.before.is_none()
+            };
+            let adopted = self.plan.actions.iter().filter(adopts).count();
+            let orphans = usize::try_from(found.machines_of(&pool.name)).unwrap_or(usize::MAX);
+            let create = creates(&pool.name);
+            let all = alive + attempts + adopted + orphans + create;
+            if create > 0 && all > usize::try_from(pool.max).unwrap_or(usize::MAX) {
+                over.push(format!("{}: {all} of {}", pool.name, pool.max));
+            }
+        }
+        for what in over {
+            self.broken(5, what);
+        }
+    }
+
+    fn budget(&mut self) {
+        let Some(budget) = &self.facts.stack.budget.hourly else {
+            return;
+        };
+        let dearest = self.plan.actions.iter().filter_map(|action| match &action.verb {
+            Verb::Create { ladder, .. } => ladder
+                .iter()
+                .filter_map(|rung| rung.price.as_ref())
+                .map(|price| price.hourly.amount)
+                .max(),
+            _ => None,
+        });
+        let created: Decimal = dearest.sum();
+        let before = self.plan.cost.before_hourly.iter();
+        let running: Decimal = before
+            .filter(|money| money.currency == budget.currency)
+            .map(|money| money.amount)
+            .sum();
+        if created > Decimal::ZERO && running + created > budget.amount {
+            self.broken(6, format!("{running} + {created} > {budget}"));
+        }
+    }
+
+    fn ladders(&mut self) {
+        let mut names = HashSet::new();
+        for action in &self.plan.actions {
+            let Verb::Create { ladder, .. } = &action.verb else {
+                continue;
+            };
+            let currencies: BTreeSet<_> = ladder
+                .iter()
+                .filter_map(|rung| rung.price.as_ref())
+                .map(|price| &price.hourly.currency)
+                .collect();
+            let own: BTreeSet<&str> = ladder.iter().map(|rung| rung.spec.name()).collect();
+            let valid = own.iter().all(|name| is_host_name(name));
+            if ladder.is_empty() || currencies.len() > 1 || own.len() != 1 || !valid {
+                self.broken(7, &action.address);
+            }
+            let kind = action.address.kind;
+            if own.into_iter().any(|name| !names.insert((kind, name.to_owned()))) {
+                self.broken(7, &action.address);
+            }
+        }
+    }
+
+    fn strays(&mut self) {
+        let foreign: HashSet<&ResourceRef> = self.plan.foreign.iter().map(|stray| &stray.target).collect();
+        for action in &self.plan.actions {
+            match &action.verb {
+                Verb::Create { .. } if !foreign.is_empty() => self.broken(8, &action.address),
+                Verb::Retire { target, .. } | Verb::Delete { target, .. } if foreign.contains(target) => {
+                    self.broken(12, &action.address);
+                }
+                Verb::Update { have, .. } if foreign.contains(&have.target) => {
+                    self.broken(12, &action.address);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn advice(&mut self) {
+        for action in &self.plan.actions {
+            let pool = action
+                .address
+                .pool
+                .as_ref()
+                .and_then(|pool| self.facts.stack.pool(pool));
+            if pool.is_some_and(|pool| pool.mode == Mode::Advise) {
+                self.broken(9, &action.address);
+            }
+        }
+    }
+
+    fn fates(&mut self) {
+        let mut fates: BTreeMap<&Address, (bool, u32)> = BTreeMap::new();
+        for action in &self.plan.actions {
+            fates.entry(&action.address).or_default().0 = true;
+        }
+        for kept in &self.plan.kept {
+            fates.entry(&kept.address).or_default().1 += 1;
+        }
+        for address in self.facts.snapshot.state.resources.keys() {
+            let ok = matches!(fates.get(address), Some((true, 0) | (false, 1)));
+            let known = address.kind.is_shared() || address.kind == ResourceKind::Machine;
+            if known && !ok {
+                self.broken(10, address);
+            }
+        }
+    }
+
+    fn attempts(&mut self) {
+        let touched: HashSet<&Address> = self.plan.actions.iter().map(|action| &action.address).collect();
+        let held: HashSet<&str> = self.plan.held.iter().map(|held| held.about.as_str()).collect();
+        for open in &self.facts.snapshot.open {
+            let advised = open
+                .address
+                .pool
+                .as_ref()
+                .and_then(|pool| self.facts.stack.pool(pool));
+            let advised = advised.is_some_and(|pool| pool.mode == Mode::Advise);
+            if !touched.contains(&open.address)
+                && !held.contains(open.address.to_string().as_str())
+                && !advised
+            {
+                self.broken(11, &open.address);
+            }
+        }
+    }
+}
+
+fn is_host_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}

@@ -1,0 +1,250 @@
+//! What is remembered from one tick to the next: a pure function of what was remembered and what was seen.
+//!
+//! Everything here may be lost; then idle clocks begin anew, and what was condemned once is condemned again.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    model::{
+        demand::{JobState, Wanted},
+        ids::{Address, JobId},
+        offering::OfferingKey,
+        reason::Reason,
+        snapshot::Snapshot,
+        state::{Failure, History, MachineMemory, Record},
+    },
+    placement,
+    plan::{
+        facts::{Facts, Sighting, Work, has_called},
+        fleet::{self, Health},
+        strays,
+    },
+    stack::Stack,
+};
+
+/// How long failures and refusals are remembered at most.
+pub const BREAKER_MEMORY: SignedDuration = SignedDuration::from_hours(6);
+/// A launch budget that has grown to this is no limit any more: larger than any provider's concurrency.
+const BUDGET_CAP: u32 = 64;
+/// How many job names lengths are kept of.
+const JOB_NAMES: usize = 1000;
+/// How many jobs are remembered as counted: more than any source tells again at its cursor's edge.
+const COUNTED: usize = 10_000;
+
+/// What is remembered after this snapshot. Called before `decide`, whose snapshot holds the answer.
+pub fn learn(history: History, snapshot: &Snapshot, stack: &Stack) -> History {
+    let facts = Facts::of(snapshot, stack);
+    let mut history = history;
+    let old = |at: Timestamp| snapshot.now.duration_since(at) > BREAKER_MEMORY;
+    history.failures.retain(|failure| !old(failure.at));
+    history.refusals.retain(|refusal| !old(refusal.at));
+    keep_last(&mut history.refusals, History::EVENTS);
+    let newborn = machines(&mut history, &facts);
+    condemn(&mut history, &facts);
+    budgets(&mut history, &newborn, snapshot.now);
+    jobs(&mut history, snapshot);
+    keep_last(&mut history.failures, History::EVENTS);
+    keep_last(&mut history.decisions, History::DECISIONS);
+    history
+}
+
+/// Brings each machine's memory up to date, and returns the offerings of those that were not known before.
+fn machines(history: &mut History, facts: &Facts<'_>) -> Vec<OfferingKey> {
+    let doubts = fleet::doubts(facts);
+    let mut before = std::mem::take(&mut history.machines);
+    let mut machines = BTreeMap::new();
+    let mut newborn = Vec::new();
+    for (address, record) in &facts.snapshot.state.resources {
+        let known = before.remove(address);
+        if let (None, Some(offering)) = (&known, record.offering()) {
+            newborn.push(offering.clone());
+        }
+        let mut memory = known.unwrap_or_default();
+        seen(&mut memory, facts, address, record);
+        if record.offering().is_some() {
+            let work = fleet::work(facts, address, record);
+            let was_ready = memory.ready_at.is_some();
+            worked(&mut memory, facts, record, work);
+            if let (false, Some(ready)) = (was_ready, memory.ready_at) {
+                became_ready(history, record, ready);
+            }
+        }
+        machines.insert(address.clone(), memory);
+    }
+    history.machines = machines;
+    for (address, record) in &facts.snapshot.state.resources {
+        let machine = fleet::machine(facts, history, &doubts, address, record);
+        if let Health::Failed(reason) = &machine.health {
+            failed(history, facts, address, record, reason);
+        }
+    }
+    newborn
+}
+
+fn seen(memory: &mut MachineMemory, facts: &Facts<'_>, address: &Address, record: &Record) {
+    match facts.sighting(address, record) {
+        Sighting::Here(_) => memory.missing_since = None,
+        Sighting::Lacking => {
+            let now = facts.cloud_now(&record.provider);
+            memory.missing_since.get_or_insert(now);
+        }
+        Sighting::Unseen => {}
+    }
+}
+
+/// Idle clocks and first contact, by the CI's clock. What is not certain changes nothing.
+fn worked(memory: &mut MachineMemory, facts: &Facts<'_>, record: &Record, work: Work) {
+    let (Some(ci), Some(registration)) = (&record.ci, &record.registration) else {
+        return;
+    };
+    let now = facts.ci_now(ci);
+    let runner = facts.runner(ci, registration);
+    let called = runner.filter(|runner| has_called(runner));
+    if memory.ready_at.is_none() && (called.is_some() || matches!(work, Work::Busy(_))) {
+        memory.ready_at = Some(called.and_then(|runner| runner.last_contact).unwrap_or(now));
+    }
+    match work {
+        Work::Busy(_) => memory.idle_since = None,
+        Work::Idle if memory.ready_at.is_some() => {
+            let finished = facts.last_finished(ci, registration);
+            let since = memory.idle_since.or(finished).unwrap_or(now);
+            memory.idle_since = Some(finished.map_or(since, |at| at.max(since)));
+        }
+        _ => {}
+    }
+}
+
+/// A machine that came up ends the row of failures of those like it.
+fn became_ready(history: &mut History, record: &Record, ready: Timestamp) {
+    let Some(offering) = record.offering() else {
+        return;
+    };
+    history
+        .failures
+        .retain(|failure| failure.offering != *offering && failure.hash != record.hash);
+    let key = format!("{offering} {}", record.hash);
+    if history.boot_seconds.len() >= History::EVENTS && !history.boot_seconds.contains_key(&key) {
+        history.boot_seconds.pop_first();
+    }
+    let lengths = history.boot_seconds.entry(key).or_default();
+    lengths.push(ready.duration_since(record.created_at).as_secs().max(0));
+    keep_last(lengths, History::LENGTHS);
+}
+
+/// Counts a machine that never became ready, once.
+fn failed(history: &mut History, facts: &Facts<'_>, address: &Address, record: &Record, reason: &Reason) {
+    let (Some(memory), Some(offering), Some(pool)) = (
+        history.machines.get_mut(address),
+        record.offering(),
+        &address.pool,
+    ) else {
+        return;
+    };
+    if memory.ready_at.is_none() && memory.failed_at.is_none() {
+        memory.failed_at = Some(facts.snapshot.now);
+        history.failures.push(Failure {
+            pool: pool.clone(),
+            offering: offering.clone(),
+            hash: record.hash.clone(),
+            at: facts.snapshot.now,
+            what: reason.to_string(),
+        });
+    }
+}
+
+/// Condemns what has no record, and pardons what has one again or is gone.
+fn condemn(history: &mut History, facts: &Facts<'_>) {
+    let found = strays::find(facts);
+    let mut condemned = BTreeMap::new();
+    let mut add = |key: String, now: Timestamp| {
+        let since = history.condemned.get(&key).copied().unwrap_or(now);
+        condemned.insert(key, since);
+    };
+    for orphan in &found.orphans {
+        add(
+            orphan.target.to_string(),
+            facts.cloud_now(&orphan.target.provider),
+        );
+    }
+    for (ci, runner) in &found.dead {
+        add(
+            strays::registration_key(ci, &runner.registration),
+            facts.ci_now(ci),
+        );
+    }
+    for (key, since) in &history.condemned {
+        if found.is_unread(facts, key) && condemned.len() < COUNTED {
+            condemned.entry(key.clone()).or_insert(*since);
+        }
+    }
+    history.condemned = condemned;
+}
+
+/// Slow start for offerings that refused: 1 while the refusal is remembered, doubled by each tick with a success,
+/// no limit any more once it has grown large.
+fn budgets(history: &mut History, newborn: &[OfferingKey], now: Timestamp) {
+    let succeeded: BTreeSet<&OfferingKey> = newborn.iter().collect();
+    let refusals = &mut history.refusals;
+    for refusal in refusals.iter() {
+        history
+            .launch_budgets
+            .entry(refusal.offering.clone())
+            .or_insert(1);
+    }
+    for (offering, budget) in &mut history.launch_budgets {
+        if placement::refused_until(refusals, offering, now).is_some() {
+            *budget = 1;
+        } else if succeeded.contains(offering) {
+            *budget = budget.saturating_mul(2);
+        }
+    }
+    let grown = |budget: Option<&u32>| budget.is_some_and(|budget| *budget >= BUDGET_CAP);
+    refusals.retain(|refusal| !grown(history.launch_budgets.get(&refusal.offering)));
+    history.launch_budgets.retain(|offering, budget| {
+        !grown(Some(budget)) && refusals.iter().any(|refusal| refusal.offering == *offering)
+    });
+}
+
+/// Lengths of jobs that ended, each job once, and how far they have been read.
+fn jobs(history: &mut History, snapshot: &Snapshot) {
+    let counted: HashSet<JobId> = history.counted_jobs.iter().cloned().collect();
+    let mut told: HashSet<&JobId> = HashSet::new();
+    let mut names: HashSet<&str> = HashSet::new();
+    for demand in snapshot.demand.values() {
+        if demand.completeness.is_complete() && !demand.cursor.0.is_empty() {
+            history.cursors.insert(demand.ci.clone(), demand.cursor.clone());
+        }
+        let Wanted::Jobs(jobs) = &demand.wanted else {
+            continue;
+        };
+        for job in jobs.iter().filter(|job| job.state == JobState::Finished) {
+            names.insert(&job.name);
+            let (Some(start), Some(end)) = (job.started_at, job.finished_at) else {
+                continue;
+            };
+            if counted.contains(&job.id) || !told.insert(&job.id) {
+                continue;
+            }
+            let lengths = history.job_seconds.entry(job.name.clone()).or_default();
+            lengths.push(end.duration_since(start).as_secs().max(0));
+            keep_last(lengths, History::LENGTHS);
+            history.counted_jobs.push(job.id.clone());
+        }
+    }
+    keep_last(&mut history.counted_jobs, COUNTED);
+    while history.job_seconds.len() > JOB_NAMES {
+        let unused = history
+            .job_seconds
+            .keys()
+            .find(|name| !names.contains(name.as_str()))
+            .or(history.job_seconds.keys().next())
+            .cloned();
+        unused.and_then(|name| history.job_seconds.remove(&name));
+    }
+}
+
+fn keep_last<T>(list: &mut Vec<T>, count: usize) {
+    list.drain(..list.len().saturating_sub(count));
+}

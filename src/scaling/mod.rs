@@ -1,0 +1,116 @@
+//! How many machines a pool should have, and how many may be made now.
+//!
+//! `queue`: `clamp(ceil((queued + running) / jobs_per_runner) + idle, min, max)`. Machines that boot count as serving,
+//! attempts without an outcome too.
+
+mod learn;
+mod load;
+
+pub use learn::{BREAKER_MEMORY, learn};
+pub use load::{Load, loads};
+
+use crate::{
+    model::reason::Reason,
+    stack::{Policy, Pool},
+};
+
+/// The size that a pool should have, and how it came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// What it should have.
+    pub size: u32,
+    /// What it would have without `min` and `max`.
+    pub wanted: u32,
+    /// The machines that its jobs need.
+    pub work: u32,
+    /// For a person: `ceil((5 + 0) / 2) + 0 = 3`.
+    pub formula: String,
+}
+
+/// The target of a pool under this load.
+pub fn target(pool: &Pool, load: Load) -> Target {
+    let Policy::Queue { idle } = pool.policy;
+    let per = pool.jobs_per_runner.max(1);
+    let work = load.queued.saturating_add(load.running).div_ceil(per);
+    let wanted = work.saturating_add(idle);
+    let size = wanted.max(pool.min).min(pool.max);
+    let bound = match size.cmp(&wanted) {
+        std::cmp::Ordering::Less => format!(", max = {}", pool.max),
+        std::cmp::Ordering::Equal => String::new(),
+        std::cmp::Ordering::Greater => format!(", min = {}", pool.min),
+    };
+    Target {
+        size,
+        wanted,
+        work,
+        formula: format!(
+            "ceil(({} + {}) / {per}) + {idle} = {wanted}{bound}",
+            load.queued, load.running
+        ),
+    }
+}
+
+/// Why the machine with this ordinal (from zero) is wanted.
+pub fn reason(pool: &Pool, load: Load, target: &Target, ordinal: u32) -> Reason {
+    let Policy::Queue { idle } = pool.policy;
+    if ordinal < target.work {
+        Reason::Demand {
+            queued: load.queued,
+            running: load.running,
+            target: target.size,
+        }
+    } else if ordinal < target.wanted {
+        Reason::IdleBuffer { idle }
+    } else {
+        Reason::MinSize { min: pool.min }
+    }
+}
+
+/// What limits how many machines a pool may be given in one tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Machines that serve or will.
+    pub serving: u32,
+    /// Machines that exist in any way: those that leave too, and attempts without an outcome.
+    pub existing: u32,
+    /// Machines in creation: booting, or attempts without an outcome.
+    pub booting: u32,
+}
+
+/// How many machines to make, and what held more back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Growth {
+    /// This many.
+    pub create: u32,
+    /// What held more back, with how many.
+    pub limits: Vec<(u32, Reason)>,
+}
+
+/// How many machines to make for a target: never above `max`, whatever exists; never more than `burst` in creation.
+pub fn growth(pool: &Pool, target: &Target, room: Room) -> Growth {
+    let mut growth = Growth {
+        create: target.size.saturating_sub(room.serving),
+        limits: Vec::new(),
+    };
+    let fit = pool.max.saturating_sub(room.existing);
+    let beyond = target.wanted.saturating_sub(target.size) + growth.create.saturating_sub(fit);
+    if beyond > 0 {
+        let reason = Reason::MaxReached {
+            wanted: target.wanted.max(target.size),
+            max: pool.max,
+        };
+        growth.limits.push((beyond, reason));
+    }
+    growth.create = growth.create.min(fit);
+    if let Some(burst) = pool.burst {
+        let now = growth.create.min(burst.saturating_sub(room.booting));
+        let wanted = growth.create - now;
+        if wanted > 0 {
+            growth
+                .limits
+                .push((wanted, Reason::BurstReached { burst, wanted }));
+        }
+        growth.create = now;
+    }
+    growth
+}
