@@ -57,9 +57,8 @@ impl Run<'_> {
             }
             let rang = self
                 .rung(action, rung, bootstrap.as_ref(), &mut registration)
-                .await;
-            self.landed(rung, rang.as_ref().ok());
-            match rang? {
+                .await?;
+            match rang {
                 Rang::End(end) => break end,
                 Rang::Refused(why) => {
                     self.note(action, &why);

@@ -38,7 +38,7 @@ use tokio::{
 };
 
 use self::ledger::Ledger;
-pub use self::ledger::random_hex;
+pub use self::ledger::{LedgerError, random_hex};
 use crate::{
     demand::RunnerControl,
     graph::{Graph, GraphError, Schedule},

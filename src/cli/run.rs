@@ -271,8 +271,9 @@ async fn carry_out(
             }
         }
     };
+    let applied = applied?;
     Ok(Outcome {
-        applied: applied?,
+        applied,
         seconds: began.elapsed().as_secs_f64(),
         complete: planned.plan.complete,
     })

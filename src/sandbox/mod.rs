@@ -21,6 +21,7 @@ mod dispatch;
 mod faults;
 mod gitlab;
 mod hetzner;
+mod reference;
 mod scenario;
 mod selector;
 mod settings;
@@ -50,6 +51,7 @@ use tokio::task::JoinHandle;
 
 pub use api::{Operation, Party, operations};
 pub use faults::FAULTS;
+pub use reference::reference;
 pub use gitlab::NULLABLE as GITLAB_NULLABLE;
 pub use scenario::{JobSpec, Scenario, ScenarioError, SnapshotSpec, TokenSpec, UnavailableSpec};
 pub use settings::{SettingError, Settings};
