@@ -54,7 +54,9 @@ impl Run<'_> {
         }
         if let Some(reason) = self.second_reading(control, profile, registration).await {
             if *if_busy == IfBusy::Uncordon {
-                self.uncordon_runner(action, control, ci, registration).await?;
+                if let Err(error) = self.uncordon_runner(action, control, ci, registration).await? {
+                    tracing::warn!(address = %action.address, %error, "the cordon could not be lifted; the next tick does");
+                }
             }
             return Ok(End::Held { reason });
         }

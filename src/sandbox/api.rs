@@ -273,9 +273,7 @@ mod tests {
         };
         assert_eq!(route.operation.path, "/api/v4/runners/all");
         assert!(params.is_empty());
-        let Found::Route(_, params) =
-            find(Party::Gitlab, "GET", "/api/v4/projects/acme%2Fapp/jobs")
-        else {
+        let Found::Route(_, params) = find(Party::Gitlab, "GET", "/api/v4/projects/acme%2Fapp/jobs") else {
             panic!("not found");
         };
         assert_eq!(params, ["acme/app"]);
@@ -287,10 +285,7 @@ mod tests {
             find(Party::Hetzner, "DELETE", "/servers"),
             Found::OtherMethod
         ));
-        assert!(matches!(
-            find(Party::Hetzner, "GET", "/nothing"),
-            Found::Nothing
-        ));
+        assert!(matches!(find(Party::Hetzner, "GET", "/nothing"), Found::Nothing));
     }
 
     #[test]

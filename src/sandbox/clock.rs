@@ -26,9 +26,7 @@ impl Clock {
 
     /// The world's time when the wall shows `wall`. A wall clock set back stops the world, never turns it back.
     pub(crate) fn at(&self, wall: Timestamp) -> Timestamp {
-        let passed = wall
-            .as_millisecond()
-            .saturating_sub(self.wall.as_millisecond());
+        let passed = wall.as_millisecond().saturating_sub(self.wall.as_millisecond());
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a float of milliseconds saturates"
@@ -73,30 +71,21 @@ mod tests {
     #[test]
     fn sixty_seconds_pass_in_one_at_speed_sixty() {
         let clock = Clock::new(at("2026-01-01T00:00:00Z"), 60.0);
-        assert_eq!(
-            clock.at(at("2026-01-01T00:00:01Z")),
-            at("2026-01-01T00:01:00Z")
-        );
+        assert_eq!(clock.at(at("2026-01-01T00:00:01Z")), at("2026-01-01T00:01:00Z"));
     }
 
     #[test]
     fn a_change_of_speed_does_not_jump() {
         let mut clock = Clock::new(at("2026-01-01T00:00:00Z"), 60.0);
         clock.set_speed(1.0, at("2026-01-01T00:00:10Z"));
-        assert_eq!(
-            clock.at(at("2026-01-01T00:00:11Z")),
-            at("2026-01-01T00:10:01Z")
-        );
+        assert_eq!(clock.at(at("2026-01-01T00:00:11Z")), at("2026-01-01T00:10:01Z"));
     }
 
     #[test]
     fn a_wall_clock_set_back_never_turns_the_world_back() {
         let mut clock = Clock::new(at("2026-01-01T00:00:00Z"), 1.0);
         clock.advance(SignedDuration::from_mins(10));
-        assert_eq!(
-            clock.at(at("2025-01-01T00:00:00Z")),
-            at("2026-01-01T00:10:00Z")
-        );
+        assert_eq!(clock.at(at("2025-01-01T00:00:00Z")), at("2026-01-01T00:10:00Z"));
     }
 
     #[test]

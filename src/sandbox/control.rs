@@ -19,12 +19,7 @@ use super::{
     },
 };
 
-const fn route(
-    method: &'static str,
-    path: &'static str,
-    name: &'static str,
-    handler: Handler,
-) -> Route {
+const fn route(method: &'static str, path: &'static str, name: &'static str, handler: Handler) -> Route {
     Route::new(Party::Control, method, path, name, handler)
 }
 
@@ -48,8 +43,7 @@ pub(crate) fn not_found() -> Reply {
 }
 
 fn jobs(world: &mut World, call: &Call) -> Answer {
-    let spec: JobSpec =
-        serde_json::from_value(call.body.clone()).map_err(|error| bad(error.to_string()))?;
+    let spec: JobSpec = serde_json::from_value(call.body.clone()).map_err(|error| bad(error.to_string()))?;
     if spec.ci != "gitlab" {
         return Err(bad(format!("ci {:?} is not served; gitlab is", spec.ci)));
     }
@@ -63,8 +57,7 @@ fn clock(world: &mut World, call: &Call) -> Answer {
         Some(Value::Number(seconds)) => seconds.to_string(),
         _ => return Err(bad("advance is missing, a length such as 10m")),
     };
-    let by = parse_length(&text)
-        .ok_or_else(|| bad(format!("{text:?} is no length of time such as 10m")))?;
+    let by = parse_length(&text).ok_or_else(|| bad(format!("{text:?} is no length of time such as 10m")))?;
     world.clock.advance(by);
     let now = world.clock.at(call.wall);
     world.advance(now);
@@ -82,9 +75,7 @@ fn settings(world: &mut World, call: &Call) -> Answer {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        changed
-            .set(key, &text)
-            .map_err(|error| bad(error.to_string()))?;
+        changed.set(key, &text).map_err(|error| bad(error.to_string()))?;
     }
     if changed.tls != world.settings.tls {
         return Err(bad("tls can be set only at start"));
@@ -95,8 +86,7 @@ fn settings(world: &mut World, call: &Call) -> Answer {
 }
 
 fn add_fault(world: &mut World, call: &Call) -> Answer {
-    let rule: Rule =
-        serde_json::from_value(call.body.clone()).map_err(|error| bad(error.to_string()))?;
+    let rule: Rule = serde_json::from_value(call.body.clone()).map_err(|error| bad(error.to_string()))?;
     if rule
         .probability
         .is_some_and(|probability| !(0.0..=1.0).contains(&probability))
@@ -160,12 +150,7 @@ fn world(world: &mut World, _: &Call) -> Answer {
         .values()
         .map(|found| server(world, found))
         .collect();
-    let jobs: Vec<Value> = world
-        .forge
-        .jobs
-        .values()
-        .map(|found| job(world, found))
-        .collect();
+    let jobs: Vec<Value> = world.forge.jobs.values().map(|found| job(world, found)).collect();
     let runners: Vec<Value> = world
         .forge
         .runners

@@ -51,8 +51,8 @@ use tokio::task::JoinHandle;
 
 pub use api::{Operation, Party, operations};
 pub use faults::FAULTS;
-pub use reference::reference;
 pub use gitlab::NULLABLE as GITLAB_NULLABLE;
+pub use reference::reference;
 pub use scenario::{JobSpec, Scenario, ScenarioError, SnapshotSpec, TokenSpec, UnavailableSpec};
 pub use settings::{SettingError, Settings};
 pub use store::StoreError;
@@ -157,11 +157,7 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
     let mut world = tokio::task::spawn_blocking(move || open(&opening))
         .await
         .map_err(|error| SandboxError::Server(std::io::Error::other(error)))??;
-    let scheme = if options.settings.tls {
-        "https"
-    } else {
-        "http"
-    };
+    let scheme = if options.settings.tls { "https" } else { "http" };
     let origin = format!("{scheme}://{local}");
     let gitlab = format!("{origin}{}", Party::Gitlab.prefix());
     world.gitlab_urls.insert(gitlab.clone());

@@ -15,7 +15,10 @@ pub fn reference() -> String {
         let _ = writeln!(
             page,
             "| {} | `{} {}` | {} |",
-            operation.party.name(), operation.method, operation.path, operation.name
+            operation.party.name(),
+            operation.method,
+            operation.path,
+            operation.name
         );
     }
     page

@@ -152,23 +152,17 @@ pub(crate) mod length {
         Text(String),
     }
 
-    pub(crate) fn serialize<S: Serializer>(
-        length: &SignedDuration,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(length: &SignedDuration, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(length)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<SignedDuration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SignedDuration, D::Error> {
         let text = match Written::deserialize(from)? {
             Written::Seconds(seconds) => seconds.to_string(),
             Written::Text(text) => text,
         };
-        parse_length(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!("{text:?} is no length of time such as 60s"))
-        })
+        parse_length(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no length of time such as 60s")))
     }
 }
 
@@ -179,7 +173,10 @@ mod tests {
     #[test]
     fn a_scenario_reads_from_toml_and_from_json() {
         let toml = Scenario::parse("projects = [\"acme/lib\"]\n[[jobs]]\ntags = [\"linux\"]\ncount = 5\nduration = \"90s\"\nat = \"1m\"\n").unwrap();
-        let json = Scenario::parse(r#"{"projects":["acme/lib"],"jobs":[{"tags":["linux"],"count":5,"duration":90,"at":"60s"}]}"#).unwrap();
+        let json = Scenario::parse(
+            r#"{"projects":["acme/lib"],"jobs":[{"tags":["linux"],"count":5,"duration":90,"at":"60s"}]}"#,
+        )
+        .unwrap();
         assert_eq!(toml, json);
         assert_eq!(toml.jobs[0].duration, SignedDuration::from_secs(90));
         assert_eq!(toml.jobs[0].ci, "gitlab");

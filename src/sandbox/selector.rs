@@ -82,10 +82,7 @@ fn parse_term(term: &str) -> Option<Term> {
         };
     }
     if let Some((key, value)) = term.split_once("!=") {
-        return Some(Term::NotIn(
-            key_of(key.trim())?,
-            vec![value_of(value.trim())?],
-        ));
+        return Some(Term::NotIn(key_of(key.trim())?, vec![value_of(value.trim())?]));
     }
     if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
         return Some(Term::In(key_of(key.trim())?, vec![value_of(value.trim())?]));
@@ -112,9 +109,8 @@ pub(crate) fn valid_key(key: &str) -> bool {
     };
     !name.is_empty()
         && valid_value(name)
-        && prefix.is_none_or(|prefix| {
-            prefix.len() <= 253 && prefix != "hetzner.cloud" && valid_hostname(prefix)
-        })
+        && prefix
+            .is_none_or(|prefix| prefix.len() <= 253 && prefix != "hetzner.cloud" && valid_hostname(prefix))
 }
 
 /// A label's value: empty, or at most 63 letters, digits, `-`, `_` and `.`, the ends letters or digits.

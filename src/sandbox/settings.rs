@@ -120,8 +120,7 @@ impl Settings {
             "server_limit" => self.server_limit = count(key, value)?,
             "tls" => self.tls = switch(key, value)?,
             "gitlab_alias" => {
-                self.gitlab_alias =
-                    (!value.is_empty()).then(|| value.trim_end_matches('/').to_owned());
+                self.gitlab_alias = (!value.is_empty()).then(|| value.trim_end_matches('/').to_owned());
             }
             _ => {
                 return Err(SettingError::UnknownKey {
@@ -229,10 +228,7 @@ mod tests {
     fn lengths_are_written_as_people_write_them() {
         assert_eq!(parse_length("20s"), Some(SignedDuration::from_secs(20)));
         assert_eq!(parse_length("10m"), Some(SignedDuration::from_mins(10)));
-        assert_eq!(
-            parse_length("500ms"),
-            Some(SignedDuration::from_millis(500))
-        );
+        assert_eq!(parse_length("500ms"), Some(SignedDuration::from_millis(500)));
         assert_eq!(parse_length("90"), Some(SignedDuration::from_secs(90)));
     }
 }

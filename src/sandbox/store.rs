@@ -45,11 +45,7 @@ pub enum StoreError {
 }
 
 /// Reads the world that `path` holds; `None` where there is no file yet.
-pub(crate) fn load(
-    path: &Path,
-    settings: &Settings,
-    wall: Timestamp,
-) -> Result<Option<World>, StoreError> {
+pub(crate) fn load(path: &Path, settings: &Settings, wall: Timestamp) -> Result<Option<World>, StoreError> {
     let text = match fs_err::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -119,10 +115,7 @@ struct Saved {
 
 impl Saver {
     /// Starts the task. It ends when the saver is dropped.
-    pub(crate) fn start(
-        path: PathBuf,
-        world: Arc<Mutex<World>>,
-    ) -> (Self, tokio::task::JoinHandle<()>) {
+    pub(crate) fn start(path: PathBuf, world: Arc<Mutex<World>>) -> (Self, tokio::task::JoinHandle<()>) {
         let (asked, mut asks) = watch::channel(0_u64);
         let (report, done) = watch::channel(Saved::default());
         let task = tokio::spawn(async move {

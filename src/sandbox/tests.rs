@@ -18,9 +18,7 @@ struct Got {
 
 impl Got {
     fn header(&self, key: &str) -> &str {
-        self.headers
-            .get(key)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(key).map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -60,10 +58,7 @@ impl Client {
         token: &str,
         body: Option<Value>,
     ) -> Result<Got, reqwest::Error> {
-        let mut request = self
-            .http
-            .request(method.parse().unwrap(), url)
-            .bearer_auth(token);
+        let mut request = self.http.request(method.parse().unwrap(), url).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -128,7 +123,11 @@ impl Client {
 
     async fn runner(&self, tags: &[&str]) -> (u64, String) {
         let made = self
-            .gitlab("POST", "/user/runners", Some(json!({"runner_type": "instance_type", "tag_list": tags, "run_untagged": false})))
+            .gitlab(
+                "POST",
+                "/user/runners",
+                Some(json!({"runner_type": "instance_type", "tag_list": tags, "run_untagged": false})),
+            )
             .await;
         assert_eq!(made.status, 201, "{}", made.body);
         (
@@ -188,11 +187,7 @@ async fn a_server_boots_registers_by_its_user_data_and_works_off_the_jobs() {
     assert_eq!(manager[0]["system_id"], format!("s_{server}"));
     assert_eq!(manager[0]["status"], "online");
     let running = client
-        .gitlab(
-            "GET",
-            &format!("/runners/{runner}/jobs?status=running"),
-            None,
-        )
+        .gitlab("GET", &format!("/runners/{runner}/jobs?status=running"), None)
         .await
         .body;
     assert_eq!(running.as_array().unwrap().len(), 2);
@@ -220,16 +215,12 @@ async fn a_server_boots_registers_by_its_user_data_and_works_off_the_jobs() {
 async fn a_broken_token_line_never_registers() {
     let client = fresh().await;
     let (_, token) = client.runner(&["linux"]).await;
-    let data =
-        example(&client.sandbox.addresses().gitlab, &token, 1).replace("token = ", "tokn = ");
+    let data = example(&client.sandbox.addresses().gitlab, &token, 1).replace("token = ", "tokn = ");
     client.server("linux-1", &data, json!({})).await;
     client.advance("10m").await;
     let server = &client.world().await["servers"][0];
     assert_eq!(server["registered"], false);
-    assert!(
-        server["problem"].as_str().unwrap().contains("token"),
-        "{server}"
-    );
+    assert!(server["problem"].as_str().unwrap().contains("token"), "{server}");
 }
 
 #[tokio::test]
@@ -237,9 +228,7 @@ async fn deleting_a_busy_server_kills_its_jobs_and_is_counted() {
     let client = fresh().await;
     client.jobs(2, "10m").await;
     let (server, _) = client.machine("linux-1", 2).await;
-    let deleted = client
-        .cloud("DELETE", &format!("/servers/{server}"), None)
-        .await;
+    let deleted = client.cloud("DELETE", &format!("/servers/{server}"), None).await;
     assert_eq!(deleted.status, 200);
     assert_eq!(deleted.body["action"]["command"], "delete_server");
     let world = client.world().await;
@@ -338,9 +327,7 @@ async fn a_runner_long_unheard_of_is_offline() {
             .clone()
     };
     assert_eq!(status().await, "online");
-    client
-        .cloud("DELETE", &format!("/servers/{server}"), None)
-        .await;
+    client.cloud("DELETE", &format!("/servers/{server}"), None).await;
     assert_eq!(status().await, "online");
     client.advance("2h 1m").await;
     assert_eq!(status().await, "offline");
@@ -361,12 +348,7 @@ async fn another_token_or_none_is_refused_in_each_partys_own_words() {
     let client = fresh().await;
     let addresses = client.sandbox.addresses();
     let got = client
-        .send(
-            "GET",
-            format!("{}/servers", addresses.hetzner),
-            "wrong",
-            None,
-        )
+        .send("GET", format!("{}/servers", addresses.hetzner), "wrong", None)
         .await
         .unwrap();
     assert_eq!(
@@ -374,12 +356,7 @@ async fn another_token_or_none_is_refused_in_each_partys_own_words() {
         (401, Some("unauthorized"))
     );
     let got = client
-        .send(
-            "GET",
-            format!("{}/api/v4/user", addresses.gitlab),
-            "wrong",
-            None,
-        )
+        .send("GET", format!("{}/api/v4/user", addresses.gitlab), "wrong", None)
         .await
         .unwrap();
     assert_eq!(
@@ -459,11 +436,7 @@ async fn a_list_is_paged_and_selected_by_labels() {
             .await;
     }
     let got = client
-        .cloud(
-            "GET",
-            "/servers?label_selector=pool%3Da&per_page=2&page=3",
-            None,
-        )
+        .cloud("GET", "/servers?label_selector=pool%3Da&per_page=2&page=3", None)
         .await;
     assert_eq!(got.body["servers"].as_array().unwrap().len(), 1);
     assert_eq!(
@@ -503,11 +476,7 @@ async fn actions_run_for_a_while_and_then_succeed() {
     assert_eq!(made["server"]["status"], "initializing");
     client.advance("2s").await;
     let got = client
-        .cloud(
-            "GET",
-            &format!("/actions?id={}&id={}", ids[0], ids[1]),
-            None,
-        )
+        .cloud("GET", &format!("/actions?id={}&id={}", ids[0], ids[1]), None)
         .await
         .body;
     let statuses: Vec<_> = got["actions"]
@@ -527,14 +496,9 @@ async fn actions_run_for_a_while_and_then_succeed() {
 #[tokio::test]
 async fn a_firewall_in_use_is_not_deleted() {
     let client = fresh().await;
-    let rule =
-        json!({"direction": "in", "protocol": "tcp", "port": "22", "source_ips": ["0.0.0.0/0"]});
+    let rule = json!({"direction": "in", "protocol": "tcp", "port": "22", "source_ips": ["0.0.0.0/0"]});
     let wall = client
-        .cloud(
-            "POST",
-            "/firewalls",
-            Some(json!({"name": "w", "rules": [rule]})),
-        )
+        .cloud("POST", "/firewalls", Some(json!({"name": "w", "rules": [rule]})))
         .await;
     assert_eq!(wall.status, 201, "{}", wall.body);
     let id = wall.body["firewall"]["id"].as_u64().unwrap();
@@ -542,19 +506,13 @@ async fn a_firewall_in_use_is_not_deleted() {
         .cloud("POST", "/servers", Some(json!({"name": "s", "server_type": "cax11", "image": "debian-12", "firewalls": [{"firewall": id}]})))
         .await;
     assert_eq!(made.body["server"]["image"]["architecture"], "arm");
-    let refused = client
-        .cloud("DELETE", &format!("/firewalls/{id}"), None)
-        .await;
+    let refused = client.cloud("DELETE", &format!("/firewalls/{id}"), None).await;
     assert_eq!(
         (refused.status, refused.body["error"]["code"].as_str()),
         (422, Some("resource_in_use"))
     );
     client
-        .cloud(
-            "DELETE",
-            &format!("/servers/{}", made.body["server"]["id"]),
-            None,
-        )
+        .cloud("DELETE", &format!("/servers/{}", made.body["server"]["id"]), None)
         .await;
     assert_eq!(
         client
@@ -568,8 +526,7 @@ async fn a_firewall_in_use_is_not_deleted() {
 #[tokio::test]
 async fn an_ssh_key_is_unique_by_name_and_by_key() {
     let client = fresh().await;
-    let key =
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ/CJpMb1HSv7gi2kCKb6qhnIDtgv1XrSGCZxeXgEpvc test";
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ/CJpMb1HSv7gi2kCKb6qhnIDtgv1XrSGCZxeXgEpvc test";
     let post = |name: &'static str, key: &'static str| {
         client.cloud(
             "POST",
@@ -596,10 +553,7 @@ async fn the_rate_limit_is_counted_down_and_refills_with_the_worlds_time() {
     let client = with(options).await;
     let got = client.cloud("GET", "/locations", None).await;
     assert_eq!(
-        (
-            got.header("ratelimit-limit"),
-            got.header("ratelimit-remaining")
-        ),
+        (got.header("ratelimit-limit"), got.header("ratelimit-remaining")),
         ("2", "1")
     );
     client.cloud("GET", "/locations", None).await;
@@ -627,8 +581,7 @@ async fn every_answer_has_the_worlds_date() {
 async fn a_lost_reply_has_taken_effect_and_a_lost_request_has_not() {
     let client = fresh().await;
     let addresses = client.sandbox.addresses().clone();
-    let body =
-        |name: &str| Some(json!({"name": name, "server_type": "cx23", "image": "debian-12"}));
+    let body = |name: &str| Some(json!({"name": name, "server_type": "cx23", "image": "debian-12"}));
     for (fault, name) in [("reply-lost", "kept"), ("request-lost", "lost")] {
         client
             .fault(json!({"path": "/hetzner/v1/servers", "method": "POST", "fault": fault}))
@@ -652,9 +605,7 @@ async fn a_lost_reply_has_taken_effect_and_a_lost_request_has_not() {
 async fn faults_answer_as_the_party_would() {
     let client = fresh().await;
     client
-        .fault(
-            json!({"path": "/hetzner/v1/*", "fault": "rate-limited", "args": {"retry_after": 7}}),
-        )
+        .fault(json!({"path": "/hetzner/v1/*", "fault": "rate-limited", "args": {"retry_after": 7}}))
         .await;
     let got = client.cloud("GET", "/servers", None).await;
     assert_eq!(
@@ -669,7 +620,9 @@ async fn faults_answer_as_the_party_would() {
         .fault(json!({"path": "/gitlab/*", "fault": "server-error", "args": {"status": 503}}))
         .await;
     assert_eq!(client.gitlab("GET", "/user", None).await.status, 503);
-    client.fault(json!({"path": "/hetzner/v1/servers", "fault": "no-capacity", "args": {"location": "fsn1"}})).await;
+    client
+        .fault(json!({"path": "/hetzner/v1/servers", "fault": "no-capacity", "args": {"location": "fsn1"}}))
+        .await;
     let got = client.server("s", "", json!({})).await;
     assert_eq!(
         (got.status, got.body["error"]["code"].as_str()),
@@ -694,9 +647,7 @@ async fn a_stale_list_misses_the_new_and_shows_the_deleted() {
     let client = fresh().await;
     let old = client.server("old", "", json!({})).await.body["server"]["id"].clone();
     client.advance("5m").await;
-    client
-        .cloud("DELETE", &format!("/servers/{old}"), None)
-        .await;
+    client.cloud("DELETE", &format!("/servers/{old}"), None).await;
     client.server("new", "", json!({})).await;
     client.advance("10s").await;
     client
@@ -710,14 +661,8 @@ async fn a_stale_list_misses_the_new_and_shows_the_deleted() {
             .map(|server| server["name"].clone())
             .collect::<Vec<_>>()
     };
-    assert_eq!(
-        names(&client.cloud("GET", "/servers", None).await.body),
-        ["old"]
-    );
-    assert_eq!(
-        names(&client.cloud("GET", "/servers", None).await.body),
-        ["new"]
-    );
+    assert_eq!(names(&client.cloud("GET", "/servers", None).await.body), ["old"]);
+    assert_eq!(names(&client.cloud("GET", "/servers", None).await.body), ["new"]);
 }
 
 #[tokio::test]
@@ -739,10 +684,7 @@ async fn lists_can_break_in_the_middle_change_their_total_or_never_end() {
         .fault(json!({"path": "/hetzner/v1/servers", "fault": "changed-total", "count": 2}))
         .await;
     let total = |got: Got| got.body["meta"]["pagination"]["total_entries"].clone();
-    assert_eq!(
-        (total(page(1).await), total(page(2).await)),
-        (json!(4), json!(5))
-    );
+    assert_eq!((total(page(1).await), total(page(2).await)), (json!(4), json!(5)));
     client
         .fault(json!({"path": "/hetzner/v1/servers", "fault": "next-page-for-ever"}))
         .await;
@@ -755,7 +697,9 @@ async fn a_busy_flag_can_lag() {
     client.machine("linux-1", 1).await;
     client.jobs(1, "10m").await;
     client.advance("3s").await;
-    client.fault(json!({"path": "/gitlab/api/v4/runners/*", "fault": "busy-lag", "args": {"seconds": 30}})).await;
+    client
+        .fault(json!({"path": "/gitlab/api/v4/runners/*", "fault": "busy-lag", "args": {"seconds": 30}}))
+        .await;
     let running = async || {
         client
             .gitlab("GET", "/runners/1/jobs?status=running", None)
@@ -811,12 +755,7 @@ async fn keyset_pages_follow_the_link_and_offset_pages_have_totals() {
     let mut next = Some(first.header("link").to_owned());
     let mut pages = 1;
     while let Some(link) = next.take().filter(|link| !link.is_empty()) {
-        let url = link
-            .trim_start_matches('<')
-            .split('>')
-            .next()
-            .unwrap()
-            .to_owned();
+        let url = link.trim_start_matches('<').split('>').next().unwrap().to_owned();
         let got = client
             .send("GET", url, &client.sandbox.addresses().token, None)
             .await
@@ -846,10 +785,8 @@ async fn keyset_pages_follow_the_link_and_offset_pages_have_totals() {
 async fn graphql_is_empty_for_who_is_no_administrator() {
     let mut options = options();
     options.scenario = Some(
-        Scenario::parse(
-            "[[tokens]]\ntoken = \"plain\"\nusername = \"joe\"\nscopes = [\"read_api\"]\n",
-        )
-        .unwrap(),
+        Scenario::parse("[[tokens]]\ntoken = \"plain\"\nusername = \"joe\"\nscopes = [\"read_api\"]\n")
+            .unwrap(),
     );
     let client = with(options).await;
     client.jobs(3, "1s").await;
@@ -864,15 +801,9 @@ async fn graphql_is_empty_for_who_is_no_administrator() {
     };
     let query = "{ jobs(statuses: [PENDING], first: 2) { nodes { id tags queuedAt } pageInfo { hasNextPage endCursor } } }";
     let all = ask(&addresses.token, query).await;
-    assert_eq!(
-        all["data"]["jobs"]["nodes"][0]["id"],
-        "gid://gitlab/Ci::Build/3"
-    );
+    assert_eq!(all["data"]["jobs"]["nodes"][0]["id"], "gid://gitlab/Ci::Build/3");
     assert_eq!(all["data"]["jobs"]["pageInfo"]["hasNextPage"], true);
-    assert_eq!(
-        ask("plain", query).await["data"]["jobs"]["nodes"],
-        json!([])
-    );
+    assert_eq!(ask("plain", query).await["data"]["jobs"]["nodes"], json!([]));
     assert_eq!(
         ask("plain", "{ currentUser { username } }").await["data"]["currentUser"]["username"],
         "joe"
@@ -967,11 +898,7 @@ async fn a_runner_from_outside_takes_a_job_and_reports_its_end() {
     assert_eq!(gone.status, 204);
     assert_eq!(
         client
-            .gitlab(
-                "POST",
-                "/runners/verify",
-                Some(json!({"token": "glrt-none"}))
-            )
+            .gitlab("POST", "/runners/verify", Some(json!({"token": "glrt-none"})))
             .await
             .status,
         403
@@ -990,9 +917,7 @@ async fn the_world_outlives_its_process() {
     let (runner, token) = client.runner(&["linux"]).await;
     // Born with this process's address, booted under the next one's.
     let data = example(&client.sandbox.addresses().gitlab, &token, 1);
-    client
-        .server("linux-1", &data, json!({"pool": "linux"}))
-        .await;
+    client.server("linux-1", &data, json!({"pool": "linux"})).await;
     let before = client.sandbox.addresses().clone();
     // As after a kill: nothing is stopped in order.
     drop(client);
@@ -1054,9 +979,7 @@ async fn concurrent_creates_share_their_saves() {
     })
     .await;
     let names: Vec<String> = (0..50).map(|n| format!("s{n}")).collect();
-    let made =
-        futures::future::join_all(names.iter().map(|name| client.server(name, "", json!({}))))
-            .await;
+    let made = futures::future::join_all(names.iter().map(|name| client.server(name, "", json!({})))).await;
     assert!(made.iter().all(|got| got.status == 201));
     let kept: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(kept["cloud"]["servers"].as_object().unwrap().len(), 50);
@@ -1091,10 +1014,7 @@ async fn prices_types_and_images_are_there_to_be_read() {
         pricing["primary_ips"][0]["prices"][0]["price_hourly"]["net"],
         "0.0008000000"
     );
-    let types = client
-        .cloud("GET", "/server_types?name=cx23", None)
-        .await
-        .body;
+    let types = client.cloud("GET", "/server_types?name=cx23", None).await.body;
     let places: Vec<_> = types["server_types"][0]["locations"]
         .as_array()
         .unwrap()

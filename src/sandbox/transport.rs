@@ -73,16 +73,13 @@ where
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let body = to_bytes(Body::new(body), BODY_MAX)
-                .await
-                .map_err(|_| Lost)?;
+            let body = to_bytes(Body::new(body), BODY_MAX).await.map_err(|_| Lost)?;
             let request = dispatch::Request {
                 method: parts.method.as_str().to_owned(),
                 path: parts.uri.path().to_owned(),
                 query: parts.uri.query().unwrap_or_default().to_owned(),
                 token: token(&parts.headers),
-                content_type: text(&parts.headers, header::CONTENT_TYPE.as_str())
-                    .unwrap_or_default(),
+                content_type: text(&parts.headers, header::CONTENT_TYPE.as_str()).unwrap_or_default(),
                 body: body.to_vec(),
                 origin: shared.origin.clone(),
             };

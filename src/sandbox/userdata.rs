@@ -117,10 +117,7 @@ fn content(file: &WriteFile) -> Result<String, String> {
                 .and_then(|bytes| String::from_utf8(bytes).ok())
                 .ok_or_else(|| format!("{}: its content is no base64 of text", file.path))
         }
-        Some(other) => Err(format!(
-            "{}: the sandbox cannot read encoding {other}",
-            file.path
-        )),
+        Some(other) => Err(format!("{}: the sandbox cannot read encoding {other}", file.path)),
     }
 }
 
@@ -146,7 +143,8 @@ pub(crate) mod tests {
 
     #[test]
     fn base64_is_unpacked() {
-        let toml = "concurrent = 3\n[[runners]]\nurl = \"http://h\"\ntoken = \"glrt-x\"\nexecutor = \"shell\"\n";
+        let toml =
+            "concurrent = 3\n[[runners]]\nurl = \"http://h\"\ntoken = \"glrt-x\"\nexecutor = \"shell\"\n";
         let data = format!(
             "#cloud-config\nwrite_files:\n- {{path: /etc/gitlab-runner/config.toml, encoding: b64, content: {}}}\nruncmd: [\"gitlab-runner start\"]\n",
             STANDARD.encode(toml)
@@ -164,18 +162,12 @@ pub(crate) mod tests {
     fn each_broken_part_is_named() {
         let good = example("http://h", "glrt-abc", 1);
         for (data, why) in [
-            (
-                good.replace("#cloud-config", "#!/bin/sh"),
-                "no cloud-config",
-            ),
+            (good.replace("#cloud-config", "#!/bin/sh"), "no cloud-config"),
             (
                 good.replace("gitlab-runner/config.toml", "gitlab-runner/other.toml"),
                 "write_files has no",
             ),
-            (
-                good.replace("--now, gitlab-runner", "--now, docker"),
-                "runcmd",
-            ),
+            (good.replace("--now, gitlab-runner", "--now, docker"), "runcmd"),
             (
                 good.replace("token = \"glrt-abc\"", "tokn = \"glrt-abc\""),
                 "missing field `token`",

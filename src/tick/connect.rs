@@ -215,11 +215,7 @@ async fn provider(
     {
         use crate::provider::hetzner::{ENDPOINT, Hetzner};
         let place = format!("providers.{}", config.name);
-        let base = base_url(
-            &config.endpoint,
-            ENDPOINT,
-            embedded.map(|at| at.hetzner.as_str()),
-        )?;
+        let base = base_url(&config.endpoint, ENDPOINT, embedded.map(|at| at.hetzner.as_str()))?;
         allowed(trust, &base, &format!("{place}.endpoint"))?;
         let token = token(
             config.token.as_ref(),
@@ -279,7 +275,7 @@ async fn gitlab(
     let client = ClientConfig {
         base: format!("{root}/api/v4"),
         auth: Auth::Header {
-            name: "PRIVATE-TOKEN",
+            name: "private-token",
             value: token,
         },
         ca_pem: ca_pem(config.ca_file.as_deref(), folder, &place)?,

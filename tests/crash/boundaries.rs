@@ -38,7 +38,12 @@ enum Fault {
     StaleList,
 }
 
-const FAULTS: [Fault; 4] = [Fault::None, Fault::ReplyLost, Fault::ServerError, Fault::StaleList];
+const FAULTS: [Fault; 4] = [
+    Fault::None,
+    Fault::ReplyLost,
+    Fault::ServerError,
+    Fault::StaleList,
+];
 
 struct Silent;
 
@@ -103,12 +108,17 @@ impl Stage {
     async fn post(&self, path: &str, body: Value) {
         let url = format!("{}{path}", self.sandbox.addresses().control);
         let reply = self.http.post(url).json(&body).send().await.unwrap();
-        assert!(reply.status().is_success(), "{path}: {}", reply.text().await.unwrap());
+        assert!(
+            reply.status().is_success(),
+            "{path}: {}",
+            reply.text().await.unwrap()
+        );
     }
 
     async fn advance(&self, seconds: i64) {
         self.offset.fetch_add(seconds, Ordering::SeqCst);
-        self.post("/clock", json!({"advance": format!("{seconds}s")})).await;
+        self.post("/clock", json!({"advance": format!("{seconds}s")}))
+            .await;
     }
 
     async fn world(&self) -> Value {
@@ -143,7 +153,11 @@ impl Stage {
 
     /// The world as it is before the tick that is killed.
     async fn prepare(&self, scene: Scene) {
-        self.post("/jobs", json!({"ci": "gitlab", "tags": ["linux"], "count": 3, "duration": duration(scene)})).await;
+        self.post(
+            "/jobs",
+            json!({"ci": "gitlab", "tags": ["linux"], "count": 3, "duration": duration(scene)}),
+        )
+        .await;
         if scene == Scene::ScaleUp {
             return;
         }
@@ -169,7 +183,9 @@ impl Stage {
                 json!({"path": "/gitlab/*", "fault": "server-error", "count": 2, "args": {"status": 502}}),
             ],
             Fault::StaleList => {
-                vec![json!({"path": "/hetzner/v1/servers", "method": "GET", "fault": "stale-list", "count": 1, "args": {"age": "45s"}})]
+                vec![
+                    json!({"path": "/hetzner/v1/servers", "method": "GET", "fault": "stale-list", "count": 1, "args": {"age": "45s"}}),
+                ]
             }
         };
         for fault in faults {
@@ -184,19 +200,31 @@ impl Stage {
 }
 
 async fn session(file: &Path, killer: &Arc<Killer>, clock: Clock) -> Session {
-    let connected = tick::connect(tick::load(file).unwrap(), &Trust::Full).await.unwrap();
+    let connected = tick::connect(tick::load(file).unwrap(), &Trust::Full)
+        .await
+        .unwrap();
     let clients = connected.clients();
     let mortal = Clients {
         providers: clients
             .providers
             .iter()
-            .map(|(name, provider)| (name.clone(), Arc::new(MortalProvider(Arc::clone(provider), Arc::clone(killer))) as _))
+            .map(|(name, provider)| {
+                (
+                    name.clone(),
+                    Arc::new(MortalProvider(Arc::clone(provider), Arc::clone(killer))) as _,
+                )
+            })
             .collect(),
         demand: clients.demand.clone(),
         control: clients
             .control
             .iter()
-            .map(|(name, control)| (name.clone(), Arc::new(MortalControl(Arc::clone(control), Arc::clone(killer))) as _))
+            .map(|(name, control)| {
+                (
+                    name.clone(),
+                    Arc::new(MortalControl(Arc::clone(control), Arc::clone(killer))) as _,
+                )
+            })
             .collect(),
         store: Arc::new(MortalStore(Arc::clone(&clients.store), Arc::clone(killer))),
     };
@@ -240,9 +268,15 @@ async fn outcome(stage: &Stage) -> Outcome {
     let servers = names("servers");
     let intents: Vec<String> = world["servers"]
         .as_array()
-        .map(|all| all.iter().map(|one| one["labels"]["runfleet-intent"].to_string()).collect())
+        .map(|all| {
+            all.iter()
+                .map(|one| one["labels"]["runfleet-intent"].to_string())
+                .collect()
+        })
         .unwrap_or_default();
-    let state: Value = serde_json::from_str(&std::fs::read_to_string(stage.folder.path().join("test.json")).unwrap()).unwrap();
+    let state: Value =
+        serde_json::from_str(&std::fs::read_to_string(stage.folder.path().join("test.json")).unwrap())
+            .unwrap();
     let records = state["resources"].as_object().unwrap();
     let machines: BTreeSet<String> = records
         .iter()
@@ -255,7 +289,10 @@ async fn outcome(stage: &Stage) -> Outcome {
         on_record: machines.len(),
         same: machines == listed,
         registrations: names("runners").len(),
-        shared: records.keys().filter(|address| !address.starts_with("machine.")).count(),
+        shared: records
+            .keys()
+            .filter(|address| !address.starts_with("machine."))
+            .count(),
         doubles: intents.len() - intents.iter().collect::<BTreeSet<_>>().len(),
         killed: world["jobs_killed"].as_u64().unwrap(),
     }
@@ -280,7 +317,10 @@ async fn run(scene: Scene, boundary: Option<usize>, fault: Fault) -> (usize, boo
             break;
         }
     }
-    assert!(quiet >= 1, "{scene:?}, boundary {boundary:?}, {fault:?}: no quiet tick in 14");
+    assert!(
+        quiet >= 1,
+        "{scene:?}, boundary {boundary:?}, {fault:?}: no quiet tick in 14"
+    );
     (passed, died, outcome(&stage).await)
 }
 
@@ -309,7 +349,10 @@ async fn enumerate(scene: Scene) -> (usize, usize) {
             wrong.insert((boundary, format!("{fault:?}")), outcome);
         }
     }
-    assert!(wrong.is_empty(), "{scene:?}: not as the undisturbed run {undisturbed:?}:\n{wrong:#?}");
+    assert!(
+        wrong.is_empty(),
+        "{scene:?}: not as the undisturbed run {undisturbed:?}:\n{wrong:#?}"
+    );
     (boundaries * FAULTS.len(), killed)
 }
 
@@ -323,5 +366,8 @@ async fn a_kill_at_any_boundary_with_any_fault_converges_to_the_undisturbed_run(
         killed += died;
     }
     println!("boundaries: {boundaries}, killed: {killed}");
-    assert!(killed * 10 >= boundaries * 9, "only {killed} of {boundaries} runs died where they should");
+    assert!(
+        killed * 10 >= boundaries * 9,
+        "only {killed} of {boundaries} runs died where they should"
+    );
 }

@@ -20,7 +20,10 @@ impl Dice {
 }
 
 fn kills() -> u32 {
-    std::env::var("RUNFLEET_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
+    std::env::var("RUNFLEET_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(200)
 }
 
 /// Runs a tick, and kills it: mostly a random while after its first intent. Answers whether it died, and whether it
@@ -72,7 +75,11 @@ fn agree(sandbox: &Sandbox, project: &Project, seed: u64) {
     assert_eq!(servers, project.machines_on_record(), "seed {seed}: {last}");
     let world = sandbox.world();
     let registrations = world["runners"].as_array().map_or(0, Vec::len);
-    assert_eq!(registrations, servers.len(), "seed {seed}: a registration without a machine");
+    assert_eq!(
+        registrations,
+        servers.len(),
+        "seed {seed}: a registration without a machine"
+    );
 }
 
 #[test]
@@ -86,7 +93,10 @@ fn kills_at_random_lose_no_machine_double_none_and_kill_no_job() {
     while killed < wanted {
         match dice.roll(3) {
             0 => sandbox.advance(&format!("{}s", 60 + dice.roll(1200))),
-            _ => sandbox.jobs(1 + u32::try_from(dice.roll(8)).unwrap(), &format!("{}s", 60 + dice.roll(600))),
+            _ => sandbox.jobs(
+                1 + u32::try_from(dice.roll(8)).unwrap(),
+                &format!("{}s", 60 + dice.roll(600)),
+            ),
         }
         let (died, between) = killed_tick(&project, &mut dice);
         killed += u32::from(died);
@@ -97,5 +107,8 @@ fn kills_at_random_lose_no_machine_double_none_and_kill_no_job() {
     }
     agree(&sandbox, &project, seed);
     println!("kills: {killed}, between the first intent and the last outcome: {inside}");
-    assert!(inside * 2 >= killed, "only {inside} of {killed} kills hit an apply");
+    assert!(
+        inside * 2 >= killed,
+        "only {inside} of {killed} kills hit an apply"
+    );
 }

@@ -16,16 +16,28 @@ fn with_fleet() -> (Sandbox, Project) {
 fn broken_toml_and_unknown_keys_are_shown_at_their_place() {
     let sandbox = Sandbox::start(&[]);
     let project = Project::new(&sandbox, "policy = { kind = \"queue\", idel = 1 }");
-    project.run(&["plan"]).exits(1).says("idel").says("idle").says("test.toml");
+    project
+        .run(&["plan"])
+        .exits(1)
+        .says("idel")
+        .says("idle")
+        .says("test.toml");
     project.edit("[pools.linux]", "[pools.linux");
-    project.run(&["plan", "--detailed-exitcode"]).exits(1).says("test.toml");
+    project
+        .run(&["plan", "--detailed-exitcode"])
+        .exits(1)
+        .says("test.toml");
 }
 
 #[test]
 fn a_missing_secret_names_the_variable_the_key_and_how_to_set_it() {
     let sandbox = Sandbox::start(&[]);
     let project = Project::new(&sandbox, "");
-    let output = project.command(&["plan"]).env_remove("HCLOUD_TOKEN").output().unwrap();
+    let output = project
+        .command(&["plan"])
+        .env_remove("HCLOUD_TOKEN")
+        .output()
+        .unwrap();
     crate::support::Ran::of(&output)
         .exits(1)
         .says("HCLOUD_TOKEN")
@@ -45,7 +57,10 @@ fn a_wrong_token_holds_everything_and_deletes_nothing() {
     project.run(&["scale", "--strict"]).exits(3).says("gitlab");
     assert_eq!(sandbox.servers().len(), 1);
     assert_eq!(project.state(), before);
-    project.run(&["validate", "--online"]).exits(1).says("ci.gitlab.token");
+    project
+        .run(&["validate", "--online"])
+        .exits(1)
+        .says("ci.gitlab.token");
 }
 
 #[test]
@@ -118,7 +133,11 @@ fn no_network_is_an_error_that_names_the_host() {
         "",
     );
     let project = Project::with_stack(&text, "token");
-    project.run(&["scale", "--strict"]).exits(3).says("hetzner").says("gitlab");
+    project
+        .run(&["scale", "--strict"])
+        .exits(3)
+        .says("hetzner")
+        .says("gitlab");
 }
 
 #[test]
@@ -126,8 +145,15 @@ fn a_lock_of_a_living_process_is_respected_and_one_of_a_dead_process_is_taken_ov
     let sandbox = Sandbox::start(&["latency=20ms", "action_time=30s"]);
     let project = Project::new(&sandbox, "");
     sandbox.jobs(2, "30m");
-    let mut holder = project.command(&["scale"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    eventually("it is applying", std::time::Duration::from_secs(30), || !sandbox.servers().is_empty());
+    let mut holder = project
+        .command(&["scale"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("it is applying", std::time::Duration::from_secs(30), || {
+        !sandbox.servers().is_empty()
+    });
     project.run(&["scale"]).exits(4).says("scale");
     holder.kill().unwrap();
     holder.wait().unwrap();
@@ -142,10 +168,16 @@ fn a_lock_of_a_living_process_is_respected_and_one_of_a_dead_process_is_taken_ov
 fn usage_errors_exit_with_1_and_never_with_2() {
     let sandbox = Sandbox::start(&[]);
     let project = Project::new(&sandbox, "");
-    project.run(&["plan", "--detailed-exitcode", "--no-such-flag"]).exits(1);
+    project
+        .run(&["plan", "--detailed-exitcode", "--no-such-flag"])
+        .exits(1);
     project.run(&["no-such-verb"]).exits(1);
     project.run(&[]).exits(1);
-    project.run(&["-s", "nowhere", "plan"]).exits(1).says("nowhere").says("test");
+    project
+        .run(&["-s", "nowhere", "plan"])
+        .exits(1)
+        .says("nowhere")
+        .says("test");
 }
 
 #[test]
@@ -172,8 +204,13 @@ fn a_full_disk_stops_the_tick_and_leaves_the_old_state_readable() {
     let mut command = project.command(&["-C", &path, "scale"]);
     let ran = crate::support::Ran::of(&command.output().unwrap());
     let after = std::fs::read_to_string(small.join("stacks/test.json")).unwrap();
-    let _ = std::process::Command::new("umount").arg(small.join("stacks")).status();
-    assert!(serde_json::from_str::<serde_json::Value>(&after).is_ok(), "{after}");
+    let _ = std::process::Command::new("umount")
+        .arg(small.join("stacks"))
+        .status();
+    assert!(
+        serde_json::from_str::<serde_json::Value>(&after).is_ok(),
+        "{after}"
+    );
     assert_ne!(ran.code, 0, "{}", ran.stdout);
     assert!(!before.is_empty());
 }

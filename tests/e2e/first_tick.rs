@@ -8,9 +8,15 @@ fn five_jobs_at_two_a_machine_become_three_machines_and_the_next_tick_changes_no
     let project = Project::new(&sandbox, "");
     sandbox.jobs(5, "10m");
 
-    project.run(&["plan", "--detailed-exitcode"]).exits(2).says("5 to create");
+    project
+        .run(&["plan", "--detailed-exitcode"])
+        .exits(2)
+        .says("5 to create");
     assert!(sandbox.servers().is_empty(), "a plan changes nothing");
-    assert!(!project.path("stacks/test.json").exists(), "a plan writes nothing");
+    assert!(
+        !project.path("stacks/test.json").exists(),
+        "a plan writes nothing"
+    );
 
     project.run(&["scale"]).exits(0);
     assert_eq!(sandbox.servers().len(), 3);
@@ -43,7 +49,11 @@ fn machines_boot_register_work_and_leave_when_their_paid_hour_ends() {
     assert!(sandbox.servers().is_empty());
     let world = sandbox.world();
     assert_eq!(world["jobs_killed"], 0);
-    assert_eq!(world["runners"].as_array().map_or(0, Vec::len), 0, "registrations are forgotten");
+    assert_eq!(
+        world["runners"].as_array().map_or(0, Vec::len),
+        0,
+        "registrations are forgotten"
+    );
     assert!(project.machines_on_record().is_empty());
     project.run(&["scale"]).exits(0).says("No changes");
 }

@@ -40,5 +40,8 @@ fn a_secret_is_never_an_argument_and_a_literal_one_is_refused() {
     let project = Project::new(&sandbox, "");
     project.edit("token = { env = \"HCLOUD_TOKEN\" }", "token = \"hunter2-secret\"");
     let ran = project.run(&["validate"]).exits(1).says("providers.hetzner");
-    assert!(ran.stderr.contains("env") || ran.stdout.contains("env"), "it tells how to refer to a secret");
+    assert!(
+        ran.stderr.contains("env") || ran.stdout.contains("env"),
+        "it tells how to refer to a secret"
+    );
 }

@@ -5,7 +5,10 @@ use std::{process::Stdio, time::Duration};
 use crate::support::{Project, Ran, Sandbox, eventually};
 
 fn signal(pid: u32, name: &str) {
-    let sent = std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+    let sent = std::process::Command::new("kill")
+        .args([name, &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(sent.success());
 }
 
@@ -21,7 +24,9 @@ fn after_a_signal_nothing_new_begins_and_the_next_tick_finishes() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    eventually("a machine is being made", Duration::from_secs(30), || !sandbox.servers().is_empty());
+    eventually("a machine is being made", Duration::from_secs(30), || {
+        !sandbox.servers().is_empty()
+    });
     signal(child.id(), "-INT");
     let ran = Ran::of(&child.wait_with_output().unwrap()).exits(3);
     let made = sandbox.servers().len();
@@ -42,13 +47,18 @@ fn a_second_signal_stops_at_once_and_loses_nothing() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    eventually("a machine is being made", Duration::from_secs(30), || !sandbox.servers().is_empty());
+    eventually("a machine is being made", Duration::from_secs(30), || {
+        !sandbox.servers().is_empty()
+    });
     signal(child.id(), "-TERM");
     let pid = child.id();
     let mut waiting = child;
     // The first signal may take a moment to be noticed; the second must still end it.
     eventually("it ends", Duration::from_secs(10), || {
-        let _ = std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).stderr(Stdio::null()).status();
+        let _ = std::process::Command::new("kill")
+            .args(["-TERM", &pid.to_string()])
+            .stderr(Stdio::null())
+            .status();
         waiting.try_wait().unwrap().is_some()
     });
     sandbox.advance("10m");

@@ -30,7 +30,9 @@ impl Sandbox {
 
     pub fn start_with(settings: &[&str], arguments: &[&str]) -> Self {
         let mut command = Command::new(RUNFLEET);
-        command.args(["sandbox", "--listen", "127.0.0.1:0"]).args(arguments);
+        command
+            .args(["sandbox", "--listen", "127.0.0.1:0"])
+            .args(arguments);
         for setting in settings {
             command.args(["--set", setting]);
         }
@@ -72,7 +74,13 @@ impl Sandbox {
 
     pub fn post(&self, path: &str, body: &Value) -> Value {
         self.runtime.block_on(async {
-            let reply = self.http.post(self.control(path)).json(body).send().await.expect("an answer");
+            let reply = self
+                .http
+                .post(self.control(path))
+                .json(body)
+                .send()
+                .await
+                .expect("an answer");
             let status = reply.status();
             let text = reply.text().await.expect("a body");
             assert!(status.is_success(), "POST {path} {body}: {status} {text}");
@@ -104,7 +112,11 @@ impl Sandbox {
 
     pub fn clear_faults(&self) {
         self.runtime.block_on(async {
-            self.http.delete(self.control("/faults")).send().await.expect("an answer");
+            self.http
+                .delete(self.control("/faults"))
+                .send()
+                .await
+                .expect("an answer");
         });
     }
 
@@ -151,14 +163,23 @@ impl Ran {
 
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout, self.stderr
+        );
         self
     }
 
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
         let all = format!("{}{}", self.stdout, self.stderr);
-        assert!(all.contains(text), "{text:?} is not in stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert!(
+            all.contains(text),
+            "{text:?} is not in stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 

@@ -139,9 +139,7 @@ impl<'a> Parser<'a> {
             "true" => Ok(Value::Bool(true)),
             "false" => Ok(Value::Bool(false)),
             "null" => Ok(Value::Null),
-            text if text.starts_with('"') => {
-                serde_json::from_str(text).map_err(|_| "Bad string".to_owned())
-            }
+            text if text.starts_with('"') => serde_json::from_str(text).map_err(|_| "Bad string".to_owned()),
             text if text.starts_with(|letter: char| letter.is_ascii_digit() || letter == '-') => {
                 serde_json::from_str(text).map_err(|_| format!("Bad number {text}"))
             }
@@ -177,8 +175,8 @@ fn tokens(text: &str) -> Vec<String> {
                 escaped = letter == '\\' && !escaped;
             }
         } else if letter.is_ascii_alphanumeric() || letter == '_' || letter == '-' {
-            while let Some(letter) = letters
-                .next_if(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.'))
+            while let Some(letter) =
+                letters.next_if(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.'))
             {
                 token.push(letter);
             }
@@ -210,19 +208,8 @@ mod tests {
 
     #[test]
     fn what_is_no_query_is_refused() {
-        for text in [
-            "",
-            "{",
-            "{}",
-            "jobs",
-            "{ jobs( }",
-            "mutation { x }",
-            "{ a } b",
-        ] {
-            assert!(
-                Parser::new(text, &Value::Null).document().is_err(),
-                "{text:?}"
-            );
+        for text in ["", "{", "{}", "jobs", "{ jobs( }", "mutation { x }", "{ a } b"] {
+            assert!(Parser::new(text, &Value::Null).document().is_err(), "{text:?}");
         }
     }
 }

@@ -74,9 +74,9 @@ fn lagging(
         .values()
         .filter(|job| fits(job))
         .filter(|job| {
-            let status =
-                job.status_at(then)
-                    .or(call.twists.stale.is_none().then_some(JobStatus::Pending));
+            let status = job
+                .status_at(then)
+                .or(call.twists.stale.is_none().then_some(JobStatus::Pending));
             status.is_some_and(|status| statuses.contains(&status))
         })
         .map(|job| job.id)
@@ -120,8 +120,7 @@ pub(super) fn of_runner(world: &mut World, call: &Call) -> Answer {
     let system = call.query("system_id");
     let as_of = call.twists.jobs_as_of(world.now);
     let fits = |job: &Job| {
-        job.runner == Some(runner)
-            && system.is_none_or(|system| job.system_id.as_deref() == Some(system))
+        job.runner == Some(runner) && system.is_none_or(|system| job.system_id.as_deref() == Some(system))
     };
     let ids: Vec<u64> = match as_of {
         Some(then) => lagging(world, call, fits, &statuses, then),

@@ -74,10 +74,7 @@ pub(super) fn merge(body: &mut Value, more: Value) {
 }
 
 pub(super) fn project_identity(project: &Project) -> Value {
-    let (group, name) = project
-        .path
-        .rsplit_once('/')
-        .unwrap_or(("root", &project.path));
+    let (group, name) = project.path.rsplit_once('/').unwrap_or(("root", &project.path));
     json!({
         "id": project.id, "description": "", "name": name, "name_with_namespace": format!("{group} / {name}"), "path": name,
         "path_with_namespace": project.path, "created_at": millis(project.created),
@@ -85,10 +82,7 @@ pub(super) fn project_identity(project: &Project) -> Value {
 }
 
 pub(super) fn project(project: &Project, now: Timestamp, call: &Call) -> Value {
-    let (group, _) = project
-        .path
-        .rsplit_once('/')
-        .unwrap_or(("root", &project.path));
+    let (group, _) = project.path.rsplit_once('/').unwrap_or(("root", &project.path));
     let address = format!("{}/{}", base(call), project.path);
     let mut body = project_identity(project);
     merge(
@@ -124,9 +118,7 @@ pub(super) fn contact_status(
 }
 
 pub(super) fn runner_status(world: &World, runner: &Runner) -> &'static str {
-    let contacted = world
-        .forge
-        .contacted_at(runner, world.now, world.settings.poll);
+    let contacted = world.forge.contacted_at(runner, world.now, world.settings.poll);
     contact_status(contacted, runner.created, world.now)
 }
 
@@ -212,13 +204,7 @@ fn elapsed(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 /// A job as it stood at `as_of`, or now. `full` is the project's view, else the runner's.
-pub(super) fn job(
-    world: &World,
-    job: &Job,
-    as_of: Option<Timestamp>,
-    full: bool,
-    call: &Call,
-) -> Value {
+pub(super) fn job(world: &World, job: &Job, as_of: Option<Timestamp>, full: bool, call: &Call) -> Value {
     let then = as_of.unwrap_or(world.now);
     let status = as_of.map_or(job.status, |then| {
         job.status_at(then).unwrap_or(JobStatus::Pending)
@@ -229,11 +215,7 @@ pub(super) fn job(
         .filter(|at| *at <= then && !matches!(status, JobStatus::Pending | JobStatus::Running));
     let queued = elapsed(job.created, started.or(finished).unwrap_or(then));
     let project = world.forge.projects.get(&job.project);
-    let address = format!(
-        "{}/{}",
-        base(call),
-        project.map_or("", |project| &project.path)
-    );
+    let address = format!("{}/{}", base(call), project.map_or("", |project| &project.path));
     let mut body = json!({
         "id": job.id, "status": status.name(), "stage": "test", "name": job.name, "ref": "main", "tag": false, "coverage": null,
         "allow_failure": false, "created_at": millis(job.created), "started_at": started.map(millis), "finished_at": finished.map(millis),

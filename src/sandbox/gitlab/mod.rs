@@ -49,12 +49,7 @@ const PER_PAGE_MAX: u64 = 100;
 /// Above this the server no longer counts.
 const COUNT_MAX: usize = 10_000;
 
-const fn route(
-    method: &'static str,
-    path: &'static str,
-    name: &'static str,
-    handler: Handler,
-) -> Route {
+const fn route(method: &'static str, path: &'static str, name: &'static str, handler: Handler) -> Route {
     Route::new(Party::Gitlab, method, path, name, handler)
 }
 
@@ -199,11 +194,7 @@ fn given_bool(call: &Call, key: &str) -> Result<Option<bool>, Reply> {
 /// A list: an array, or words joined by commas.
 fn given_list(call: &Call, key: &str) -> Option<Vec<String>> {
     let words: Vec<String> = match call.body.get(key) {
-        Some(Value::Array(all)) => all
-            .iter()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect(),
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         Some(Value::String(text)) => text.split(',').map(|word| word.trim().to_owned()).collect(),
         _ => {
             let words = call.all(key);
@@ -376,10 +367,5 @@ fn link(call: &Call, replaced: &[(&str, String)], rel: &str) -> String {
     for (key, value) in replaced {
         query.append_pair(key, value);
     }
-    format!(
-        "<{}{}?{}>; rel=\"{rel}\"",
-        call.origin,
-        call.path,
-        query.finish()
-    )
+    format!("<{}{}?{}>; rel=\"{rel}\"", call.origin, call.path, query.finish())
 }

@@ -47,11 +47,7 @@ pub(super) fn version(world: &mut World, call: &Call) -> Answer {
 }
 
 /// The project of the call's path, if the user may see it.
-pub(super) fn visible<'a>(
-    world: &'a World,
-    user: &User,
-    wanted: &str,
-) -> Result<&'a Project, Reply> {
+pub(super) fn visible<'a>(world: &'a World, user: &User, wanted: &str) -> Result<&'a Project, Reply> {
     world
         .forge
         .project(wanted)

@@ -124,8 +124,9 @@ fn own_job(world: &World, call: &Call) -> Result<u64, Reply> {
     }
     if job.status != JobStatus::Running {
         // A runner reads here that the job was canceled or is over.
-        return Err(super::message(403, "403 Forbidden - Job is not running")
-            .header("Job-Status", job.status.name()));
+        return Err(
+            super::message(403, "403 Forbidden - Job is not running").header("Job-Status", job.status.name())
+        );
     }
     Ok(job.id)
 }

@@ -12,8 +12,8 @@ use super::super::{
     },
 };
 use super::{
-    bad, forbidden, given, given_bool, given_list, json as shape, listing, not_found, projects,
-    reader, writer,
+    bad, forbidden, given, given_bool, given_list, json as shape, listing, not_found, projects, reader,
+    writer,
 };
 
 fn may_see(world: &World, user: &User, runner: &Runner) -> bool {
@@ -74,10 +74,9 @@ fn page(world: &World, call: &Call, fits: impl Fn(&Runner) -> bool) -> Answer {
                 .all(|tag| runner.tags.iter().any(|known| known == tag))
         })
         .filter(|runner| {
-            ["status", "scope", "type"].iter().all(|key| {
-                call.query(key)
-                    .is_none_or(|wanted| has(world, runner, wanted))
-            })
+            ["status", "scope", "type"]
+                .iter()
+                .all(|key| call.query(key).is_none_or(|wanted| has(world, runner, wanted)))
         })
         .map(|runner| runner.id)
         .collect();
@@ -117,10 +116,7 @@ fn has(world: &World, runner: &Runner, wanted: &str) -> bool {
 
 pub(super) fn list(world: &mut World, call: &Call) -> Answer {
     let user = reader(world, call)?;
-    let member = User {
-        admin: false,
-        ..user
-    };
+    let member = User { admin: false, ..user };
     page(world, call, |runner| may_see(world, &member, runner))
 }
 
@@ -153,10 +149,7 @@ pub(super) fn of_group(world: &mut World, call: &Call) -> Answer {
 pub(super) fn read(world: &mut World, call: &Call) -> Answer {
     let user = reader(world, call)?;
     let runner = visible(world, &user, call)?;
-    Ok(Reply::json(
-        200,
-        &shape::runner_details(world, runner, call),
-    ))
+    Ok(Reply::json(200, &shape::runner_details(world, runner, call)))
 }
 
 pub(super) fn managers(world: &mut World, call: &Call) -> Answer {
@@ -176,10 +169,7 @@ pub(super) fn update(world: &mut World, call: &Call) -> Answer {
         Some(paused) => Some(paused),
         None => given_bool(call, "active")?.map(|active| !active),
     };
-    let (locked, run_untagged) = (
-        given_bool(call, "locked")?,
-        given_bool(call, "run_untagged")?,
-    );
+    let (locked, run_untagged) = (given_bool(call, "locked")?, given_bool(call, "run_untagged")?);
     let timeout = given(call, "maximum_timeout").map(|text| {
         text.parse::<i64>()
             .map_err(|_| bad("maximum_timeout", "is invalid"))
@@ -193,9 +183,7 @@ pub(super) fn update(world: &mut World, call: &Call) -> Answer {
         .runners
         .get_mut(&id)
         .ok_or_else(|| not_found("Runner"))?;
-    if !run_untagged.unwrap_or(runner.run_untagged)
-        && tags.as_ref().unwrap_or(&runner.tags).is_empty()
-    {
+    if !run_untagged.unwrap_or(runner.run_untagged) && tags.as_ref().unwrap_or(&runner.tags).is_empty() {
         return Err(Reply::json(
             400,
             &json!({"message": {"tags_list": ["can not be empty when runner is not allowed to pick untagged jobs"]}}),
@@ -217,15 +205,8 @@ pub(super) fn update(world: &mut World, call: &Call) -> Answer {
         runner.access_level = level;
     }
     world.wake_all();
-    let runner = world
-        .forge
-        .runners
-        .get(&id)
-        .ok_or_else(|| not_found("Runner"))?;
-    Ok(Reply::json(
-        200,
-        &shape::runner_details(world, runner, call),
-    ))
+    let runner = world.forge.runners.get(&id).ok_or_else(|| not_found("Runner"))?;
+    Ok(Reply::json(200, &shape::runner_details(world, runner, call)))
 }
 
 pub(super) fn delete(world: &mut World, call: &Call) -> Answer {
@@ -280,11 +261,7 @@ pub(super) fn create(world: &mut World, call: &Call) -> Answer {
         contacted: None,
         managers: BTreeSet::new(),
     });
-    let token = world
-        .forge
-        .runners
-        .get(&id)
-        .map(|runner| runner.token.clone());
+    let token = world.forge.runners.get(&id).map(|runner| runner.token.clone());
     Ok(Reply::json(
         201,
         &json!({"id": id, "token": token, "token_expires_at": Value::Null}),
@@ -306,8 +283,7 @@ fn scope(
             Ok((None, Some(projects::group(world, &wanted)?)))
         }
         RunnerKind::Project => {
-            let wanted =
-                given(call, "project_id").ok_or_else(|| bad("project_id", "is missing"))?;
+            let wanted = given(call, "project_id").ok_or_else(|| bad("project_id", "is missing"))?;
             Ok((Some(projects::visible(world, user, &wanted)?.id), None))
         }
     }

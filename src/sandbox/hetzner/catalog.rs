@@ -32,10 +32,7 @@ pub(super) fn server_type(world: &mut World, call: &Call) -> Answer {
         .id(0)
         .and_then(|id| catalog::SERVER_TYPES.iter().find(|kind| kind.id == id))
         .ok_or_else(|| not_found("server_type"))?;
-    Ok(Reply::json(
-        200,
-        &json!({"server_type": type_json(world, kind)}),
-    ))
+    Ok(Reply::json(200, &json!({"server_type": type_json(world, kind)})))
 }
 
 pub(super) fn locations(_: &mut World, call: &Call) -> Answer {
@@ -113,10 +110,7 @@ pub(super) fn action(world: &mut World, call: &Call) -> Answer {
         .id(0)
         .and_then(|id| world.cloud.actions.get(&id))
         .ok_or_else(|| not_found("action"))?;
-    Ok(Reply::json(
-        200,
-        &json!({"action": world.action_json(action)}),
-    ))
+    Ok(Reply::json(200, &json!({"action": world.action_json(action)})))
 }
 
 pub(super) fn server_actions(world: &mut World, call: &Call) -> Answer {

@@ -50,9 +50,7 @@ fn wish(world: &World, call: &Call) -> Result<Wish, Reply> {
         .and_then(catalog::server_type)
         .ok_or_else(|| invalid("server_type", "server type not found"))?;
     let location = match call.text("location") {
-        Some(wanted) => {
-            catalog::location(wanted).ok_or_else(|| invalid("location", "location not found"))?
-        }
+        Some(wanted) => catalog::location(wanted).ok_or_else(|| invalid("location", "location not found"))?,
         None => catalog::location(server_type.locations.first().copied().unwrap_or_default())
             .ok_or_else(|| invalid("location", "location not found"))?,
     };
@@ -111,12 +109,7 @@ pub(crate) fn quota() -> Reply {
 }
 
 pub(crate) fn no_capacity() -> Reply {
-    error(
-        412,
-        "resource_unavailable",
-        "error during placement",
-        Value::Null,
-    )
+    error(412, "resource_unavailable", "error during placement", Value::Null)
 }
 
 /// The image named by id, or by name and the type's architecture.
@@ -131,9 +124,7 @@ fn image(world: &World, call: &Call, server_type: &catalog::ServerType) -> Resul
         .images
         .values()
         .filter(|_| !call.twists.gone_image)
-        .filter(|image| {
-            image.id.to_string() == wanted || image.name.as_deref() == Some(wanted.as_str())
-        })
+        .filter(|image| image.id.to_string() == wanted || image.name.as_deref() == Some(wanted.as_str()))
         .collect::<Vec<_>>();
     if found.is_empty() {
         return Err(invalid("image", "image not found"));
@@ -189,10 +180,7 @@ pub(super) fn create(world: &mut World, call: &Call) -> Answer {
     let address = |world: &mut World, wanted: bool, four: bool| -> Option<Address> {
         wanted.then(|| world.cloud.address(four))
     };
-    let (ipv4, ipv6) = (
-        address(world, wish.ipv4, true),
-        address(world, wish.ipv6, false),
-    );
+    let (ipv4, ipv6) = (address(world, wish.ipv4, true), address(world, wish.ipv6, false));
     for firewall in &wish.firewalls {
         if let Some(firewall) = world.cloud.firewalls.get_mut(firewall) {
             firewall.servers.insert(id);

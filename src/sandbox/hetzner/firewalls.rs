@@ -14,8 +14,8 @@ use super::super::{
     },
 };
 use super::{
-    error, invalid, label_selector, labels, list_actions, listing, not_found, one_action,
-    required_name, sort, unique,
+    error, invalid, label_selector, labels, list_actions, listing, not_found, one_action, required_name,
+    sort, unique,
 };
 
 /// Rules per firewall, by the description.
@@ -49,10 +49,7 @@ fn answer_one(world: &World, id: u64) -> Answer {
         .firewalls
         .get(&id)
         .ok_or_else(|| not_found("firewall"))?;
-    Ok(Reply::json(
-        200,
-        &json!({"firewall": body(world, firewall)}),
-    ))
+    Ok(Reply::json(200, &json!({"firewall": body(world, firewall)})))
 }
 
 /// The rules of a body, with every key that answers have.
@@ -111,11 +108,7 @@ fn rule(given: &Value) -> Result<Value, Reply> {
 }
 
 /// The servers and selectors that a body names under `key`.
-fn resources(
-    world: &World,
-    body: &Value,
-    key: &str,
-) -> Result<(BTreeSet<u64>, BTreeSet<String>), Reply> {
+fn resources(world: &World, body: &Value, key: &str) -> Result<(BTreeSet<u64>, BTreeSet<String>), Reply> {
     let (mut servers, mut selectors) = (BTreeSet::new(), BTreeSet::new());
     for entry in body
         .get(key)
@@ -138,9 +131,7 @@ fn resources(
                 servers.insert(id);
             }
             Some("label_selector") => {
-                let text = entry["label_selector"]["selector"]
-                    .as_str()
-                    .unwrap_or_default();
+                let text = entry["label_selector"]["selector"].as_str().unwrap_or_default();
                 if text.is_empty() || Selector::parse(text).is_none() {
                     return Err(invalid(key, "invalid label selector"));
                 }
@@ -199,10 +190,7 @@ pub(super) fn create(world: &mut World, call: &Call) -> Answer {
     world.cloud.firewalls.insert(id, firewall);
     let mut actions = vec![world.act("set_firewall_rules", &[("firewall", id)], call)];
     actions.extend(apply(world, id, servers, selectors, call));
-    let actions: Vec<Value> = actions
-        .iter()
-        .map(|action| world.action_json(action))
-        .collect();
+    let actions: Vec<Value> = actions.iter().map(|action| world.action_json(action)).collect();
     let firewall = world
         .cloud
         .firewalls
@@ -229,11 +217,7 @@ fn apply(
         if let Some(firewall) = world.cloud.firewalls.get_mut(&id) {
             firewall.servers.insert(server);
         }
-        actions.push(world.act(
-            "apply_firewall",
-            &[("firewall", id), ("server", server)],
-            call,
-        ));
+        actions.push(world.act("apply_firewall", &[("firewall", id), ("server", server)], call));
     }
     for selector in selectors {
         if let Some(firewall) = world.cloud.firewalls.get_mut(&id) {
@@ -289,10 +273,7 @@ pub(super) fn delete(world: &mut World, call: &Call) -> Answer {
 }
 
 fn answer_actions(world: &World, actions: &[Action]) -> Reply {
-    let actions: Vec<Value> = actions
-        .iter()
-        .map(|action| world.action_json(action))
-        .collect();
+    let actions: Vec<Value> = actions.iter().map(|action| world.action_json(action)).collect();
     Reply::json(201, &json!({"actions": actions}))
 }
 
@@ -306,11 +287,7 @@ pub(super) fn set_rules(world: &mut World, call: &Call) -> Answer {
         servers.clone_from(&firewall.servers);
     }
     for server in servers {
-        actions.push(world.act(
-            "apply_firewall",
-            &[("firewall", id), ("server", server)],
-            call,
-        ));
+        actions.push(world.act("apply_firewall", &[("firewall", id), ("server", server)], call));
     }
     Ok(answer_actions(world, &actions))
 }
@@ -333,11 +310,7 @@ pub(super) fn remove_from(world: &mut World, call: &Call) -> Answer {
         if let Some(firewall) = world.cloud.firewalls.get_mut(&id) {
             firewall.servers.remove(&server);
         }
-        actions.push(world.act(
-            "remove_firewall",
-            &[("firewall", id), ("server", server)],
-            call,
-        ));
+        actions.push(world.act("remove_firewall", &[("firewall", id), ("server", server)], call));
     }
     for selector in selectors {
         if let Some(firewall) = world.cloud.firewalls.get_mut(&id) {

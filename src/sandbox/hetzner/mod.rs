@@ -119,12 +119,7 @@ pub(crate) fn server_error(status: u16) -> Reply {
         504 => "timeout",
         _ => "server_error",
     };
-    error(
-        status,
-        code,
-        "an error occurred in the backend",
-        Value::Null,
-    )
+    error(status, code, "an error occurred in the backend", Value::Null)
 }
 
 /// The page that a call asks for.
@@ -287,11 +282,7 @@ impl World {
         let progress = if ended {
             100
         } else {
-            let whole = action
-                .ends
-                .duration_since(action.started)
-                .as_millis()
-                .max(1);
+            let whole = action.ends.duration_since(action.started).as_millis().max(1);
             self.now.duration_since(action.started).as_millis() * 100 / whole
         };
         let resources: Vec<Value> = action
@@ -324,10 +315,7 @@ pub(crate) fn one_action(world: &World, kind: &str, call: &Call) -> Answer {
                 .any(|(known, id)| known == kind && Some(*id) == owner)
         })
         .ok_or_else(|| not_found("action"))?;
-    Ok(Reply::json(
-        200,
-        &json!({"action": world.action_json(action)}),
-    ))
+    Ok(Reply::json(200, &json!({"action": world.action_json(action)})))
 }
 
 /// Lists actions, those of a kind of resource or of one resource.

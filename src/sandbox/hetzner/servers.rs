@@ -127,11 +127,7 @@ fn answer_one(world: &World, id: u64) -> Answer {
     struct One<'a> {
         server: Body<'a>,
     }
-    let server = world
-        .cloud
-        .servers
-        .get(&id)
-        .ok_or_else(|| not_found("server"))?;
+    let server = world.cloud.servers.get(&id).ok_or_else(|| not_found("server"))?;
     let parts = Parts::collect(world, &[server]);
     Ok(Reply::json(
         200,
@@ -213,7 +209,9 @@ fn picked(world: &mut World, selector: &Selector, call: &Call) -> Result<Arc<Vec
         let mut rows: Vec<Value> = ids
             .iter()
             .filter_map(|id| cloud.servers.get(id))
-            .map(|server| json!({"id": server.id, "name": server.name, "created": server.created.to_string()}))
+            .map(
+                |server| json!({"id": server.id, "name": server.name, "created": server.created.to_string()}),
+            )
             .collect();
         super::sort(&mut rows, call, &["id", "name", "created"])?;
         ids = rows.iter().filter_map(|row| row["id"].as_u64()).collect();
@@ -224,12 +222,7 @@ fn picked(world: &mut World, selector: &Selector, call: &Call) -> Result<Arc<Vec
 }
 
 /// The list as it was at `then`: what is younger is missing, what was deleted since is there.
-fn stale(
-    world: &World,
-    selector: &Selector,
-    call: &Call,
-    then: Timestamp,
-) -> (Arc<Vec<u64>>, Vec<Server>) {
+fn stale(world: &World, selector: &Selector, call: &Call, then: Timestamp) -> (Arc<Vec<u64>>, Vec<Server>) {
     let fits = |server: &Server| {
         server.created <= then
             && selector.matches(&server.labels)
@@ -286,25 +279,13 @@ pub(super) fn checked_name(world: &World, body: &Value, own: Option<u64>) -> Res
 
 pub(super) fn delete(world: &mut World, call: &Call) -> Answer {
     let id = call.id(0).ok_or_else(|| not_found("server"))?;
-    let server = world
-        .cloud
-        .servers
-        .get(&id)
-        .ok_or_else(|| not_found("server"))?;
+    let server = world.cloud.servers.get(&id).ok_or_else(|| not_found("server"))?;
     if server.protected {
-        return Err(error(
-            423,
-            "protected",
-            "server is delete protected",
-            Value::Null,
-        ));
+        return Err(error(423, "protected", "server is delete protected", Value::Null));
     }
     world.destroy(id);
     let action = world.act("delete_server", &[("server", id)], call);
-    Ok(Reply::json(
-        200,
-        &json!({"action": world.action_json(&action)}),
-    ))
+    Ok(Reply::json(200, &json!({"action": world.action_json(&action)})))
 }
 
 pub(super) fn locked() -> Reply {
@@ -331,19 +312,12 @@ pub(super) fn answer_created(
         next_actions: Vec<Value>,
         root_password: Option<String>,
     }
-    let server = world
-        .cloud
-        .servers
-        .get(&id)
-        .ok_or_else(|| not_found("server"))?;
+    let server = world.cloud.servers.get(&id).ok_or_else(|| not_found("server"))?;
     let parts = Parts::collect(world, &[server]);
     let created = Created {
         server: body(server, &parts, world.now),
         action: world.action_json(action),
-        next_actions: next
-            .iter()
-            .map(|action| world.action_json(action))
-            .collect(),
+        next_actions: next.iter().map(|action| world.action_json(action)).collect(),
         root_password,
     };
     Ok(Reply::json(201, &created))

@@ -61,8 +61,7 @@ pub(super) fn create(world: &mut World, call: &Call) -> Answer {
     let name = required_name(&call.body)?.to_owned();
     let labels = labels(&call.body)?.unwrap_or_default();
     let public_key = call.text("public_key").unwrap_or_default().trim();
-    let blob =
-        key_blob(public_key).ok_or_else(|| invalid("public_key", "is not a valid public key"))?;
+    let blob = key_blob(public_key).ok_or_else(|| invalid("public_key", "is not a valid public key"))?;
     let fingerprint = fingerprint(&blob);
     if world.cloud.ssh_keys.values().any(|key| key.name == name) {
         return Err(unique("SSH key name is already used", "name"));

@@ -219,11 +219,7 @@ pub(crate) struct Image {
 
 impl Image {
     pub(crate) fn kind(&self) -> &'static str {
-        if self.name.is_some() {
-            "system"
-        } else {
-            "snapshot"
-        }
+        if self.name.is_some() { "system" } else { "snapshot" }
     }
 
     pub(crate) fn json(&self) -> Value {

@@ -189,10 +189,7 @@ impl Cloud {
         } else {
             format!("2001:db8:{:x}:{:x}::/64", n >> 16, n & 0xffff)
         };
-        Address {
-            id: self.fresh(),
-            ip,
-        }
+        Address { id: self.fresh(), ip }
     }
 
     pub(crate) fn insert(&mut self, server: Server) {
@@ -338,11 +335,7 @@ impl Cloud {
     /// Whether a type is to be had in a location.
     pub(crate) fn available(&self, server_type: &str, location: &str) -> bool {
         !self.unavailable.iter().any(|gap| {
-            gap.server_type == server_type
-                && gap
-                    .location
-                    .as_deref()
-                    .is_none_or(|place| place == location)
+            gap.server_type == server_type && gap.location.as_deref().is_none_or(|place| place == location)
         })
     }
 

@@ -82,9 +82,7 @@ pub(crate) struct Manager {
 impl Manager {
     pub(crate) fn contacted_at(&self, now: Timestamp, every: Duration) -> Option<Timestamp> {
         match self.polling {
-            Some(since) if now >= since => {
-                Some(add(since, multiple(now.duration_since(since), every)))
-            }
+            Some(since) if now >= since => Some(add(since, multiple(now.duration_since(since), every))),
             _ => self.contacted,
         }
     }
@@ -196,8 +194,7 @@ pub(crate) struct Forge {
 impl Forge {
     pub(crate) fn new(scenario: &Scenario, now: Timestamp) -> Self {
         let mut forge = Self::default();
-        for path in std::iter::once("acme/app").chain(scenario.projects.iter().map(String::as_str))
-        {
+        for path in std::iter::once("acme/app").chain(scenario.projects.iter().map(String::as_str)) {
             forge.add_project(path, now);
         }
         for (
@@ -265,10 +262,7 @@ impl Forge {
     pub(crate) fn project(&self, wanted: &str) -> Option<&Project> {
         match wanted.parse::<u64>() {
             Ok(id) => self.projects.get(&id),
-            Err(_) => self
-                .projects
-                .values()
-                .find(|project| project.path == wanted),
+            Err(_) => self.projects.values().find(|project| project.path == wanted),
         }
     }
 
@@ -310,11 +304,7 @@ impl Forge {
         self.put_job(job);
     }
 
-    pub(crate) fn add_runner(
-        &mut self,
-        seed: u64,
-        make: impl FnOnce(u64, String) -> Runner,
-    ) -> u64 {
+    pub(crate) fn add_runner(&mut self, seed: u64, make: impl FnOnce(u64, String) -> Runner) -> u64 {
         self.next_runner += 1;
         let id = self.next_runner;
         let token = format!("glrt-t1_{}", dice::text(seed, id ^ 0x676c_7274, 20));
@@ -363,16 +353,11 @@ impl Forge {
     }
 
     pub(crate) fn manager_of(&self, runner: u64, system_id: &str) -> Option<u64> {
-        self.runners
-            .get(&runner)?
-            .managers
-            .iter()
-            .copied()
-            .find(|id| {
-                self.managers
-                    .get(id)
-                    .is_some_and(|manager| manager.system_id == system_id)
-            })
+        self.runners.get(&runner)?.managers.iter().copied().find(|id| {
+            self.managers
+                .get(id)
+                .is_some_and(|manager| manager.system_id == system_id)
+        })
     }
 
     pub(super) fn start_polling(&mut self, manager: u64, now: Timestamp) {
@@ -400,12 +385,7 @@ impl Forge {
     }
 
     /// When the runner was last heard of, over all its managers.
-    pub(crate) fn contacted_at(
-        &self,
-        runner: &Runner,
-        now: Timestamp,
-        every: Duration,
-    ) -> Option<Timestamp> {
+    pub(crate) fn contacted_at(&self, runner: &Runner, now: Timestamp, every: Duration) -> Option<Timestamp> {
         runner
             .managers
             .iter()
@@ -427,9 +407,7 @@ impl Forge {
     fn fits(&self, runner: &Runner, project: u64, tags: &[String]) -> bool {
         let in_scope = match runner.kind {
             RunnerKind::Instance => true,
-            RunnerKind::Group => {
-                self.projects.get(&project).map(|project| project.group) == runner.group
-            }
+            RunnerKind::Group => self.projects.get(&project).map(|project| project.group) == runner.group,
             RunnerKind::Project => runner.projects.contains(&project),
         };
         in_scope

@@ -59,10 +59,8 @@ impl World {
         server.power = Power::ShuttingDown;
         let (epoch, manager) = (server.epoch, server.manager);
         self.cloud.revision += 1;
-        let busy = manager.is_some_and(|manager| {
-            self.forge
-                .stop_polling(manager, self.now, self.settings.poll)
-        });
+        let busy =
+            manager.is_some_and(|manager| self.forge.stop_polling(manager, self.now, self.settings.poll));
         let wait = if busy {
             STOP_TIMEOUT
         } else {
@@ -107,8 +105,7 @@ impl World {
             .get_mut(&id)
             .and_then(|server| server.manager.take());
         if let Some(manager) = manager {
-            self.forge
-                .stop_polling(manager, self.now, self.settings.poll);
+            self.forge.stop_polling(manager, self.now, self.settings.poll);
             self.kill_jobs_of(manager);
         }
     }
@@ -148,10 +145,7 @@ impl World {
             return;
         }
         let Some(runner) = self.forge.runner_of_token(&setup.token) else {
-            self.complain(
-                id,
-                "its runner's token is not known to this GitLab".to_owned(),
-            );
+            self.complain(id, "its runner's token is not known to this GitLab".to_owned());
             return;
         };
         let manager = self.forge.register(
@@ -225,15 +219,13 @@ mod tests {
         let runner = json!({"runner_type": "instance_type", "tag_list": ["linux"]});
         let runner = call(world, Party::Gitlab, "POST", "/api/v4/user/runners", runner);
         let data = example(GITLAB, runner["token"].as_str().unwrap(), 1);
-        let body =
-            json!({"name": name, "server_type": "cx23", "image": "debian-12", "user_data": data});
+        let body = json!({"name": name, "server_type": "cx23", "image": "debian-12", "user_data": data});
         let made = call(world, Party::Hetzner, "POST", "/servers", body);
         made["server"]["id"].as_u64().unwrap()
     }
 
     fn jobs(count: u32) -> JobSpec {
-        serde_json::from_value(json!({"tags": ["linux"], "count": count, "duration": "30s"}))
-            .unwrap()
+        serde_json::from_value(json!({"tags": ["linux"], "count": count, "duration": "30s"})).unwrap()
     }
 
     fn pass(world: &mut World, seconds: i64) {
@@ -303,8 +295,7 @@ mod tests {
         machine(&mut first, "a");
         first.submit(jobs(3));
         pass(&mut first, 30);
-        let mut second: World =
-            serde_json::from_str(&serde_json::to_string(&first).unwrap()).unwrap();
+        let mut second: World = serde_json::from_str(&serde_json::to_string(&first).unwrap()).unwrap();
         let wall = second.now;
         second.revive(first.settings.clone(), wall);
         let ends = |mut world: World| {

@@ -67,10 +67,7 @@ impl World {
         let Some(manager) = self.forge.managers.get(&id) else {
             return;
         };
-        let Some(since) = manager
-            .polling
-            .filter(|_| !manager.woken && has_slot(manager))
-        else {
+        let Some(since) = manager.polling.filter(|_| !manager.woken && has_slot(manager)) else {
             return;
         };
         let Some(runner) = self.forge.runners.get(&manager.runner) else {
@@ -185,11 +182,7 @@ impl World {
             .map(|manager| std::mem::take(&mut manager.running));
         for job in running.unwrap_or_default() {
             self.jobs_killed += 1;
-            self.end_job(
-                job,
-                JobStatus::Failed,
-                Some("runner_system_failure".to_owned()),
-            );
+            self.end_job(job, JobStatus::Failed, Some("runner_system_failure".to_owned()));
         }
     }
 
@@ -209,11 +202,7 @@ impl World {
     /// Removes one manager; jobs that still run there die.
     pub(crate) fn drop_manager(&mut self, id: u64) {
         self.kill_jobs_of(id);
-        let server = self
-            .forge
-            .managers
-            .get(&id)
-            .and_then(|manager| manager.server);
+        let server = self.forge.managers.get(&id).and_then(|manager| manager.server);
         if let Some(server) = server.and_then(|server| self.cloud.servers.get_mut(&server)) {
             server.manager = None;
         }
