@@ -13,17 +13,17 @@ use crate::{
 
 /// What was typed for every verb, and where to answer.
 #[derive(Debug)]
-pub struct Context {
+pub(super) struct Context {
     /// The flags.
-    pub global: Global,
+    pub(super) global: Global,
     /// Where to answer.
-    pub output: Output,
+    pub(super) output: Output,
     lines: AtomicBool,
 }
 
 impl Context {
     /// From the flags.
-    pub fn new(global: Global) -> Self {
+    pub(super) fn new(global: Global) -> Self {
         let output = Output::new(&global);
         Self {
             global,
@@ -33,12 +33,12 @@ impl Context {
     }
 
     /// Says that JSON lines are being printed, which a failure then ends, too.
-    pub fn begin_lines(&self) {
+    pub(super) fn begin_lines(&self) {
         self.lines.store(true, Ordering::Relaxed);
     }
 
     /// Whether JSON lines have been printed.
-    pub fn lines_begun(&self) -> bool {
+    pub(super) fn lines_begun(&self) -> bool {
         self.lines.load(Ordering::Relaxed)
     }
 
@@ -46,13 +46,13 @@ impl Context {
     ///
     /// # Errors
     /// When there is none, or it is not valid.
-    pub fn load(&self) -> Result<LoadedStack, Failure> {
+    pub(super) fn load(&self) -> Result<LoadedStack, Failure> {
         let file = tick::find(self.global.stack.as_deref())?;
         Ok(tick::load(&file)?)
     }
 
     /// How far the stack file is trusted.
-    pub fn trust(&self) -> Trust {
+    pub(super) fn trust(&self) -> Trust {
         if self.global.untrusted {
             Trust::Untrusted {
                 hosts: allowed_hosts(),
@@ -66,7 +66,8 @@ impl Context {
     ///
     /// # Errors
     /// Those of `work`, and when the system gives no threads.
-    pub fn block_on<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    #[expect(clippy::unused_self, reason = "reads as the others do")]
+    pub(super) fn block_on<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -82,7 +83,7 @@ impl Context {
     ///
     /// # Errors
     /// When there is no stack, no client, or no readable state.
-    pub fn look(&self) -> Result<Planned, Failure> {
+    pub(super) fn look(&self) -> Result<Planned, Failure> {
         let loaded = self.load()?;
         self.block_on(async {
             let signals = Signals::listen()?;
@@ -104,7 +105,7 @@ impl Context {
     }
 
     /// Tells what had to be mended.
-    pub fn mended(&self, planned: &Planned) {
+    pub(super) fn mended(&self, planned: &Planned) {
         for notice in &planned.mended {
             self.notice(notice);
         }
@@ -116,12 +117,12 @@ impl Context {
         clippy::unused_self,
         reason = "what is beside the answer goes to stderr"
     )]
-    pub fn notice(&self, text: &str) {
+    pub(super) fn notice(&self, text: &str) {
         eprintln!("Note: {text}");
     }
 
     /// The exit code where nothing went wrong: 3 with `--strict` when something is held with a warning.
-    pub fn held(&self, warned: bool) -> Exit {
+    pub(super) fn held(&self, warned: bool) -> Exit {
         if warned && self.global.strict {
             Exit::Partial
         } else {

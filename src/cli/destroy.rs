@@ -10,9 +10,7 @@ use super::{
 use crate::plan::Goal;
 
 pub(super) fn run(context: &Context, args: &Destroy) -> Result<Exit, Failure> {
-    // In a pipe nobody can be asked, and the verb itself says what is wanted: unlike `apply`, it cannot turn out to
-    // mean something else than was thought when it was typed.
-    let approval = if args.approve.auto_approve || !context.output.can_ask() {
+    let approval = if args.approve.auto_approve {
         Approval::Given
     } else {
         Approval::Required

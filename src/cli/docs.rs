@@ -77,7 +77,30 @@ fn reasons() -> String {
 
 #[cfg(feature = "sandbox")]
 fn sandbox() -> String {
-    crate::sandbox::reference()
+    use crate::sandbox::{Settings, operations};
+
+    let mut page = format!(
+        "# The sandbox\n{GENERATED}\n`runfleet sandbox` serves these operations on loopback, over one simulated world. \
+         Its first line on stdout is JSON with the addresses and the token.\n\n| party | operation | request |\n|---|---|---|\n"
+    );
+    for operation in operations() {
+        let _ = writeln!(
+            page,
+            "| {} | {} | `{} {}{}` |",
+            operation.party.name(),
+            operation.name,
+            operation.method,
+            operation.party.prefix(),
+            operation.path
+        );
+    }
+    let keys: Vec<String> = Settings::KEYS.iter().map(|key| format!("`{key}`")).collect();
+    let _ = writeln!(
+        page,
+        "\nSettings, each by `--set KEY=VALUE`: {}.",
+        keys.join(", ")
+    );
+    page
 }
 
 /// The page of the command line.

@@ -11,8 +11,9 @@ use super::{
     show::document::DiagnosticView,
 };
 use crate::{
-    apply::ApplyError,
+    apply::{ApplyError, LedgerError},
     observe::ObserveError,
+    secrets::SecretError,
     stack::StackProblems,
     state::StateError,
     tick::{ConnectError, LoadError, TickError},
@@ -272,6 +273,13 @@ impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let failure = Self::of(&error);
         match &error {
+            ConnectError::Secret(secret) => {
+                let failure = failure.help(secret.help());
+                match secret {
+                    SecretError::Refused { .. } => failure.exits(Exit::Refused),
+                    _ => failure,
+                }
+            }
             ConnectError::HostNotAllowed { host, .. } => failure.exits(Exit::Refused).help(format!(
                 "add it: RUNFLEET_HOSTS={host}; or leave --untrusted away"
             )),
@@ -288,7 +296,9 @@ impl From<TickError> for Failure {
         match error {
             TickError::State(error)
             | TickError::Observe(ObserveError::State(error))
-            | TickError::Apply(ApplyError::State(error)) => error.into(),
+            | TickError::Apply(ApplyError::State(error) | ApplyError::Ledger(LedgerError::State(error))) => {
+                error.into()
+            }
             error => Self::of(&error),
         }
     }
@@ -339,13 +349,20 @@ mod tests {
             path: "stacks/prd.toml".into(),
             found: vec!["dev".into(), "prod".into()],
         };
-        insta::assert_snapshot!(Failure::from(missing).rendered(false), @"");
+        insta::assert_snapshot!(Failure::from(missing).rendered(false), @r"
+        × there is no stack prd: no file stacks/prd.toml
+        help: did you mean prod?
+        ");
         let full = StateError::Io {
             doing: "write",
             place: "stacks/prod.json".into(),
             source: std::io::Error::from(std::io::ErrorKind::StorageFull),
         };
-        insta::assert_snapshot!(Failure::from(full).rendered(false), @"");
+        insta::assert_snapshot!(Failure::from(full).rendered(false), @r"
+        × write stacks/prod.json
+        ╰─▶ no storage space
+        help: the disk is full; the old state is untouched. Make room and run again
+        ");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Starts logging. `RUNFLEET_LOG`, in the words of tracing's filters, overrides `-v`.
-pub fn start(global: &Global) {
+pub(super) fn start(global: &Global) {
     let level = match global.verbose {
         0 => "error",
         1 => "runfleet=info",

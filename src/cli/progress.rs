@@ -49,7 +49,7 @@ type InFlight = Arc<Mutex<BTreeMap<ActionId, Running>>>;
 
 /// Tells events as they come.
 #[derive(Debug)]
-pub struct Progress {
+pub(super) struct Progress {
     sink: Sink,
     running: InFlight,
     ticker: JoinHandle<()>,
@@ -58,7 +58,7 @@ pub struct Progress {
 impl Progress {
     /// For what stdout is. Needs a runtime.
     #[expect(clippy::disallowed_methods, reason = "the ticker ends when this is dropped")]
-    pub fn new(output: Output, complete: bool) -> Self {
+    pub(super) fn new(output: Output, complete: bool) -> Self {
         let sink = if output.json {
             Sink::Json(output, Writer { complete }, Clock::system())
         } else if output.terminal {

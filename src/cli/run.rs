@@ -49,37 +49,42 @@ pub(super) struct Errand {
     pub(super) wait: bool,
 }
 
-/// Runs an errand.
+/// Runs an errand. With `--json` the first line is a `version` and the last one a `change_summary`, whatever happens.
 pub(super) fn run(context: &Context, errand: Errand) -> Result<Exit, Failure> {
-    if context.global.untrusted {
-        return Err(Failure::new(
-            Exit::Refused,
-            format!("{} refuses an untrusted stack", errand.operation),
-        )
-        .help("--untrusted is for plan, validate and render"));
-    }
-    let loaded = context.load()?;
     let told = Told::new(context, errand.operation);
+    let loaded = trusted(context, errand).and_then(|()| context.load());
     if context.output.json {
         context.begin_lines();
-        told.line(&told.writer(true).version(loaded.stack.name.as_str(), told.now()))?;
+        let stack = loaded.as_ref().ok().map(|loaded| loaded.stack.name.as_str());
+        told.line(&Told::writer(true).version(stack, told.now()))?;
     }
-    let outcome = context.block_on(async {
-        let signals = Signals::listen()?;
-        let work = locked(&told, loaded, errand, &signals);
-        tokio::select! {
-            outcome = work => outcome,
-            () = signals.second() => Err(Failure::new(
-                Exit::Partial,
-                "stopped at once: what was in flight is on record",
-            )
-            .help("run it again: the next tick finds out how it ended")),
-        }
+    let outcome = loaded.and_then(|loaded| {
+        context.block_on(async {
+            let signals = Signals::listen()?;
+            tokio::select! {
+                outcome = locked(&told, loaded, errand, &signals) => outcome,
+                () = signals.second() => Err(stopped()),
+            }
+        })
     });
     if let Err(failure) = &outcome {
         told.failed(failure)?;
     }
     outcome
+}
+
+/// Only what reads may be done for a stack file that a stranger wrote.
+fn trusted(context: &Context, errand: Errand) -> Result<(), Failure> {
+    if !context.global.untrusted {
+        return Ok(());
+    }
+    let what = format!("{} refuses an untrusted stack", errand.operation);
+    Err(Failure::new(Exit::Refused, what).help("--untrusted is for plan, validate and render"))
+}
+
+fn stopped() -> Failure {
+    let what = "stopped at once: what was in flight is on record";
+    Failure::new(Exit::Partial, what).help("run it again: the next tick finds out how it ended")
 }
 
 /// Holds the lock around everything, and the sandbox.
@@ -254,14 +259,16 @@ async fn carry_out(
     signals: &Signals,
 ) -> Result<Outcome, Failure> {
     let began = Instant::now();
-    let progress = Progress::new(told.context.output, planned.plan.complete);
-    let work = session.apply(planned, &progress, stop);
-    tokio::pin!(work);
-    let applied = tokio::select! {
-        applied = &mut work => applied,
-        () = signals.first() => {
-            stop.request();
-            work.await
+    let applied = {
+        let progress = Progress::new(told.context.output, planned.plan.complete);
+        let work = session.apply(planned, &progress, stop);
+        tokio::pin!(work);
+        tokio::select! {
+            applied = &mut work => applied,
+            () = signals.first() => {
+                stop.request();
+                work.await
+            }
         }
     };
     let applied = applied?;
@@ -333,8 +340,7 @@ impl<'a> Told<'a> {
         self.clock.now()
     }
 
-    #[expect(clippy::unused_self, reason = "reads as the others do")]
-    fn writer(&self, complete: bool) -> Writer {
+    fn writer(complete: bool) -> Writer {
         Writer { complete }
     }
 
@@ -347,7 +353,7 @@ impl<'a> Told<'a> {
             let text = show::plan::plan(plan, self.context.output.paint);
             return self.context.output.text(&text);
         }
-        for line in self.writer(plan.complete).planned(plan, self.now()) {
+        for line in Self::writer(plan.complete).planned(plan, self.now()) {
             self.line(&line)?;
         }
         Ok(())
@@ -369,7 +375,7 @@ impl<'a> Told<'a> {
         if !self.context.output.json {
             return Ok(());
         }
-        let writer = self.writer(false);
+        let writer = Self::writer(false);
         for diagnostic in failure.diagnostics() {
             self.line(&writer.diagnostic(diagnostic, self.now()))?;
         }

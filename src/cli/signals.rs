@@ -10,7 +10,7 @@ use super::error::Failure;
 
 /// Counts the signals that came since it was made.
 #[derive(Debug)]
-pub struct Signals {
+pub(super) struct Signals {
     seen: watch::Receiver<u32>,
     listener: JoinHandle<()>,
 }
@@ -21,7 +21,7 @@ impl Signals {
     /// # Errors
     /// When the system does not let us listen.
     #[expect(clippy::disallowed_methods, reason = "the listener ends when this is dropped")]
-    pub fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         let fail = |error| Failure::error("listening for signals").because(error);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
@@ -39,12 +39,12 @@ impl Signals {
     }
 
     /// Ends when the first signal has come.
-    pub async fn first(&self) {
+    pub(super) async fn first(&self) {
         self.nth(1).await;
     }
 
     /// Ends when the second one has come.
-    pub async fn second(&self) {
+    pub(super) async fn second(&self) {
         self.nth(2).await;
     }
 

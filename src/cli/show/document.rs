@@ -559,7 +559,19 @@ mod tests {
           }
         }
         "#);
-        insta::assert_json_snapshot!(json["cost"], @"");
+        insta::assert_json_snapshot!(json["cost"], @r#"
+        {
+          "currency": "EUR",
+          "before": {
+            "hourly": "0.019",
+            "monthly": "13.87"
+          },
+          "after": {
+            "hourly": "0.0285",
+            "monthly": "20.805"
+          }
+        }
+        "#);
     }
 
     #[test]

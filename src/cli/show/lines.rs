@@ -48,8 +48,8 @@ pub enum Body {
     Version {
         /// This program's version.
         runfleet: String,
-        /// The stack's name.
-        stack: String,
+        /// The stack's name; null where it could not be read.
+        stack: Option<String>,
     },
     /// Something will be done.
     PlannedChange {
@@ -172,11 +172,11 @@ impl Writer {
     }
 
     /// The first line.
-    pub fn version(self, stack: &str, now: Timestamp) -> Line {
+    pub fn version(self, stack: Option<&str>, now: Timestamp) -> Line {
         let version = env!("CARGO_PKG_VERSION");
         let body = Body::Version {
             runfleet: version.into(),
-            stack: stack.into(),
+            stack: stack.map(Into::into),
         };
         self.line("info", format!("runfleet {version}"), now, body)
     }
@@ -218,7 +218,7 @@ impl Writer {
 
     /// An action has ended well.
     pub fn complete(self, action: &Action, seconds: f64, id: Option<&str>, now: Timestamp) -> Line {
-        let message = super::lines::completed(action, seconds, id);
+        let message = completed(action, seconds, id);
         let hook = Hook {
             id_key: id.map(|_| "id".into()),
             id_value: id.map(Into::into),
@@ -335,7 +335,7 @@ mod tests {
         let plan = fixture::plan();
         let now = fixture::at("01:30:00");
         let writer = Writer { complete: true };
-        let mut lines = vec![writer.version("prod", now)];
+        let mut lines = vec![writer.version(Some("prod"), now)];
         lines.extend(writer.planned(&plan, now));
         lines.push(writer.start(&plan.actions[1], now));
         lines.push(writer.progress(&plan.actions[1], "rung 2: cx33 in fsn1", None, now));

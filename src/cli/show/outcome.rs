@@ -54,7 +54,7 @@ pub fn text(outcome: &Outcome, left: usize, again: bool, paint: Paint) -> String
         };
         let _ = writeln!(
             out,
-            "{warning}{} left: they still work, or could not be removed yet; {then}.{warning:#}",
+            "{warning}{} left, at work or not to be removed yet: {then}.{warning:#}",
             counted(left, "runner")
         );
     }
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_run_that_did_everything_says_so_in_one_line() {
-        insta::assert_snapshot!(text(&outcome(), 0, false, Paint::PLAIN), @"");
+        insta::assert_snapshot!(text(&outcome(), 0, false, Paint::PLAIN).trim(), @"Done: 3 created in 2.1s (serial 13).");
     }
 
     #[test]
@@ -197,7 +197,15 @@ mod tests {
         outcome.applied.interrupted = true;
         outcome.applied.skipped = 2;
         outcome.applied.open = 1;
-        insta::assert_snapshot!(text(&outcome, 1, false, Paint::PLAIN), @"");
+        insta::assert_snapshot!(text(&outcome, 1, false, Paint::PLAIN).trim(), @r"
+        Done in part: 3 created in 2.1s (serial 13).
+          failed  create machine.linux/keen-wolf: no capacity
+          held    machine.linux/old-crab: a job came before the cordon took effect
+          2 actions not begun
+          1 attempt whose end is unknown: the next tick finds out
+        Interrupted: what was in flight has ended or is on record. Run it again to go on.
+        1 runner left, at work or not to be removed yet: run it again, or with --wait.
+        ");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use crate::{
-    model::{money::Money, reason::Reason},
+    model::{money::Money, reason::Reason, runner::RunnerState},
     plan::{Action, ActionId, Kept, Plan, PoolReport, Stray, Summary, Verb},
 };
 
@@ -267,7 +267,7 @@ fn kept(out: &mut String, plan: &Plan, paint: Paint) {
         for kept in kept {
             table.row([
                 kept.address.to_string().into(),
-                kept.state.map(|state| state.as_str()).unwrap_or_default().into(),
+                kept.state.map(RunnerState::as_str).unwrap_or_default().into(),
                 Cell::styled(kept.reason.to_string(), paint.dim()),
             ]);
         }
@@ -286,7 +286,7 @@ fn kept(out: &mut String, plan: &Plan, paint: Paint) {
 fn kept_by_reason<'a>(kept: &[&'a Kept]) -> BTreeMap<(&'static str, &'a str), usize> {
     let mut counts = BTreeMap::new();
     for kept in kept {
-        let state = kept.state.map(|state| state.as_str()).unwrap_or_default();
+        let state = kept.state.map(RunnerState::as_str).unwrap_or_default();
         *counts.entry((state, kept.reason.code())).or_default() += 1;
     }
     counts
@@ -344,16 +344,16 @@ fn cost(out: &mut String, plan: &Plan) {
         let month = months
             .iter()
             .find(|(_, month)| month.currency == after.currency)
-            .map(|(before, after)| format!(", {}", arrow(monthly(before), monthly(after))))
+            .map(|(before, after)| format!(", {}", arrow(&monthly(before), &monthly(after))))
             .unwrap_or_default();
-        parts.push(format!("{}{month}", arrow(hourly(&before), hourly(&after))));
+        parts.push(format!("{}{month}", arrow(&hourly(&before), &hourly(&after))));
     }
     let _ = writeln!(out, "Cost: {}.", parts.join("; "));
 }
 
-fn arrow(before: String, after: String) -> String {
+fn arrow(before: &str, after: &str) -> String {
     if before == after {
-        after
+        after.to_owned()
     } else {
         let amount = before.split(' ').next().unwrap_or_default();
         format!("{amount} → {after}")
@@ -397,11 +397,6 @@ fn heading(out: &mut String, title: &str, paint: Paint) {
     let _ = writeln!(out, "\n{bold}{title}{bold:#}");
 }
 
-/// Names an action for one line of a report: `machine.linux/brave-otter: create`.
-pub fn action_line(action: &Action) -> String {
-    format!("{}: {} ({})", action.address, action.verb.as_str(), action.reason)
-}
-
 /// The ids of the actions that must end before `action`, whatever the rung.
 pub(super) fn needs(action: &Action) -> Vec<ActionId> {
     let mut needs = action.after.clone();
@@ -423,13 +418,13 @@ mod tests {
         Stack prod (serial 12, 2026-03-01 01:30:00Z)
 
         Actions:  + create  ~ update  - delete  . forget  ! cordon
-          ~  update  firewall/default                                            rules differs from the stack file
+          ~ update  firewall/default                                            rules differs from the stack file
               ~ rules: +22/tcp
-          +  create  machine.linux/brave-otter  hetzner/nbg1 cx33  0.0095 EUR/h  5 queued and 1 running jobs want 3 runners
-          +  create  machine.linux/keen-wolf    hetzner/nbg1 cx33  0.0095 EUR/h  5 queued and 1 running jobs want 3 runners
-          -  retire  machine.linux/old-crab     hetzner/nbg1 cx33  0.0095 EUR/h  idle, and paid until 01:31:00Z
-          !  cordon  machine.linux/tall-newt    hetzner/nbg1 cx33  0.0095 EUR/h  above max = 3
-          .  forget  machine.linux/lost-seal    hetzner/nbg1 cx33  0.0095 EUR/h  the cloud does not have it any more
+          + create  machine.linux/brave-otter  hetzner/nbg1 cx33  0.0095 EUR/h  5 queued and 1 running jobs want 3 runners
+          + create  machine.linux/keen-wolf    hetzner/nbg1 cx33  0.0095 EUR/h  5 queued and 1 running jobs want 3 runners
+          - retire  machine.linux/old-crab     hetzner/nbg1 cx33  0.0095 EUR/h  idle, and paid until 01:31:00Z
+          ! cordon  machine.linux/tall-newt    hetzner/nbg1 cx33  0.0095 EUR/h  above max = 3
+          . forget  machine.linux/lost-seal    hetzner/nbg1 cx33  0.0095 EUR/h  the cloud does not have it any more
 
         Without capacity, the next offering is tried in this order
           linux: hetzner/nbg1 cx33 (0.0095), hetzner/fsn1 cx33 (0.0095)
@@ -456,7 +451,7 @@ mod tests {
 
         Plan: 2 to create, 1 to update, 0 to replace, 1 to delete, 1 to forget, 1 to cordon.
         Cost: 0.0190 → 0.0285 EUR/h, 13.87 → 20.80 EUR/month.
-        API: 7 requests made to read; applying takes about 12 and 4 s, 0.3 % of the hour's quota.
+        API: 7 requests to read; to apply about 12 and 4 s, 0.3 % of the hour's quota.
         ");
     }
 
@@ -472,7 +467,7 @@ mod tests {
         No changes. The fleet is as it should be.
           linux: target 1, 0 queued, 1 running, 2 serving  (ceil((0 + 1) / 2) + 0 = 1)
         Cost: 0.0190 EUR/h, 13.87 EUR/month.
-        API: 7 requests made to read.
+        API: 7 requests to read.
         ");
     }
 
