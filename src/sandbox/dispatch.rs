@@ -9,7 +9,7 @@ use super::{
     api::{self, Call, Found, Party, Reply},
     clock::http_date,
     control,
-    faults::{Blow, Twists},
+    faults::{Blow, Target, Twists},
     gitlab, hetzner,
     world::World,
 };
@@ -54,7 +54,11 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
     } else {
         let known = body.as_ref().unwrap_or(&Value::Null);
         let seed = world.seed;
+<<<<<<< HEAD
         world.faults.strike(seed, &request.method, &request.path, known)
+=======
+        world.faults.strike(seed, &Target::of(&request, known))
+>>>>>>> h/sandbox
     };
     let base = if party == Party::Control {
         Duration::ZERO
@@ -94,8 +98,11 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
     let reply = if let Some(reply) = refusal {
         reply
     } else {
-        changed = request.method != "GET";
-        respond(world, party, found, request, body, twists, wall)
+        let writes = request.method != "GET" && !request.path.ends_with("/graphql");
+        let reply = respond(world, party, found, request, body, twists, wall);
+        // A refusal comes before any change.
+        changed = writes && reply.status < 400;
+        reply
     };
     let reply = limit.into_iter().fold(reply, |reply, limit| limit.onto(reply));
     let step = answered(world, reply, changed);
@@ -103,6 +110,35 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
         wait,
         reply: step.reply.filter(|_| !reply_lost),
         changed,
+    }
+}
+
+impl<'a> Target<'a> {
+    fn of(request: &'a Request, body: &'a Value) -> Self {
+        let mut page = 1;
+        for (key, value) in url::form_urlencoded::parse(request.query.as_bytes()) {
+            match key.as_ref() {
+                "page" => page = value.parse().unwrap_or(1),
+                "cursor" | "id_before" | "id_after" if !value.is_empty() => page = u64::MAX,
+                _ => {}
+            }
+        }
+        let follows = body
+            .pointer("/variables/after")
+            .is_some_and(Value::is_string);
+        let inlined = body
+            .get("query")
+            .and_then(Value::as_str)
+            .is_some_and(|text| text.contains("after: \""));
+        if request.path.ends_with("/graphql") && (follows || inlined) {
+            page = u64::MAX;
+        }
+        Self {
+            method: &request.method,
+            path: &request.path,
+            page,
+            body,
+        }
     }
 }
 

@@ -22,6 +22,9 @@ use super::{
 pub(super) fn query(world: &mut World, call: &Call) -> Answer {
     // Without a token GitLab answers as to anybody who is not signed in; the sandbox refuses, as with every call.
     let user = reader(world, call)?;
+    if let Some((_, status)) = call.twists.partial {
+        return Err(super::message(status, "upstream failed"));
+    }
     let variables = call.body.get("variables").cloned().unwrap_or_default();
     let parsed = call
         .text("query")
@@ -60,7 +63,7 @@ fn resolve(world: &World, call: &Call, user: &User, field: &Field) -> Result<Val
                     (project.id, json!({"id": format!("gid://gitlab/Project/{}", project.id), "fullPath": project.path, "name": project.path}))
                 })
                 .collect();
-            connection(field, rows)
+            connection(field, rows, call)
         }
         "jobs" => {
             let rows = if user.admin {
@@ -68,7 +71,7 @@ fn resolve(world: &World, call: &Call, user: &User, field: &Field) -> Result<Val
             } else {
                 Vec::new()
             };
-            connection(field, rows)
+            connection(field, rows, call)
         }
         other => Err(format!("Field '{other}' doesn't exist on type 'Query'")),
     }
@@ -154,7 +157,7 @@ fn job_json(world: &World, call: &Call, job: &Job, then: jiff::Timestamp) -> Val
 }
 
 /// A page of a connection, by `first` (at most 100) and `after`.
-fn connection(field: &Field, rows: Vec<(u64, Value)>) -> Result<Value, String> {
+fn connection(field: &Field, rows: Vec<(u64, Value)>, call: &Call) -> Result<Value, String> {
     let first = field
         .args
         .get("first")
@@ -180,10 +183,17 @@ fn connection(field: &Field, rows: Vec<(u64, Value)>) -> Result<Value, String> {
         row.map(|(id, _)| URL_SAFE_NO_PAD.encode(json!({"id": id.to_string()}).to_string()))
     };
     let info = json!({
-        "hasNextPage": start + page.len() < total, "hasPreviousPage": start > 0, "startCursor": cursor(page.first()), "endCursor": cursor(page.last()),
+        "hasNextPage": start + page.len() < total || call.twists.endless, "hasPreviousPage": start > 0, "startCursor": cursor(page.first()), "endCursor": cursor(page.last()),
     });
     let nodes: Vec<Value> = page.into_iter().map(|(_, row)| row).collect();
+<<<<<<< HEAD
     select(field, &json!({"count": total, "nodes": nodes, "pageInfo": info}))
+=======
+    select(
+        field,
+        &json!({"count": total as u64 + if start > 0 { call.twists.more_in_total } else { 0 }, "nodes": nodes, "pageInfo": info}),
+    )
+>>>>>>> h/sandbox
 }
 
 fn read_cursor(cursor: &str) -> Option<u64> {

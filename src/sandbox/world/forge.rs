@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::scenario::{Scenario, TokenSpec};
-use super::{add, dice};
+use super::dice;
 
+<<<<<<< HEAD
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Project {
     pub(crate) id: u64,
@@ -168,6 +169,9 @@ pub(crate) struct User {
     /// `None`: a member of every project.
     pub(crate) projects: Option<Vec<String>>,
 }
+=======
+pub(crate) use super::ci::{Job, JobStatus, Manager, Project, Runner, RunnerKind, User};
+>>>>>>> h/sandbox
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Forge {
