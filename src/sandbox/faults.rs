@@ -14,7 +14,10 @@ use super::dice;
 /// Every fault by its name in `POST /control/faults`, and what it does; its arguments with their defaults.
 pub const FAULTS: &[(&str, &str)] = &[
     ("latency", "The answer takes `ms` (1000) longer, wall time."),
-    ("rate-limited", "429; with `retry_after` seconds that header too."),
+    (
+        "rate-limited",
+        "429; with `retry_after` seconds that header too.",
+    ),
     ("server-error", "`status` (502)."),
     (
         "reply-lost",
@@ -30,10 +33,6 @@ pub const FAULTS: &[(&str, &str)] = &[
         "partial-list",
         "Page `page` (2) of a list, or a later one, is answered with `status` (502).",
     ),
-<<<<<<< HEAD
-    ("changed-total", "From page 2 on the total is `by` (1) more."),
-    ("next-page-for-ever", "A list claims a next page for ever."),
-=======
     (
         "changed-total",
         "On a page after the first the total is `by` (1) more.",
@@ -42,7 +41,6 @@ pub const FAULTS: &[(&str, &str)] = &[
         "next-page-for-ever",
         "A list claims a next page for ever; without `count`, until lifted.",
     ),
->>>>>>> h/sandbox
     (
         "no-capacity",
         "412 for a server whose `type` and `location` fit, where given.",
@@ -160,10 +158,16 @@ impl Rule {
             None => path.trim_end_matches('/') == self.path.trim_end_matches('/'),
         };
         let creates = method == "POST" && path.ends_with("/servers");
-        let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let last = path
+            .trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or_default();
         let lists = path.ends_with("/graphql") || (method == "GET" && last.parse::<u64>().is_err());
         let kind_fits = match self.fault {
-            Kind::NoCapacity | Kind::Quota | Kind::NeverRegisters | Kind::CreateThenFails => creates,
+            Kind::NoCapacity | Kind::Quota | Kind::NeverRegisters | Kind::CreateThenFails => {
+                creates
+            }
             Kind::GoneImage => creates || path.contains("/images"),
             Kind::PartialList => lists && page >= self.number("page", 2),
             Kind::ChangedTotal => lists && page >= 2,
@@ -182,11 +186,16 @@ impl Rule {
     }
 
     fn arg_fits(&self, key: &str, given: Option<&Value>) -> bool {
-        self.args.get(key).is_none_or(|wanted| Some(wanted) == given)
+        self.args
+            .get(key)
+            .is_none_or(|wanted| Some(wanted) == given)
     }
 
     fn number(&self, key: &str, default: u64) -> u64 {
-        self.args.get(key).and_then(Value::as_u64).unwrap_or(default)
+        self.args
+            .get(key)
+            .and_then(Value::as_u64)
+            .unwrap_or(default)
     }
 
     fn text(&self, key: &str, default: &str) -> String {
@@ -301,9 +310,9 @@ impl Faults {
             }
             rule.seen += 1;
             let spent = rule.count.is_some_and(|count| rule.struck >= count);
-            let lucky = rule
-                .probability
-                .is_some_and(|probability| dice::unit(seed, rule.id ^ 0xfa17, rule.seen) >= probability);
+            let lucky = rule.probability.is_some_and(|probability| {
+                dice::unit(seed, rule.id ^ 0xfa17, rule.seen) >= probability
+            });
             if rule.seen <= rule.skip || spent || lucky {
                 continue;
             }
@@ -406,15 +415,11 @@ mod tests {
     fn a_rule_strikes_as_often_as_it_says_and_is_gone() {
         let mut faults = Faults::default();
         faults.add(rule(json!({"path": "/hetzner/v1/servers", "fault": "server-error", "count": 2, "skip": 1, "args": {"status": 503}})));
-<<<<<<< HEAD
-        let mut strike = || faults.strike(1, "GET", "/hetzner/v1/servers", &Value::Null).0;
-=======
         let mut strike = || {
             faults
                 .strike(1, &at("GET", "/hetzner/v1/servers", &Value::Null))
                 .0
         };
->>>>>>> h/sandbox
         assert_eq!(strike(), None);
         assert_eq!(strike(), Some(Blow::ServerError(503)));
         assert_eq!(strike(), Some(Blow::ServerError(503)));
@@ -433,7 +438,9 @@ mod tests {
     #[test]
     fn a_fault_of_lists_spares_the_reading_of_one() {
         let mut faults = Faults::default();
-        faults.add(rule(json!({"path": "/hetzner/v1/*", "fault": "stale-list"})));
+        faults.add(rule(
+            json!({"path": "/hetzner/v1/*", "fault": "stale-list"}),
+        ));
         assert_eq!(
             faults
                 .strike(1, &at("GET", "/hetzner/v1/servers/7", &Value::Null))
@@ -475,10 +482,6 @@ mod tests {
     fn capacity_lacks_only_where_it_was_said() {
         let mut faults = Faults::default();
         faults.add(rule(json!({"path": "/hetzner/v1/servers", "fault": "no-capacity", "probability": 1.0, "args": {"type": "cx23", "location": "fsn1"}})));
-<<<<<<< HEAD
-        let mut strike = |body| faults.strike(1, "POST", "/hetzner/v1/servers", &body).0;
-        assert_eq!(strike(json!({"server_type": "cx23", "location": "nbg1"})), None);
-=======
         let mut strike = |body| {
             faults
                 .strike(1, &at("POST", "/hetzner/v1/servers", &body))
@@ -488,7 +491,6 @@ mod tests {
             strike(json!({"server_type": "cx23", "location": "nbg1"})),
             None
         );
->>>>>>> h/sandbox
         assert_eq!(
             strike(json!({"server_type": "cx23", "location": "fsn1"})),
             Some(Blow::NoCapacity)
