@@ -57,7 +57,7 @@ async fn provider(answers: Answers) -> (Hetzner, Arc<Cloud>) {
     (Hetzner::new("hetzner".into(), config, 50).unwrap(), cloud)
 }
 
-fn page(key: &str, rows: Vec<Value>, page: u64, last: Option<u64>, total: Option<u64>) -> Value {
+fn page(key: &str, rows: &[Value], page: u64, last: Option<u64>, total: Option<u64>) -> Value {
     json!({key: rows, "meta": {"pagination": {"page": page, "per_page": 50, "previous_page": null,
         "next_page": last.filter(|last| page < *last).map(|_| page + 1), "last_page": last, "total_entries": total}}})
 }
@@ -77,10 +77,7 @@ fn server(id: u64) -> Value {
 }
 
 fn empty(path: &str) -> (u16, Value) {
-    (
-        200,
-        page(path.trim_start_matches('/'), vec![], 1, Some(1), Some(0)),
-    )
+    (200, page(path.trim_start_matches('/'), &[], 1, Some(1), Some(0)))
 }
 
 fn not_implemented(path: &str) -> (u16, Value) {
@@ -92,7 +89,7 @@ async fn a_row_that_cannot_be_understood_makes_the_listing_partial_and_hides_no_
     let (provider, _) = provider(|_, path, _| match path {
         "/servers" => {
             let rows = vec![server(1), json!({"id": 2, "name": 7}), server(3)];
-            (200, page("servers", rows, 1, Some(1), Some(3)))
+            (200, page("servers", &rows, 1, Some(1), Some(3)))
         }
         _ => empty(path),
     })
@@ -112,7 +109,7 @@ async fn a_server_that_always_answers_the_same_page_is_partial() {
     let (provider, cloud) = provider(|_, path, _| {
         (
             200,
-            page(path.trim_start_matches('/'), vec![], 3, Some(4), Some(100)),
+            page(path.trim_start_matches('/'), &[], 3, Some(4), Some(100)),
         )
     })
     .await;
@@ -128,7 +125,7 @@ async fn the_number_of_pages_that_are_read_is_bounded() {
             let number = number(query, "page");
             (
                 200,
-                page("servers", vec![server(number)], number, Some(1_000_000_000), None),
+                page("servers", &[server(number)], number, Some(1_000_000_000), None),
             )
         }
         _ => empty(path),
@@ -145,8 +142,8 @@ async fn two_hundred_pages_are_read_and_add_up() {
     let (provider, _) = provider(|_, path, query| match path {
         "/servers" => {
             let number = number(query, "page");
-            let rows = (0..50).map(|n| server(number * 50 + n)).collect();
-            (200, page("servers", rows, number, Some(200), Some(10_000)))
+            let rows: Vec<_> = (0..50).map(|n| server(number * 50 + n)).collect();
+            (200, page("servers", &rows, number, Some(200), Some(10_000)))
         }
         _ => empty(path),
     })
@@ -194,7 +191,7 @@ fn creating(method: &http::Method, path: &str, query: &str) -> (u16, Value) {
     match (method.as_str(), path) {
         ("GET", "/server_types") => {
             let row = json!({"id": 1, "name": "cx33", "cores": 4, "memory": 8, "architecture": "x86", "prices": []});
-            (200, page("server_types", vec![row], 1, Some(1), Some(1)))
+            (200, page("server_types", &[row], 1, Some(1), Some(1)))
         }
         ("GET", "/images") => {
             let rows = vec![
@@ -203,7 +200,7 @@ fn creating(method: &http::Method, path: &str, query: &str) -> (u16, Value) {
                 image(3, "arm", "2026-04-01T00:00:00Z", "available"),
                 image(4, "x86", "2026-05-01T00:00:00Z", "creating"),
             ];
-            (200, page("images", rows, 1, Some(1), Some(4)))
+            (200, page("images", &rows, 1, Some(1), Some(4)))
         }
         ("POST", "/servers") => {
             let action = |id: u64| json!({"id": id, "command": "c", "status": "running", "progress": 0, "error": null});
