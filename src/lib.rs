@@ -8,6 +8,7 @@ pub mod model;
 // -- core: pure and synchronous
 pub mod drain;
 pub mod graph;
+pub mod journal;
 pub mod placement;
 pub mod plan;
 pub mod render;
@@ -20,4 +21,14 @@ pub mod provider;
 pub mod state;
 
 // -- shell: everything that touches the world
+pub mod apply;
+pub mod net;
+pub mod observe;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
+pub mod secrets;
 pub mod telemetry;
+
+// -- composition
+pub mod cli;
+pub mod tick;

@@ -1,2 +1,7 @@
-//! The `runfleet` program.
-fn main() {}
+//! The `runfleet` program: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runfleet::cli::main()
+}

@@ -1,5 +1,7 @@
 //! The ports of a CI system: what it wants (read-only), and what may be done to its runners.
 
+pub mod gitlab;
+
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;

@@ -99,7 +99,8 @@ pub enum Outcome {
 pub enum Step {
     /// Before the first call.
     Begin {
-        /// What is about to be done.
+        /// What is about to be done. Another key in JSON, where an entry's own `intent` is beside it.
+        #[serde(rename = "what")]
         intent: Intent,
     },
     /// The CI has a registration for this create, with this id.

@@ -3,6 +3,7 @@
 pub mod demand;
 pub mod ids;
 pub mod intent;
+pub mod invariants;
 pub mod money;
 pub mod offering;
 pub mod reason;

@@ -103,6 +103,13 @@ pub struct Pause {
     pub since: Timestamp,
 }
 
+impl Pause {
+    /// Whether both are of one thing, whenever they began.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.what == other.what && self.owner == other.owner
+    }
+}
+
 /// The state of a stack: `NAME.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {

@@ -1,5 +1,9 @@
 //! The port of a cloud: a place where resources are created, listed and removed.
 
+#[cfg(feature = "hetzner")]
+pub mod hetzner;
+pub mod memory;
+
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;

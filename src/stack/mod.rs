@@ -1,11 +1,41 @@
 //! One environment as a person wrote it: `stacks/NAME.toml`, validated.
 //!
 //! This file holds the validated values. Reading text into them, with every problem reported at its place, is
-//! [`parse`]; nothing here touches the file system.
+//! [`parse()`]; nothing here touches the file system. The way of a text:
+//!
+//! 1. `tree`: TOML to values with their places; every syntax error.
+//! 2. `structure`: the tree against [`schema()`], which is generated from `raw`; what does not fit is reported and taken out.
+//! 3. `parse`: what is left, read into `raw` and checked for its meaning: references, names, addresses, bounds.
+//!
+//! A text with errors of syntax gets no further than 1; all other problems of a text are reported together.
+
+mod init;
+mod parse;
+mod parse_accounts;
+mod parse_pool;
+mod parse_rules;
+mod parse_values;
+mod problems;
+mod raw;
+mod reference;
+mod schema;
+mod shape;
+mod structure;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use init::{Scaffold, scaffold};
+pub use parse::parse;
+pub use problems::{StackProblem, StackProblems};
+pub use reference::reference;
+pub use schema::schema;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use jiff::SignedDuration;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -16,9 +46,17 @@ use crate::model::{
     resource::{FirewallRule, ImageRef},
 };
 
+/// The longest name that a runner may be given (`brave-otter-7`), so that a stack's and a pool's name can be checked
+/// before any runner has one: two words of at most 8 letters, a number of at most 8 digits, and dashes.
+pub const RUNNER_NAME_MAX: usize = 26;
+
+/// The longest name of a machine (a host name's label), and the longest value of a label.
+pub const MACHINE_NAME_MAX: usize = 63;
+
 /// Where a secret is found. Never the secret itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Secret", extend("x-secret" = true))]
 pub enum SecretRef {
     /// In this environment variable.
     Env(String),
@@ -26,6 +64,8 @@ pub enum SecretRef {
     File(PathBuf),
     /// What this program prints; a trailing newline is not part of it.
     Command(Vec<String>),
+    /// In this credential of the systemd unit that runs us: `$CREDENTIALS_DIRECTORY/NAME`.
+    Credential(String),
 }
 
 /// Where the state is kept.
@@ -48,7 +88,7 @@ pub enum Endpoint {
 }
 
 /// The provider kinds of this version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderKind {
     /// Hetzner Cloud.
@@ -73,7 +113,7 @@ pub struct ProviderConfig {
 }
 
 /// The CI kinds of this version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CiKind {
     /// gitlab.com or self-managed GitLab.
@@ -100,7 +140,7 @@ pub struct CiConfig {
 }
 
 /// Whether a pool is acted on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Yes.

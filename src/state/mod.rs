@@ -1,5 +1,11 @@
 //! The port of a place where state is kept.
 
+pub mod file;
+mod journal_file;
+pub mod lock;
+pub mod memory;
+mod whole;
+
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
@@ -125,6 +131,11 @@ pub enum StateError {
 pub trait StateStore: fmt::Debug + Send + Sync {
     /// Reads everything.
     async fn load(&self) -> Result<Loaded, StateError>;
+
+    /// Reads the history alone: what observing begins with, before the clouds are listed and the state is read.
+    async fn load_history(&self) -> Result<History, StateError> {
+        Ok(self.load().await?.history)
+    }
 
     /// Replaces the state whole and drops the journal that it folds in. `state.serial` is `expected.next()`.
     async fn save(&self, state: &State, expected: Serial) -> Result<(), StateError>;

@@ -1,0 +1,66 @@
+# runfleet: `make scale` does the main job, `make test` runs all tests, `make` lists the rest.
+STACK ?= local
+ARGS  ?=
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/runfleet-target
+export CARGO_INCREMENTAL := 0
+BUILT    := $(CARGO_TARGET_DIR)/debug/runfleet
+RUNFLEET := $(BUILT) --stack $(STACK)
+STAGE    := scripts/stage
+
+.DEFAULT_GOAL := help
+.PHONY: help build scale plan apply destroy status test check bench docs test-crash mutants
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo '  STACK=NAME or PATH chooses the stack (default: local, the embedded sandbox); ARGS="…" is passed on.'
+
+build:
+	@scripts/setup build
+	@cargo build --quiet --locked
+
+scale: build ## one tick: read the demand, plan, apply
+	@$(RUNFLEET) scale $(ARGS)
+
+plan: build ## show what a tick would do
+	@$(RUNFLEET) plan $(ARGS)
+
+apply: build ## plan, ask, apply
+	@$(RUNFLEET) apply $(ARGS)
+
+destroy: build ## remove everything of the stack
+	@$(RUNFLEET) destroy $(ARGS)
+
+status: build ## who is doing what, and what it costs
+	@$(RUNFLEET) status $(ARGS)
+
+test: ## all tests
+	@scripts/setup test
+	@$(STAGE) test-build 1500 cargo test --locked --all-features --no-run
+	@$(STAGE) test 1500 scripts/run-tests $(ARGS)
+
+check: ## what CI runs: format, lints, tests, docs, generated files, licences
+	@scripts/setup test
+	@$(STAGE) format 60 cargo fmt --check
+	@$(STAGE) clippy 900 cargo clippy --locked --all-features --all-targets -- -D warnings
+	@$(STAGE) features 600 scripts/check-features
+	@$(MAKE) --no-print-directory test
+	@$(STAGE) docs 300 env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --all-features
+	@$(STAGE) generated 120 scripts/check-generated
+	@$(STAGE) deny 900 scripts/deny
+	@scripts/run-tests --total
+
+bench: ## speed at 100, 1,000 and 10,000 runners
+	@scripts/setup build
+	@cargo bench --locked --all-features $(ARGS)
+
+docs: build ## write the generated pages of docs/ anew
+	@$(BUILT) docs --out docs
+
+test-crash: ## 1,000 kills with kill -9 while applying
+	@scripts/setup test
+	@RUNFLEET_KILLS=1000 cargo test --locked --all-features --test crash -- --nocapture
+
+mutants: ## mutation testing of scaling, drain and placement (needs cargo-mutants)
+	cargo mutants --all-features -f 'src/scaling/**' -f src/drain.rs -f src/placement.rs -- --lib

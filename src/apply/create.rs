@@ -1,0 +1,347 @@
+//! Creating: the ladder's rungs in order, each a new intent; a machine's registration before its cloud call.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    End, Run,
+    ledger::{LedgerError, record_of},
+};
+use crate::{
+    demand::{Registration, RegistrationRequest, RunnerControl},
+    model::{
+        ids::{Address, ResourceKind},
+        intent::{Intent, Outcome, Step},
+        reason::Reason,
+        resource::{ClaimLabels, MachineSpec, Observed, ResourceRef, ResourceSpec},
+        state::Refusal,
+    },
+    placement,
+    plan::{Action, Bootstrap, Rung, Verb},
+    provider::{Claim, Disposition, Provider, ProviderError},
+    render::{self, Join},
+};
+
+/// Longer than any CI's join token, so that user data measured with it is not larger with the real one.
+const TOKEN_STAND_IN: &str = "glrt-0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What came of one rung.
+enum Rang {
+    End(End),
+    /// The offering said no; the next one is asked.
+    Refused(String),
+}
+
+impl Run<'_> {
+    pub(super) async fn create(&self, action: &Action) -> Result<End, LedgerError> {
+        let Verb::Create { ladder, bootstrap } = &action.verb else {
+            return Ok(End::Failed {
+                why: "not a create".to_owned(),
+            });
+        };
+        if let Some(reason) = self.too_large(ladder, bootstrap.as_ref()) {
+            return Ok(End::Held { reason });
+        }
+        let mut registration = None;
+        let mut refusals = Vec::new();
+        let end = loop {
+            let Some(at) = self.next_rung(ladder) else {
+                break End::Held {
+                    reason: Reason::NoOffering {
+                        why: refusals.join("; "),
+                    },
+                };
+            };
+            let rung = &ladder[at];
+            if !refusals.is_empty() {
+                self.note(action, &format!("rung {}: {}", at + 1, rung_name(rung)));
+            }
+            let rang = self
+                .rung(action, rung, bootstrap.as_ref(), &mut registration)
+                .await?;
+            match rang {
+                Rang::End(end) => break end,
+                Rang::Refused(why) => {
+                    self.note(action, &why);
+                    refusals.push(why);
+                }
+            }
+        };
+        if let (Some(left), Some(bootstrap)) = (registration, bootstrap) {
+            self.forget_loser(&bootstrap.ci, &left.id).await;
+        }
+        Ok(end)
+    }
+
+    /// The rung to try now: the core's choice, from what this apply has learnt so far.
+    fn next_rung(&self, ladder: &[Rung]) -> Option<usize> {
+        let mut placement = self.placement();
+        let placement = &mut *placement;
+        let at = placement::next(ladder, &placement.refused, &placement.budgets)?;
+        if let Some(offering) = &ladder[at].offering {
+            placement.budgets.take(offering);
+        }
+        Some(at)
+    }
+
+    async fn rung(
+        &self,
+        action: &Action,
+        rung: &Rung,
+        bootstrap: Option<&Bootstrap>,
+        registration: &mut Option<Registration>,
+    ) -> Result<Rang, LedgerError> {
+        let fail = |why: String| Ok(Rang::End(End::Failed { why }));
+        let Some(provider) = self.provider(&rung.provider) else {
+            return fail(format!("the stack has no provider {}", rung.provider));
+        };
+        let Some(_slot) = self.slot(&rung.provider).await else {
+            return fail(format!("the stack has no provider {}", rung.provider));
+        };
+        if self.stop.requested() {
+            return fail(String::new());
+        }
+        if !self.lease_outlasts(provider.profile().call_timeout) {
+            return fail("the lock would end before the call does".to_owned());
+        }
+        let shared = match self.shared_of(&rung.spec) {
+            Ok(shared) => shared,
+            Err(missing) => return fail(format!("{missing} is not there")),
+        };
+        let mut labels = self.claim_labels(&action.address, rung.hash.clone());
+        let intent = Intent::Create {
+            claim: labels.clone(),
+            spec: rung.spec.clone(),
+            provider: rung.provider.clone(),
+            price: rung.price.clone(),
+            ci: bootstrap.map(|bootstrap| bootstrap.ci.clone()),
+        };
+        let id = labels.intent.clone();
+        self.ledger.begin(&action.address, &id, intent).await?;
+        let user_data = match bootstrap {
+            None => None,
+            Some(bootstrap) => match self
+                .join(action, bootstrap, &mut labels, rung, registration)
+                .await?
+            {
+                Ok(user_data) => Some(user_data),
+                Err(why) => {
+                    self.refuse(&action.address, &labels, None, false, &why).await?;
+                    return fail(why);
+                }
+            },
+        };
+        let claim = Claim {
+            labels,
+            spec: rung.spec.clone(),
+            user_data,
+            shared,
+        };
+        let answer = call(provider, &claim).await;
+        self.conclude(action, rung, bootstrap, claim.labels, answer, registration)
+            .await
+    }
+
+    /// Registers the machine, and renders its user data. The registration is on record before the cloud is called.
+    async fn join(
+        &self,
+        action: &Action,
+        bootstrap: &Bootstrap,
+        labels: &mut ClaimLabels,
+        rung: &Rung,
+        registration: &mut Option<Registration>,
+    ) -> Result<Result<SecretString, String>, LedgerError> {
+        let (Some(pool), Some(control), ResourceSpec::Machine(spec)) = (
+            self.context.stack.pool(&bootstrap.pool),
+            self.control(&bootstrap.ci),
+            &rung.spec,
+        ) else {
+            return Ok(Err(format!(
+                "the stack has no pool {} with CI {}",
+                bootstrap.pool, bootstrap.ci
+            )));
+        };
+        if registration.is_none() {
+            let request = RegistrationRequest {
+                description: spec.name.clone(),
+                selector: pool.selector(),
+            };
+            match control.register(&request).await {
+                Ok(fresh) => *registration = Some(fresh),
+                Err(error) => return Ok(Err(format!("registering at {}: {error}", bootstrap.ci))),
+            }
+        }
+        let Some(held) = registration.as_ref() else {
+            return Ok(Err("no registration".to_owned()));
+        };
+        labels.registration = Some(held.id.clone());
+        let step = Step::Registered {
+            ci: bootstrap.ci.clone(),
+            registration: held.id.clone(),
+        };
+        self.ledger.write(&action.address, &labels.intent, step).await?;
+        let join = Join {
+            url: held.url.clone(),
+            token: held.token.clone(),
+        };
+        let rendered = render::user_data(self.context.templates, self.context.stack, pool, spec, &join);
+        Ok(rendered.map_err(|error| error.to_string()))
+    }
+
+    /// Records what the cloud's answer means.
+    async fn conclude(
+        &self,
+        action: &Action,
+        rung: &Rung,
+        bootstrap: Option<&Bootstrap>,
+        labels: ClaimLabels,
+        answer: Result<Observed, ProviderError>,
+        registration: &mut Option<Registration>,
+    ) -> Result<Rang, LedgerError> {
+        match answer {
+            Ok(seen) => {
+                let kept = seen.claim().unwrap_or_else(|| labels.clone());
+                if kept.registration == labels.registration {
+                    *registration = None;
+                }
+                let mut spec = rung.spec.clone();
+                if let (ResourceSpec::Machine(machine), Some(offering)) = (&mut spec, &seen.offering) {
+                    machine.offering = offering.clone();
+                }
+                let ci = bootstrap.map(|bootstrap| bootstrap.ci.clone());
+                let mut record = record_of(&kept, spec, &seen, rung.price.clone(), ci);
+                record.intent = labels.intent.clone();
+                let id = record.id.to_string();
+                let outcome = Outcome::Present(Box::new(record));
+                self.ledger.end(&action.address, &labels.intent, outcome).await?;
+                Ok(Rang::End(End::Done { id: Some(id) }))
+            }
+            Err(error) => match error.disposition() {
+                Disposition::Relist => {
+                    // The machine may exist and use this registration: neither is touched until a listing tells.
+                    *registration = None;
+                    Ok(Rang::End(End::Open {
+                        why: error.to_string(),
+                    }))
+                }
+                Disposition::NextRung => {
+                    let why = format!("{}: {error}", rung_name(rung));
+                    let quota = matches!(error, ProviderError::Quota { .. });
+                    self.refuse(&action.address, &labels, Some(rung), quota, &why)
+                        .await?;
+                    Ok(Rang::Refused(why))
+                }
+                Disposition::Retry | Disposition::GiveUp => {
+                    let why = error.to_string();
+                    self.refuse(&action.address, &labels, None, false, &why).await?;
+                    Ok(Rang::End(End::Failed { why }))
+                }
+            },
+        }
+    }
+
+    async fn refuse(
+        &self,
+        address: &Address,
+        labels: &ClaimLabels,
+        rung: Option<&Rung>,
+        quota: bool,
+        why: &str,
+    ) -> Result<(), LedgerError> {
+        let offering = rung.and_then(|rung| rung.offering.clone());
+        if let Some(offering) = &offering {
+            let mut placement = self.placement();
+            placement.refused.push(offering.clone());
+            placement.refusals.push(Refusal {
+                offering: offering.clone(),
+                at: self.ledger.now(),
+                quota,
+            });
+        }
+        let outcome = Outcome::Refused {
+            offering,
+            quota,
+            why: why.to_owned(),
+        };
+        self.ledger.end(address, &labels.intent, outcome).await
+    }
+
+    /// A registration that no machine uses. One that stays is swept by a later tick.
+    pub(super) async fn forget_loser(
+        &self,
+        ci: &crate::model::ids::CiName,
+        registration: &crate::model::ids::RegistrationId,
+    ) {
+        let Some(control) = self.control(ci) else { return };
+        if let Err(error) = RunnerControl::forget(control, registration).await {
+            tracing::warn!(%ci, %registration, %error, "a registration without a machine could not be removed");
+        }
+    }
+
+    fn shared_of(&self, spec: &ResourceSpec) -> Result<Vec<ResourceRef>, Address> {
+        let ResourceSpec::Machine(machine) = spec else {
+            return Ok(Vec::new());
+        };
+        let keys = machine.ssh_keys.iter().map(|name| (ResourceKind::SshKey, name));
+        let firewalls = machine
+            .firewalls
+            .iter()
+            .map(|name| (ResourceKind::Firewall, name));
+        keys.chain(firewalls)
+            .map(|(kind, name)| {
+                let address = Address::shared(kind, name);
+                self.ledger.shared(&address).ok_or(address)
+            })
+            .collect()
+    }
+
+    /// Whether a machine's user data is larger than its provider takes, on any rung; known before any call.
+    fn too_large(&self, ladder: &[Rung], bootstrap: Option<&Bootstrap>) -> Option<Reason> {
+        let pool = self.context.stack.pool(&bootstrap?.pool)?;
+        let join = Join {
+            url: "https://ci.example.com/a-root-url-of-ordinary-length".to_owned(),
+            token: TOKEN_STAND_IN.into(),
+        };
+        ladder.iter().find_map(|rung| {
+            let ResourceSpec::Machine(spec) = &rung.spec else {
+                return None;
+            };
+            self.measure(rung, pool, spec, &join)
+        })
+    }
+
+    fn measure(
+        &self,
+        rung: &Rung,
+        pool: &crate::stack::Pool,
+        spec: &MachineSpec,
+        join: &Join,
+    ) -> Option<Reason> {
+        let limit = self.provider(&rung.provider)?.profile().user_data_limit;
+        let rendered =
+            render::user_data(self.context.templates, self.context.stack, pool, spec, join).ok()?;
+        let bytes = rendered.expose_secret().len();
+        (bytes > limit).then_some(Reason::UserDataTooLarge {
+            bytes: bytes as u64,
+            limit: limit as u64,
+        })
+    }
+}
+
+/// One create call. A provider ends each call within its profile's time; this is the belt to that.
+async fn call(provider: &dyn Provider, claim: &Claim) -> Result<Observed, ProviderError> {
+    let limit = provider.profile().call_timeout.unsigned_abs() * 2;
+    let answers = tokio::time::timeout(limit, provider.create(std::slice::from_ref(claim))).await;
+    let missing = |why: &str| ProviderError::Ambiguous { why: why.to_owned() };
+    answers
+        .map_err(|_| missing("no answer in twice the call's time"))?
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| Err(missing("the provider gave no answer")))
+}
+
+fn rung_name(rung: &Rung) -> String {
+    match &rung.offering {
+        Some(offering) => offering.to_string(),
+        None => rung.provider.to_string(),
+    }
+}

@@ -1,0 +1,539 @@
+//! Carries a plan out: walks its graph with bounded concurrency, the intent durable before each call and the outcome
+//! after it.
+//!
+//! # Expected flow
+//! Every action whose prerequisites have ended well is started, up to the provider's concurrency. A create tries its
+//! ladder's rungs in order; a retire cordons, waits the CI's settle time, reads the runner's jobs again, and deletes
+//! only when that reading shows none.
+//!
+//! # Guarantees
+//! Nothing is decided here that the plan did not decide: the ladder's next rung comes from `placement::next`. A call
+//! whose outcome is unknown leaves its intent open, and the next tick's listing tells. Once a stop is requested no
+//! action is begun; what is in flight ends or is recorded. A crash at any point leaves a journal that the next tick
+//! resolves.
+//!
+//! # Assumptions
+//! The caller holds the stack's lock, and the plan was made from the state that the store holds.
+
+mod create;
+mod ledger;
+mod retire;
+mod simple;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use jiff::Timestamp;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
+
+use self::ledger::Ledger;
+pub use self::ledger::{LedgerError, random_hex};
+use crate::{
+    demand::RunnerControl,
+    graph::{Graph, GraphError, Schedule},
+    journal::{Fold, Folded},
+    model::{
+        ids::{Address, CiName, ProviderName, Serial},
+        offering::OfferingKey,
+        reason::Reason,
+        resource::ClaimLabels,
+        snapshot::Snapshot,
+        state::{History, Refusal},
+    },
+    placement::LaunchBudgets,
+    plan::{Action, Held, Plan, Summary, Verb},
+    provider::Provider,
+    render::TemplateSet,
+    stack::Stack,
+    state::{Lease, StateError, StateStore},
+};
+
+/// Actions in progress at once, over all providers: bounds memory and sockets, and each provider has its own bound.
+const AT_ONCE: usize = 256;
+
+/// Our own clock, so that tests have one of theirs.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    /// The system's.
+    pub fn system() -> Self {
+        Self(Arc::new(Timestamp::now))
+    }
+
+    /// Any other.
+    pub fn of(read: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// What it says.
+    pub fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// A wish to stop: a signal came. Cheap to share.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<(AtomicBool, Notify)>);
+
+impl Stop {
+    /// Nobody has asked yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks: nothing new is begun from now on.
+    pub fn request(&self) {
+        self.0.0.store(true, Ordering::SeqCst);
+        self.0.1.notify_waiters();
+    }
+
+    /// Whether somebody asked.
+    pub fn requested(&self) -> bool {
+        self.0.0.load(Ordering::SeqCst)
+    }
+
+    /// Sleeps, or returns early with `false` when somebody asks.
+    pub async fn sleep(&self, duration: Duration) -> bool {
+        let notified = self.0.1.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if self.requested() {
+            return false;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(duration) => !self.requested(),
+            () = notified => false,
+        }
+    }
+}
+
+/// Is told what happens while it happens.
+pub trait Reporter: Send + Sync {
+    /// One event.
+    fn event(&self, event: &Event<'_>);
+}
+
+/// Something that happened to an action.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// It begins.
+    Start {
+        /// Which.
+        action: &'a Action,
+    },
+    /// Something worth a line on the way.
+    Note {
+        /// Which.
+        action: &'a Action,
+        /// `rung 2: hetzner/nbg1 cx33`
+        text: &'a str,
+    },
+    /// It is done.
+    Complete {
+        /// Which.
+        action: &'a Action,
+        /// How long it took.
+        seconds: f64,
+        /// The cloud's id of what is there now, where there is something.
+        id: Option<&'a str>,
+    },
+    /// It failed.
+    Errored {
+        /// Which.
+        action: &'a Action,
+        /// How long it took.
+        seconds: f64,
+        /// Why, without secrets.
+        why: &'a str,
+    },
+    /// It was rightly not done.
+    Held {
+        /// Which.
+        action: &'a Action,
+        /// Why.
+        reason: &'a Reason,
+    },
+    /// It was not begun, because something that it needs failed.
+    Skipped {
+        /// Which.
+        action: &'a Action,
+        /// What failed.
+        because: &'a Address,
+    },
+    /// A stop was asked for, and this many actions are in flight.
+    Draining {
+        /// How many.
+        left: usize,
+    },
+}
+
+/// A failed action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// What it was about.
+    pub address: Address,
+    /// What was tried.
+    pub verb: &'static str,
+    /// Why it failed, without secrets.
+    pub why: String,
+}
+
+/// What became of a plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied {
+    /// What was done.
+    pub done: Summary,
+    /// What failed.
+    pub failed: Vec<Failed>,
+    /// What was rightly not done.
+    pub held: Vec<Held>,
+    /// What was not begun, since what it needs failed or a stop was asked for.
+    pub skipped: u32,
+    /// Whether a stop was asked for before all was done.
+    pub interrupted: bool,
+    /// The state's serial now.
+    pub serial: u64,
+    /// Attempts whose end is unknown; the next tick finds out.
+    pub open: u32,
+}
+
+/// What went wrong with the record itself; no single action's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The plan's dependencies do not make an order.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// Nothing may be done that cannot be recorded.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// What was done could not be recorded.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Everything that applying needs.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The stack.
+    pub stack: &'a Stack,
+    /// Its templates.
+    pub templates: &'a TemplateSet,
+    /// By their keys in the stack file.
+    pub providers: &'a BTreeMap<ProviderName, Arc<dyn Provider>>,
+    /// By their keys in the stack file.
+    pub control: &'a BTreeMap<CiName, Arc<dyn RunnerControl>>,
+    /// Where the state is.
+    pub store: &'a dyn StateStore,
+    /// The lock that is held.
+    pub lease: Option<&'a Lease>,
+    /// Our clock.
+    pub clock: Clock,
+    /// Whether the journal already extends the state on disk.
+    pub has_journal: bool,
+    /// Whether the stack has no state on disk yet.
+    pub is_new: bool,
+}
+
+/// How one action ended.
+enum End {
+    Done {
+        id: Option<String>,
+    },
+    Failed {
+        why: String,
+    },
+    Held {
+        reason: Reason,
+    },
+    /// The outcome is unknown; the intent stays open.
+    Open {
+        why: String,
+    },
+}
+
+/// What the actions of one apply share.
+struct Run<'a> {
+    context: &'a Context<'a>,
+    plan: &'a Plan,
+    ledger: Ledger<'a>,
+    reporter: &'a dyn Reporter,
+    stop: &'a Stop,
+    slots: BTreeMap<ProviderName, Semaphore>,
+    placement: Mutex<Placement>,
+}
+
+/// What this apply has learnt of offerings.
+struct Placement {
+    refused: Vec<OfferingKey>,
+    refusals: Vec<Refusal>,
+    budgets: LaunchBudgets,
+}
+
+/// Carries the plan out. Returns when everything begun has ended, and the state is saved.
+///
+/// # Errors
+/// When the state cannot be read or written: then nothing more is begun. A failed action is no error; it is in
+/// [`Applied::failed`].
+pub async fn apply(
+    context: &Context<'_>,
+    plan: &Plan,
+    snapshot: &Snapshot,
+    fold: &Fold,
+    reporter: &dyn Reporter,
+    stop: &Stop,
+) -> Result<Applied, ApplyError> {
+    let mut base = snapshot.state.serial;
+    if plan.is_noop() && !context.has_journal {
+        context.store.save_history(&snapshot.history).await?;
+        return Ok(Applied {
+            serial: base.0,
+            ..Applied::default()
+        });
+    }
+    if context.is_new {
+        // The lineage must be on disk before anything carries it.
+        let mut state = snapshot.state.clone();
+        state.serial = base.next();
+        context.store.save(&state, base).await?;
+        base = state.serial;
+    }
+    let graph = Graph::of(&plan.actions)?;
+    let run = Run {
+        context,
+        plan,
+        ledger: Ledger::new(context.store, base, fold.clone(), context.clock.clone()),
+        reporter,
+        stop,
+        slots: context
+            .providers
+            .iter()
+            .map(|(name, provider)| {
+                (
+                    name.clone(),
+                    Semaphore::new(provider.profile().concurrency.max(1)),
+                )
+            })
+            .collect(),
+        placement: Mutex::new(Placement {
+            refused: Vec::new(),
+            refusals: Vec::new(),
+            budgets: LaunchBudgets::of(&plan.launch_budgets),
+        }),
+    };
+    let mut applied = Applied::default();
+    run.ledger.supersede().await?;
+    let broken = run.walk(graph.schedule(), &mut applied).await;
+    let result = run.close(base, snapshot, &mut applied).await;
+    match broken {
+        Some(error) => Err(error.into()),
+        None => result.map(|()| applied),
+    }
+}
+
+impl Run<'_> {
+    /// Runs every action that may run. Answers with the error that made recording impossible, if one did.
+    async fn walk(&self, mut schedule: Schedule<'_>, applied: &mut Applied) -> Option<LedgerError> {
+        let mut running = FuturesUnordered::new();
+        let mut waiting: std::collections::VecDeque<_> = schedule.ready().into();
+        let mut broken = None;
+        let mut told = false;
+        let mut begun = 0_usize;
+        loop {
+            let halted = self.stop.requested() || broken.is_some();
+            while !halted && running.len() < AT_ONCE {
+                let Some(id) = waiting.pop_front() else { break };
+                begun += 1;
+                running.push(async move { (id, self.act(&self.plan.actions[id.0 as usize]).await) });
+            }
+            if halted && !told && !running.is_empty() {
+                told = true;
+                self.reporter.event(&Event::Draining { left: running.len() });
+            }
+            let Some((id, ended)) = running.next().await else {
+                break;
+            };
+            let action = &self.plan.actions[id.0 as usize];
+            let ok = match ended {
+                Ok(end) => self.tally(action, end, applied),
+                Err(error) => {
+                    applied.failed.push(Failed {
+                        address: action.address.clone(),
+                        verb: action.verb.as_str(),
+                        why: error.to_string(),
+                    });
+                    broken.get_or_insert(error);
+                    false
+                }
+            };
+            for skipped in schedule.done(id, ok) {
+                applied.skipped += 1;
+                begun += 1;
+                self.reporter.event(&Event::Skipped {
+                    action: &self.plan.actions[skipped.0 as usize],
+                    because: &action.address,
+                });
+            }
+            waiting.extend(schedule.ready());
+        }
+        let left = self.plan.actions.len() - begun;
+        applied.skipped += u32::try_from(left).unwrap_or(u32::MAX);
+        applied.interrupted =
+            self.stop.requested() && (left > 0 || applied.open > 0 || !applied.held.is_empty());
+        broken
+    }
+
+    fn tally(&self, action: &Action, end: End, applied: &mut Applied) -> bool {
+        match end {
+            End::Done { .. } => {
+                let done = &mut applied.done;
+                let count = match action.verb {
+                    Verb::Create { .. } | Verb::Adopt { .. } => &mut done.create,
+                    Verb::Update { .. } | Verb::Uncordon { .. } => &mut done.update,
+                    Verb::Retire { .. } | Verb::Delete { .. } => &mut done.delete,
+                    Verb::Forget { .. } | Verb::Unregister { .. } | Verb::Abandon { .. } => &mut done.forget,
+                    Verb::Cordon { .. } => &mut done.cordon,
+                };
+                *count += 1;
+                true
+            }
+            End::Failed { why } | End::Open { why } if why.is_empty() => false,
+            End::Failed { why } => {
+                applied.failed.push(failed(action, why));
+                false
+            }
+            End::Open { why } => {
+                applied.open += 1;
+                applied.failed.push(failed(action, why));
+                false
+            }
+            End::Held { reason } => {
+                applied.held.push(Held {
+                    about: action.address.to_string(),
+                    count: 1,
+                    reason,
+                    warning: true,
+                });
+                false
+            }
+        }
+    }
+
+    async fn act(&self, action: &Action) -> Result<End, LedgerError> {
+        let started = Instant::now();
+        self.reporter.event(&Event::Start { action });
+        let end = match &action.verb {
+            Verb::Create { .. } => self.create(action).await,
+            Verb::Retire { .. } => self.retire(action).await,
+            _ => self.simple(action).await,
+        }?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.reporter.event(&match &end {
+            End::Done { id } => Event::Complete {
+                action,
+                seconds,
+                id: id.as_deref(),
+            },
+            End::Failed { why } | End::Open { why } => Event::Errored { action, seconds, why },
+            End::Held { reason } => Event::Held { action, reason },
+        });
+        Ok(end)
+    }
+
+    /// Folds what was written into the state, and saves it.
+    ///
+    /// While an intent is open the journal stays: it is what the next tick resolves.
+    async fn close(self, base: Serial, snapshot: &Snapshot, applied: &mut Applied) -> Result<(), ApplyError> {
+        let mut history = snapshot.history.clone();
+        let placement = self
+            .placement
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        keep_refusals(&mut history, placement.refusals);
+        let (Folded { mut state, open, .. }, wrote) = self.ledger.close();
+        applied.open = u32::try_from(open.len()).unwrap_or(u32::MAX);
+        applied.serial = base.0;
+        let store = self.context.store;
+        if open.is_empty() && (wrote || self.context.has_journal) {
+            state.serial = base.next();
+            store.save(&state, base).await?;
+            applied.serial = state.serial.0;
+        }
+        store.save_history(&history).await?;
+        Ok(())
+    }
+
+    fn note(&self, action: &Action, text: &str) {
+        self.reporter.event(&Event::Note { action, text });
+    }
+
+    fn provider(&self, name: &ProviderName) -> Option<&dyn Provider> {
+        self.context.providers.get(name).map(AsRef::as_ref)
+    }
+
+    fn control(&self, name: &CiName) -> Option<&dyn RunnerControl> {
+        self.context.control.get(name).map(AsRef::as_ref)
+    }
+
+    /// A place among a provider's calls. `None` only for a provider that the stack does not have.
+    async fn slot(&self, name: &ProviderName) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        self.slots.get(name)?.acquire().await.ok()
+    }
+
+    fn placement(&self) -> std::sync::MutexGuard<'_, Placement> {
+        self.placement.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn claim_labels(&self, address: &Address, hash: crate::model::ids::SpecHash) -> ClaimLabels {
+        ClaimLabels {
+            stack: self.plan.stack.clone(),
+            lineage: self.plan.lineage.clone(),
+            pool: address.pool.clone(),
+            id: address.name.clone(),
+            hash,
+            intent: ledger::new_intent(),
+            registration: None,
+        }
+    }
+
+    /// Whether a lease that ends would outlast one more call. A lease without an end lasts as long as the process.
+    fn lease_outlasts(&self, call: jiff::SignedDuration) -> bool {
+        let until = self.context.lease.and_then(|lease| lease.until);
+        until.is_none_or(|until| self.ledger.now() + call < until)
+    }
+}
+
+fn failed(action: &Action, why: String) -> Failed {
+    Failed {
+        address: action.address.clone(),
+        verb: action.verb.as_str(),
+        why,
+    }
+}
+
+fn keep_refusals(history: &mut History, refusals: Vec<Refusal>) {
+    for refusal in refusals {
+        if !history.refusals.contains(&refusal) {
+            history.refusals.push(refusal);
+        }
+    }
+    let surplus = history.refusals.len().saturating_sub(History::EVENTS);
+    history.refusals.drain(..surplus);
+}

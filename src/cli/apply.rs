@@ -1,0 +1,26 @@
+//! `apply`: shows the plan, asks, and carries it out.
+
+use super::{
+    args::Approve,
+    context::Context,
+    error::Failure,
+    exit::Exit,
+    run::{self, Approval, Errand},
+};
+use crate::plan::Goal;
+
+pub(super) fn run(context: &Context, args: Approve) -> Result<Exit, Failure> {
+    run::run(
+        context,
+        Errand {
+            operation: "apply",
+            goal: Goal::Converge,
+            approval: if args.auto_approve {
+                Approval::Given
+            } else {
+                Approval::Required
+            },
+            wait: false,
+        },
+    )
+}

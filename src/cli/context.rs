@@ -1,0 +1,154 @@
+//! What every verb needs: the flags, the output, the stack, and a runtime for those that talk to the world.
+
+use std::{
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::{args::Global, error::Failure, exit::Exit, output::Output, signals::Signals};
+use crate::{
+    plan::Goal,
+    tick::{self, LoadedStack, Planned, Session, Trust},
+};
+
+/// What was typed for every verb, and where to answer.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// The flags.
+    pub(super) global: Global,
+    /// Where to answer.
+    pub(super) output: Output,
+    lines: AtomicBool,
+}
+
+impl Context {
+    /// From the flags.
+    pub(super) fn new(global: Global) -> Self {
+        let output = Output::new(&global);
+        Self {
+            global,
+            output,
+            lines: AtomicBool::new(false),
+        }
+    }
+
+    /// Says that JSON lines are being printed, which a failure then ends, too.
+    pub(super) fn begin_lines(&self) {
+        self.lines.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether JSON lines have been printed.
+    pub(super) fn lines_begun(&self) -> bool {
+        self.lines.load(Ordering::Relaxed)
+    }
+
+    /// The stack that is meant, with its templates.
+    ///
+    /// # Errors
+    /// When there is none, or it is not valid.
+    pub(super) fn load(&self) -> Result<LoadedStack, Failure> {
+        let file = tick::find(self.global.stack.as_deref())?;
+        Ok(tick::load(&file)?)
+    }
+
+    /// How far the stack file is trusted.
+    pub(super) fn trust(&self) -> Trust {
+        if self.global.untrusted {
+            Trust::Untrusted {
+                hosts: allowed_hosts(),
+            }
+        } else {
+            Trust::Full
+        }
+    }
+
+    /// Runs `work` on a runtime made for it: verbs that talk to nobody start without one.
+    ///
+    /// # Errors
+    /// Those of `work`, and when the system gives no threads.
+    #[expect(clippy::unused_self, reason = "reads as the others do")]
+    pub(super) fn block_on<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::error("starting").because(error))?;
+        let outcome = runtime.block_on(work);
+        // A prompt that nobody answered must not keep the program from ending.
+        runtime.shutdown_background();
+        outcome
+    }
+
+    /// Reads everything and decides, for the verbs that only show. The first signal ends it.
+    ///
+    /// # Errors
+    /// When there is no stack, no client, or no readable state.
+    pub(super) fn look(&self) -> Result<Planned, Failure> {
+        let loaded = self.load()?;
+        self.block_on(async {
+            let signals = Signals::listen()?;
+            tokio::select! {
+                planned = self.look_at(loaded) => planned,
+                () = signals.first() => Err(interrupted()),
+            }
+        })
+    }
+
+    async fn look_at(&self, loaded: LoadedStack) -> Result<Planned, Failure> {
+        let session = tick::connect(loaded, &self.trust()).await?;
+        let planned = session.observe_and_decide(Goal::Converge).await;
+        let closed = session.close().await;
+        let planned = planned?;
+        closed?;
+        self.mended(&planned);
+        Ok(planned)
+    }
+
+    /// Tells what had to be mended.
+    pub(super) fn mended(&self, planned: &Planned) {
+        for notice in &planned.mended {
+            self.notice(notice);
+        }
+    }
+
+    /// Tells a person something beside the answer.
+    #[expect(
+        clippy::print_stderr,
+        clippy::unused_self,
+        reason = "what is beside the answer goes to stderr"
+    )]
+    pub(super) fn notice(&self, text: &str) {
+        eprintln!("Note: {text}");
+    }
+
+    /// The exit code where nothing went wrong: 3 with `--strict` when something is held with a warning.
+    pub(super) fn held(&self, warned: bool) -> Exit {
+        if warned && self.global.strict {
+            Exit::Partial
+        } else {
+            Exit::Done
+        }
+    }
+}
+
+/// Closes a session after a failure: the failure is told, and not what closing says after it.
+pub(super) async fn close_quietly(session: Session) {
+    if let Err(error) = session.close().await {
+        tracing::warn!(%error, "closing after a failure");
+    }
+}
+
+/// A signal came before anything was changed.
+pub(super) fn interrupted() -> Failure {
+    Failure::new(Exit::Partial, "interrupted: nothing was changed")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command line reads the environment")]
+fn allowed_hosts() -> Vec<String> {
+    let hosts = std::env::var("RUNFLEET_HOSTS").unwrap_or_default();
+    hosts
+        .split([',', ' '])
+        .filter(|host| !host.is_empty())
+        .map(str::to_owned)
+        .collect()
+}

@@ -1,0 +1,376 @@
+//! Turns typed errors into words: what, where, why, and what to type.
+
+use std::{error::Error as StdError, fmt, io::IsTerminal};
+
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
+
+use super::{
+    args::{Global, LogFormat},
+    exit::Exit,
+    output::colored,
+    show::document::DiagnosticView,
+};
+use crate::{
+    apply::{ApplyError, LedgerError},
+    observe::ObserveError,
+    secrets::SecretError,
+    stack::StackProblems,
+    state::StateError,
+    tick::{ConnectError, LoadError, TickError},
+};
+
+/// Why a verb did not do what was asked, as a person is told.
+#[derive(Debug)]
+pub struct Failure {
+    /// How the program ends.
+    pub exit: Exit,
+    report: Report,
+}
+
+#[derive(Debug)]
+enum Report {
+    Said(Said),
+    Stack(Box<StackProblems>),
+}
+
+/// A failure in words.
+#[derive(Debug)]
+struct Said {
+    what: String,
+    cause: Option<Box<Cause>>,
+    help: Option<String>,
+}
+
+/// One link of the chain of causes, as text: errors are told once and then forgotten.
+#[derive(Debug)]
+struct Cause {
+    what: String,
+    next: Option<Box<Cause>>,
+}
+
+impl Failure {
+    /// An error, in one line.
+    pub fn error(what: impl Into<String>) -> Self {
+        Self::new(Exit::Error, what)
+    }
+
+    /// With another exit code.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        let said = Said {
+            what: what.into(),
+            cause: None,
+            help: None,
+        };
+        Self {
+            exit,
+            report: Report::Said(said),
+        }
+    }
+
+    /// What led to it, with what led to that.
+    #[must_use]
+    pub fn because(mut self, error: impl StdError) -> Self {
+        if let Report::Said(said) = &mut self.report {
+            said.cause = chain(Some(&error), &said.what);
+        }
+        self
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        if let Report::Said(said) = &mut self.report {
+            said.help = Some(help.into());
+        }
+        self
+    }
+
+    /// Of a typed error: its words and those of its causes.
+    fn of(error: &dyn StdError) -> Self {
+        let what = error.to_string();
+        let cause = chain(error.source(), &what);
+        let said = Said {
+            what,
+            cause,
+            help: None,
+        };
+        Self {
+            exit: Exit::Error,
+            report: Report::Said(said),
+        }
+    }
+
+    fn exits(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// As JSON has it: one diagnostic, or one for each problem of a stack file.
+    pub fn diagnostics(&self) -> Vec<DiagnosticView> {
+        match &self.report {
+            Report::Said(said) => vec![DiagnosticView {
+                severity: "error".into(),
+                summary: said.what.clone(),
+                detail: causes(said.cause.as_deref()).join(": "),
+                hint: said.help.clone(),
+            }],
+            Report::Stack(problems) => problems
+                .problems
+                .iter()
+                .map(|problem| {
+                    let (line, column) = problems.position(problem);
+                    DiagnosticView {
+                        severity: "error".into(),
+                        summary: problem.what.clone(),
+                        detail: format!("{}:{line}:{column}: {}", problems.file_name, problem.label),
+                        hint: problem.help.clone(),
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    /// Writes it to stderr.
+    #[expect(clippy::print_stderr, reason = "where a person reads what went wrong")]
+    pub fn report(&self, global: Option<&Global>) {
+        if global.is_some_and(|global| global.log_format == LogFormat::Json) {
+            for view in self.diagnostics() {
+                tracing::error!(detail = view.detail, hint = view.hint, "{}", view.summary);
+            }
+            return;
+        }
+        let when = global.map_or(super::args::Color::Auto, |global| global.color);
+        eprint!(
+            "{}",
+            self.rendered(colored(when, std::io::stderr().is_terminal()))
+        );
+    }
+
+    /// As a person reads it.
+    pub fn rendered(&self, color: bool) -> String {
+        let theme = if color {
+            GraphicalTheme::unicode()
+        } else {
+            GraphicalTheme::unicode_nocolor()
+        };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_links(false)
+            .with_width(110);
+        let mut text = String::new();
+        let diagnostic: &dyn Diagnostic = match &self.report {
+            Report::Said(said) => said,
+            Report::Stack(problems) => problems.as_ref(),
+        };
+        if handler.render_report(&mut text, diagnostic).is_err() {
+            text = format!("{diagnostic}\n");
+        }
+        text
+    }
+}
+
+/// The chain from `error` on, without links that repeat the words before them.
+fn chain(error: Option<&dyn StdError>, before: &str) -> Option<Box<Cause>> {
+    let error = error?;
+    let what = error.to_string();
+    if what == before {
+        return chain(error.source(), before);
+    }
+    let next = chain(error.source(), &what);
+    Some(Box::new(Cause { what, next }))
+}
+
+fn causes(cause: Option<&Cause>) -> Vec<String> {
+    std::iter::successors(cause, |cause| cause.next.as_deref())
+        .map(|cause| cause.what.clone())
+        .collect()
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl StdError for Said {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause
+            .as_deref()
+            .map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+impl Diagnostic for Said {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        let help = self.help.as_ref()?;
+        Some(Box::new(help))
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.next
+            .as_deref()
+            .map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+impl From<Box<StackProblems>> for Failure {
+    fn from(problems: Box<StackProblems>) -> Self {
+        Self {
+            exit: Exit::Error,
+            report: Report::Stack(problems),
+        }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Problems(problems) => problems.into(),
+            LoadError::Choose { found } if found.is_empty() => Self::error(
+                "there is no stack: stacks/ has no file NAME.toml",
+            )
+            .help("write one with: runfleet init --from local\nor name a file with: runfleet -s PATH …"),
+            LoadError::Choose { found } => Self::error(format!(
+                "which stack? There are {}: {}",
+                found.len(),
+                found.join(", ")
+            ))
+            .help(format!(
+                "name one: runfleet -s {} …\nor set RUNFLEET_STACK",
+                found.first().map_or("NAME", String::as_str)
+            )),
+            LoadError::Missing { name, path, found } => {
+                let failure = Self::error(format!("there is no stack {name}: no file {}", path.display()));
+                failure.help(instead(&name, &found))
+            }
+            error @ LoadError::Io { .. } => Self::of(&error),
+        }
+    }
+}
+
+/// What may have been meant.
+fn instead(name: &str, found: &[String]) -> String {
+    let near = found
+        .iter()
+        .map(|other| (strsim::damerau_levenshtein(name, other), other))
+        .filter(|(distance, _)| *distance <= 2)
+        .min();
+    match near {
+        Some((_, other)) => format!("did you mean {other}?"),
+        None if found.is_empty() => "write one with: runfleet init --from local".to_owned(),
+        None => format!("there are: {}", found.join(", ")),
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let failure = Self::of(&error);
+        match &error {
+            ConnectError::Secret(secret) => {
+                let failure = failure.help(secret.help());
+                match secret {
+                    SecretError::Refused { .. } => failure.exits(Exit::Refused),
+                    _ => failure,
+                }
+            }
+            ConnectError::HostNotAllowed { host, .. } => failure.exits(Exit::Refused).help(format!(
+                "add it: RUNFLEET_HOSTS={host}; or leave --untrusted away"
+            )),
+            ConnectError::NotBuilt { feature, .. } => {
+                failure.help(format!("build with: cargo build --features {feature}"))
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<TickError> for Failure {
+    fn from(error: TickError) -> Self {
+        match error {
+            TickError::State(error)
+            | TickError::Observe(ObserveError::State(error))
+            | TickError::Apply(ApplyError::State(error) | ApplyError::Ledger(LedgerError::State(error))) => {
+                error.into()
+            }
+            error => Self::of(&error),
+        }
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        match &error {
+            StateError::Locked { holder } => Self::new(
+                Exit::Locked,
+                format!(
+                    "the stack is locked: {} of {} holds it since {} (process {} on {})",
+                    holder.operation,
+                    holder.who,
+                    holder.created.strftime("%Y-%m-%d %H:%M:%SZ"),
+                    holder.pid,
+                    holder.host
+                ),
+            )
+            .help("wait for it with: --lock-timeout 5m"),
+            StateError::Newer { .. } => Self::of(&error).help("use a newer runfleet; nothing was changed"),
+            StateError::Corrupt { place, .. } => Self::of(&error).help(format!(
+                "nothing was changed. Restore {place} from a copy; without one, move it away: what is in the cloud is \
+                 then shown as foreign, and is not touched"
+            )),
+            StateError::Stale { .. } => {
+                Self::of(&error).help("someone else wrote the state meanwhile; nothing was overwritten, run again")
+            }
+            StateError::OtherStack { .. } => {
+                Self::of(&error).help("two stacks share a name, or a file was copied; rename one of them")
+            }
+            StateError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Self::of(&error).help("the disk is full; the old state is untouched. Make room and run again")
+            }
+            StateError::Io { .. } => Self::of(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_why_and_what_to_type() {
+        let missing = LoadError::Missing {
+            name: "prd".into(),
+            path: "stacks/prd.toml".into(),
+            found: vec!["dev".into(), "prod".into()],
+        };
+        insta::assert_snapshot!(Failure::from(missing).rendered(false), @r"
+        × there is no stack prd: no file stacks/prd.toml
+        help: did you mean prod?
+        ");
+        let full = StateError::Io {
+            doing: "write",
+            place: "stacks/prod.json".into(),
+            source: std::io::Error::from(std::io::ErrorKind::StorageFull),
+        };
+        insta::assert_snapshot!(Failure::from(full).rendered(false), @r"
+        × write stacks/prod.json
+        ╰─▶ no storage space
+        help: the disk is full; the old state is untouched. Make room and run again
+        ");
+    }
+
+    #[test]
+    fn several_stacks_are_listed() {
+        let choose = LoadError::Choose {
+            found: vec!["dev".into(), "prod".into()],
+        };
+        let text = Failure::from(choose).rendered(false);
+        assert!(text.contains("dev, prod"), "{text}");
+    }
+}

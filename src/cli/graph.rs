@@ -1,0 +1,16 @@
+//! `graph`: what waits for what.
+
+use super::{
+    args::{Graph, GraphFormat},
+    context::Context,
+    error::Failure,
+    exit::Exit,
+    show,
+};
+
+pub(super) fn run(context: &Context, args: &Graph) -> Result<Exit, Failure> {
+    let GraphFormat::Dot = args.format;
+    let planned = context.look()?;
+    context.output.text(&show::dot::dot(&planned.plan))?;
+    Ok(Exit::Done)
+}

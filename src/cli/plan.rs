@@ -1,0 +1,27 @@
+//! `plan`: observe and decide, and show what a tick would do.
+
+use super::{
+    args::{Plan, PlanFormat},
+    context::Context,
+    error::Failure,
+    exit::Exit,
+    show,
+};
+
+pub(super) fn run(context: &Context, args: &Plan) -> Result<Exit, Failure> {
+    let json = context.output.json || args.format == Some(PlanFormat::Json);
+    let planned = context.look()?;
+    let plan = &planned.plan;
+    if json {
+        context.output.document(&show::document::plan(plan))?;
+    } else {
+        context
+            .output
+            .text(&show::plan::plan(plan, context.output.paint))?;
+    }
+    let held = context.held(plan.held.iter().any(|held| held.warning));
+    if held == Exit::Done && args.detailed_exitcode && !plan.is_noop() {
+        return Ok(Exit::Changes);
+    }
+    Ok(held)
+}

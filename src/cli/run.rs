@@ -1,0 +1,394 @@
+//! What `scale`, `apply` and `destroy` have in common: lock, observe, decide, show, ask, apply, say how it ended.
+
+use std::{future::Future, io::BufRead as _, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    context::{Context, close_quietly, interrupted},
+    error::Failure,
+    exit::Exit,
+    progress::Progress,
+    show::{
+        self,
+        lines::{Line, Writer},
+        outcome::{self, Outcome},
+    },
+    signals::Signals,
+};
+use crate::{
+    model::ids::ResourceKind,
+    plan::{Goal, Plan, Summary, Verb},
+    tick::{self, Applied, Clock, LoadedStack, Planned, Session, Stop},
+};
+
+/// How often `destroy --wait` looks again: jobs take minutes, and each look costs some requests of the hour's quota.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// A plan that waited longer for its answer is made anew before it is carried out: the world went on meanwhile.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Whether a person must say yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Approval {
+    /// Nobody is asked.
+    Given,
+    /// Nothing is done without it.
+    Required,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Errand {
+    /// The verb, as the lock names it.
+    pub(super) operation: &'static str,
+    /// What the plan is for.
+    pub(super) goal: Goal,
+    /// Whether a person must say yes.
+    pub(super) approval: Approval,
+    /// Whether to repeat until nothing is left.
+    pub(super) wait: bool,
+}
+
+/// Runs an errand. With `--json` the first line is a `version` and the last one a `change_summary`, whatever happens.
+pub(super) fn run(context: &Context, errand: Errand) -> Result<Exit, Failure> {
+    let told = Told::new(context, errand.operation);
+    let loaded = trusted(context, errand).and_then(|()| context.load());
+    if context.output.json {
+        context.begin_lines();
+        let stack = loaded.as_ref().ok().map(|loaded| loaded.stack.name.as_str());
+        told.line(&Told::writer(true).version(stack, told.now()))?;
+    }
+    let outcome = loaded.and_then(|loaded| {
+        context.block_on(async {
+            let signals = Signals::listen()?;
+            tokio::select! {
+                outcome = locked(&told, loaded, errand, &signals) => outcome,
+                () = signals.second() => Err(stopped()),
+            }
+        })
+    });
+    if let Err(failure) = &outcome {
+        told.failed(failure)?;
+    }
+    outcome
+}
+
+/// Only what reads may be done for a stack file that a stranger wrote.
+fn trusted(context: &Context, errand: Errand) -> Result<(), Failure> {
+    if !context.global.untrusted {
+        return Ok(());
+    }
+    let what = format!("{} refuses an untrusted stack", errand.operation);
+    Err(Failure::new(Exit::Refused, what).help("--untrusted is for plan, validate and render"))
+}
+
+fn stopped() -> Failure {
+    let what = "stopped at once: what was in flight is on record";
+    Failure::new(Exit::Partial, what).help("run it again: the next tick finds out how it ended")
+}
+
+/// Holds the lock around everything, and the sandbox.
+async fn locked(
+    told: &Told<'_>,
+    loaded: LoadedStack,
+    errand: Errand,
+    signals: &Signals,
+) -> Result<Exit, Failure> {
+    let mut session = unless_stopped(signals, async {
+        Ok(tick::connect(loaded, &told.context.trust()).await?)
+    })
+    .await?;
+    let patience = told.context.global.lock_timeout;
+    let lock = unless_stopped(signals, async {
+        Ok(session.lock(errand.operation, patience).await?)
+    })
+    .await;
+    let outcome = match lock {
+        Ok(notices) => {
+            for notice in notices {
+                told.context.notice(&notice);
+            }
+            rounds(told, &session, errand, signals).await
+        }
+        Err(failure) => Err(failure),
+    };
+    match outcome {
+        Ok(exit) => {
+            session.close().await?;
+            Ok(exit)
+        }
+        Err(failure) => {
+            close_quietly(session).await;
+            Err(failure)
+        }
+    }
+}
+
+/// One round, or with `--wait` as many as it takes. Only the first asks.
+async fn rounds(
+    told: &Told<'_>,
+    session: &Session,
+    errand: Errand,
+    signals: &Signals,
+) -> Result<Exit, Failure> {
+    let stop = Stop::new();
+    let mut approval = errand.approval;
+    loop {
+        let Some(planned) = approved(told, session, errand, approval, signals).await? else {
+            return Ok(Exit::Error);
+        };
+        approval = Approval::Given;
+        let outcome = carry_out(told, session, &planned, &stop, signals).await?;
+        let left = match errand.goal {
+            Goal::Destroy => left(&planned.plan, &outcome.applied),
+            Goal::Converge => 0,
+        };
+        let again = errand.wait && left > 0 && !stop.requested();
+        told.ended(&outcome, left, again)?;
+        if !again {
+            return Ok(exit_of(told.context, &planned.plan, &outcome.applied, left));
+        }
+        tokio::select! {
+            _ = stop.sleep(LOOK_AGAIN) => {}
+            () = signals.first() => stop.request(),
+        }
+        if stop.requested() {
+            return Ok(Exit::Partial);
+        }
+    }
+}
+
+/// Plans, shows, and asks where that is needed; none when a person said no.
+async fn approved(
+    told: &Told<'_>,
+    session: &Session,
+    errand: Errand,
+    approval: Approval,
+    signals: &Signals,
+) -> Result<Option<Planned>, Failure> {
+    loop {
+        let planned = unless_stopped(signals, async {
+            Ok(session.observe_and_decide(errand.goal).await?)
+        })
+        .await?;
+        told.context.mended(&planned);
+        told.plan(&planned.plan)?;
+        if approval == Approval::Given || planned.plan.is_noop() {
+            return Ok(Some(planned));
+        }
+        if !told.context.output.can_ask() {
+            return Err(Failure::new(
+                Exit::Refused,
+                format!(
+                    "{} changes nothing without approval, and nobody can be asked here",
+                    errand.operation
+                ),
+            )
+            .help(format!(
+                "type: runfleet -s {} {} --auto-approve",
+                planned.plan.stack, errand.operation
+            )));
+        }
+        let asked = Instant::now();
+        let yes = unless_stopped(signals, ask(told, errand, &planned.plan)).await?;
+        if !yes {
+            told.context.output.text("\nCancelled: nothing was changed.\n")?;
+            return Ok(None);
+        }
+        if asked.elapsed() <= FRESH {
+            return Ok(Some(planned));
+        }
+        let again = unless_stopped(signals, async {
+            Ok(session.observe_and_decide(errand.goal).await?)
+        })
+        .await?;
+        if same(&planned.plan, &again.plan) {
+            return Ok(Some(again));
+        }
+        told.context
+            .output
+            .text("\nThe world has changed since that plan was made. Here is a new one.\n\n")?;
+    }
+}
+
+async fn ask(told: &Told<'_>, errand: Errand, plan: &Plan) -> Result<bool, Failure> {
+    let question = match errand.goal {
+        Goal::Destroy => format!("Remove everything of stack {}?", plan.stack),
+        Goal::Converge => format!("Do this to stack {}?", plan.stack),
+    };
+    let bold = told.context.output.paint.bold();
+    told.context.output.text(&format!(
+        "\n{bold}{question}{bold:#}\n  Only 'yes' will be accepted.\n\n  Enter a value: "
+    ))?;
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = answer
+        .await
+        .map_err(|error| Failure::error("reading the answer").because(error))?
+        .map_err(|error| Failure::error("reading the answer").because(error))?;
+    Ok(answer.trim() == "yes")
+}
+
+/// Whether two plans do the same, names of new machines aside: those are drawn anew each time.
+fn same(one: &Plan, other: &Plan) -> bool {
+    let essence = |plan: &Plan| {
+        let mut all: Vec<String> = plan
+            .actions
+            .iter()
+            .map(|action| match &action.verb {
+                Verb::Create { ladder, .. } => {
+                    let first = ladder.first().and_then(|rung| rung.offering.as_ref());
+                    format!("create {:?} {first:?}", action.address.pool)
+                }
+                verb => format!("{} {}", verb.as_str(), action.address),
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    essence(one) == essence(other)
+}
+
+async fn carry_out(
+    told: &Told<'_>,
+    session: &Session,
+    planned: &Planned,
+    stop: &Stop,
+    signals: &Signals,
+) -> Result<Outcome, Failure> {
+    let began = Instant::now();
+    let applied = {
+        let progress = Progress::new(told.context.output, planned.plan.complete);
+        let work = session.apply(planned, &progress, stop);
+        tokio::pin!(work);
+        tokio::select! {
+            applied = &mut work => applied,
+            () = signals.first() => {
+                stop.request();
+                work.await
+            }
+        }
+    };
+    let applied = applied?;
+    Ok(Outcome {
+        applied,
+        seconds: began.elapsed().as_secs_f64(),
+        complete: planned.plan.complete,
+    })
+}
+
+/// How many machines remain after a destroy: those that were kept or only cordoned, those held back, those that failed.
+fn left(plan: &Plan, applied: &Applied) -> usize {
+    let machines = |kind| kind == ResourceKind::Machine;
+    let kept = plan
+        .kept
+        .iter()
+        .filter(|kept| machines(kept.address.kind))
+        .count();
+    let cordoned = plan
+        .actions
+        .iter()
+        .filter(|action| machines(action.address.kind) && matches!(action.verb, Verb::Cordon { .. }))
+        .count();
+    let failed = applied
+        .failed
+        .iter()
+        .filter(|failed| machines(failed.address.kind) && failed.verb != "cordon")
+        .count();
+    kept + cordoned + applied.held.len() + failed + applied.skipped as usize
+}
+
+fn exit_of(context: &Context, plan: &Plan, applied: &Applied, left: usize) -> Exit {
+    if applied.interrupted || !applied.failed.is_empty() || applied.skipped > 0 || left > 0 {
+        return Exit::Partial;
+    }
+    let warned = plan.held.iter().chain(&applied.held).any(|held| held.warning);
+    context.held(warned)
+}
+
+/// Ends early, with nothing changed, when the first signal comes.
+async fn unless_stopped<T>(
+    signals: &Signals,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        outcome = work => outcome,
+        () = signals.first() => Err(interrupted()),
+    }
+}
+
+/// Tells a person or a program what happens, in the words of each.
+#[derive(Debug)]
+struct Told<'a> {
+    context: &'a Context,
+    operation: &'static str,
+    clock: Clock,
+}
+
+impl<'a> Told<'a> {
+    fn new(context: &'a Context, operation: &'static str) -> Self {
+        Self {
+            context,
+            operation,
+            clock: Clock::system(),
+        }
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+
+    fn writer(complete: bool) -> Writer {
+        Writer { complete }
+    }
+
+    fn line(&self, line: &Line) -> Result<(), Failure> {
+        self.context.output.line(line)
+    }
+
+    fn plan(&self, plan: &Plan) -> Result<(), Failure> {
+        if !self.context.output.json {
+            let text = show::plan::plan(plan, self.context.output.paint);
+            return self.context.output.text(&text);
+        }
+        for line in Self::writer(plan.complete).planned(plan, self.now()) {
+            self.line(&line)?;
+        }
+        Ok(())
+    }
+
+    fn ended(&self, outcome: &Outcome, left: usize, again: bool) -> Result<(), Failure> {
+        if !self.context.output.json {
+            let text = outcome::text(outcome, left, again, self.context.output.paint);
+            return self.context.output.text(&text);
+        }
+        for line in outcome::lines(outcome, left, self.terraform_operation(), self.now()) {
+            self.line(&line)?;
+        }
+        Ok(())
+    }
+
+    /// The last lines of a run that failed: why, and that nothing was counted.
+    fn failed(&self, failure: &Failure) -> Result<(), Failure> {
+        if !self.context.output.json {
+            return Ok(());
+        }
+        let writer = Self::writer(false);
+        for diagnostic in failure.diagnostics() {
+            self.line(&writer.diagnostic(diagnostic, self.now()))?;
+        }
+        let operation = self.terraform_operation();
+        let message = format!("{} failed.", self.operation);
+        self.line(&writer.summary(Summary::default(), 0, 0, operation, message, self.now()))
+    }
+
+    fn terraform_operation(&self) -> &'static str {
+        if self.operation == "destroy" {
+            "destroy"
+        } else {
+            "apply"
+        }
+    }
+}

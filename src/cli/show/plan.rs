@@ -1,0 +1,506 @@
+//! A plan as a person reads it.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use crate::{
+    model::{money::Money, reason::Reason, runner::RunnerState},
+    plan::{Action, ActionId, Kept, Plan, PoolReport, Stray, Summary, Verb},
+};
+
+use super::{
+    Change, Paint, bought, counted, hourly, monthly,
+    table::{Cell, Table},
+};
+
+/// Above this many, kept resources and held ones are counted by reason rather than listed: a fleet of thousands must
+/// not push what changes off the screen.
+const LISTED: usize = 20;
+
+/// The whole plan: changes with reasons, what stays and what is held, cost before and after, requests.
+pub fn plan(plan: &Plan, paint: Paint) -> String {
+    let mut out = String::with_capacity(1024 + plan.actions.len() * 160);
+    header(&mut out, plan, paint);
+    if !plan.is_noop() {
+        changes(&mut out, plan, paint);
+        ladders(&mut out, plan, paint);
+    }
+    drift(&mut out, plan, paint);
+    strays(
+        &mut out,
+        &plan.orphans,
+        "Orphans: of our lineage, without a record",
+        paint,
+    );
+    strays(
+        &mut out,
+        &plan.foreign,
+        "Foreign: our stack's name, another lineage; never touched",
+        paint,
+    );
+    held(&mut out, plan, paint);
+    kept(&mut out, plan, paint);
+    if !plan.is_noop() {
+        pools(&mut out, plan, paint);
+    }
+    footer(&mut out, plan, paint);
+    out
+}
+
+/// `Plan: 3 to create, 0 to update, …`
+pub fn summary_line(summary: Summary) -> String {
+    let Summary {
+        create,
+        update,
+        replace,
+        delete,
+        forget,
+        cordon,
+    } = summary;
+    format!(
+        "Plan: {create} to create, {update} to update, {replace} to replace, {delete} to delete, {forget} to forget, \
+         {cordon} to cordon."
+    )
+}
+
+/// How a pool's target came about, in one line.
+pub fn pool_line(pool: &PoolReport) -> String {
+    format!(
+        "{}: target {}, {} queued, {} running, {} serving  ({})",
+        pool.name, pool.target, pool.queued, pool.running, pool.serving, pool.formula
+    )
+}
+
+fn header(out: &mut String, plan: &Plan, paint: Paint) {
+    let (bold, dim) = (paint.bold(), paint.dim());
+    let _ = writeln!(
+        out,
+        "{bold}Stack {}{bold:#} {dim}(serial {}, {}){dim:#}",
+        plan.stack,
+        plan.serial,
+        plan.made_at.strftime("%Y-%m-%d %H:%M:%SZ")
+    );
+    if !plan.complete {
+        let warning = paint.warning();
+        let _ = writeln!(
+            out,
+            "{warning}Warning: not every source answered in full. What is missing counts as alive and busy.{warning:#}"
+        );
+    }
+}
+
+fn changes(out: &mut String, plan: &Plan, paint: Paint) {
+    out.push('\n');
+    legend(out, plan, paint);
+    let mut table = Table::<5>::new();
+    let mut details: Vec<(usize, String)> = Vec::new();
+    for (at, action) in plan.actions.iter().enumerate() {
+        let change = Change::of(&action.verb);
+        let (place, price) = bought(action);
+        table.row([
+            Cell::styled(
+                format!("{} {}", change.symbol(), action.verb.as_str()),
+                paint.change(change),
+            ),
+            action.address.to_string().into(),
+            place.unwrap_or_default().into(),
+            Cell::right(price.map(hourly).unwrap_or_default()),
+            Cell::styled(action.reason.to_string(), paint.dim()),
+        ]);
+        if let Verb::Update { changes, .. } = &action.verb {
+            let style = paint.change(Change::Update);
+            let text = changes.iter().fold(String::new(), |mut text, change| {
+                let _ = writeln!(text, "      {style}~{style:#} {change}");
+                text
+            });
+            details.push((at, text));
+        }
+    }
+    let mut rows = String::with_capacity(plan.actions.len() * 160);
+    table.write(&mut rows, "  ");
+    if details.is_empty() {
+        out.push_str(&rows);
+        return;
+    }
+    let mut details = details.into_iter().peekable();
+    for (at, line) in rows.lines().enumerate() {
+        out.push_str(line);
+        out.push('\n');
+        if let Some((_, text)) = details.next_if(|(of, _)| *of == at) {
+            out.push_str(&text);
+        }
+    }
+}
+
+fn legend(out: &mut String, plan: &Plan, paint: Paint) {
+    let summary = plan.summary();
+    out.push_str("Actions:");
+    for change in Change::ALL {
+        let count = match change {
+            Change::Create => summary.create,
+            Change::Update => summary.update,
+            Change::Delete => summary.delete,
+            Change::Forget => summary.forget,
+            Change::Cordon => summary.cordon,
+        };
+        if count > 0 {
+            let style = paint.change(change);
+            let _ = write!(out, "  {style}{}{style:#} {}", change.symbol(), change.as_str());
+        }
+    }
+    out.push('\n');
+}
+
+/// Each distinct ladder with more than one rung, once: hundreds of creates share theirs.
+fn ladders(out: &mut String, plan: &Plan, paint: Paint) {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for action in &plan.actions {
+        let Verb::Create { ladder, .. } = &action.verb else {
+            continue;
+        };
+        if ladder.len() < 2 {
+            continue;
+        }
+        let rungs = ladder.iter().map(|rung| match (&rung.offering, &rung.price) {
+            (Some(offering), Some(price)) => format!("{offering} ({:.4})", price.hourly.amount.round_dp(4)),
+            (Some(offering), None) => offering.to_string(),
+            (None, _) => rung.provider.to_string(),
+        });
+        let pool = action.address.pool.as_ref().map(ToString::to_string);
+        let rungs: Vec<String> = rungs.collect();
+        *seen
+            .entry(format!("{}: {}", pool.unwrap_or_default(), rungs.join(", ")))
+            .or_default() += 1;
+    }
+    if seen.is_empty() {
+        return;
+    }
+    heading(
+        out,
+        "Without capacity, the next offering is tried in this order",
+        paint,
+    );
+    let dim = paint.dim();
+    for ladder in seen.keys() {
+        let _ = writeln!(out, "  {dim}{ladder}{dim:#}");
+    }
+}
+
+fn drift(out: &mut String, plan: &Plan, paint: Paint) {
+    if plan.drift.is_empty() {
+        return;
+    }
+    heading(out, "Drift: changed by someone else since the last tick", paint);
+    let mut table = Table::<2>::new();
+    for drift in &plan.drift {
+        table.row([drift.address.to_string().into(), drift.what.clone().into()]);
+    }
+    table.write(out, "  ");
+}
+
+fn strays(out: &mut String, strays: &[Stray], title: &str, paint: Paint) {
+    if strays.is_empty() {
+        return;
+    }
+    heading(out, title, paint);
+    let mut table = Table::<4>::new();
+    for stray in strays {
+        table.row([
+            stray.target.to_string().into(),
+            stray.name.clone().into(),
+            Cell::right(stray.price.as_ref().map(hourly).unwrap_or_default()),
+            Cell::styled(stray.reason.to_string(), paint.dim()),
+        ]);
+    }
+    table.write(out, "  ");
+}
+
+fn held(out: &mut String, plan: &Plan, paint: Paint) {
+    if plan.held.is_empty() {
+        return;
+    }
+    heading(out, "Held: not done now, and why", paint);
+    let style = |warning| {
+        if warning { paint.warning() } else { paint.dim() }
+    };
+    let mut table = Table::<3>::new();
+    if plan.held.len() <= LISTED {
+        for held in &plan.held {
+            let count = if held.count > 0 {
+                format!("×{}", held.count)
+            } else {
+                String::new()
+            };
+            table.row([
+                held.about.clone().into(),
+                Cell::right(count),
+                Cell::styled(held.reason.to_string(), style(held.warning)),
+            ]);
+        }
+    } else {
+        let mut by_reason: BTreeMap<&str, (usize, bool, &Reason)> = BTreeMap::new();
+        for held in &plan.held {
+            let entry = by_reason
+                .entry(held.reason.code())
+                .or_insert((0, false, &held.reason));
+            entry.0 += 1;
+            entry.1 |= held.warning;
+        }
+        for (code, (count, warning, reason)) in by_reason {
+            table.row([
+                code.into(),
+                Cell::right(format!("×{count}")),
+                Cell::styled(format!("for example: {reason}"), style(warning)),
+            ]);
+        }
+    }
+    table.write(out, "  ");
+}
+
+fn kept(out: &mut String, plan: &Plan, paint: Paint) {
+    let kept: Vec<&Kept> = plan.kept.iter().filter(|kept| kept.state.is_some()).collect();
+    if kept.is_empty() {
+        return;
+    }
+    heading(out, "Kept", paint);
+    let mut table = Table::<3>::new();
+    if kept.len() <= LISTED {
+        for kept in kept {
+            table.row([
+                kept.address.to_string().into(),
+                kept.state.map(RunnerState::as_str).unwrap_or_default().into(),
+                Cell::styled(kept.reason.to_string(), paint.dim()),
+            ]);
+        }
+    } else {
+        for ((state, code), count) in kept_by_reason(&kept) {
+            table.row([
+                Cell::right(counted(count, "machine")),
+                state.into(),
+                Cell::styled(meaning(code), paint.dim()),
+            ]);
+        }
+    }
+    table.write(out, "  ");
+}
+
+fn kept_by_reason<'a>(kept: &[&'a Kept]) -> BTreeMap<(&'static str, &'a str), usize> {
+    let mut counts = BTreeMap::new();
+    for kept in kept {
+        let state = kept.state.map(RunnerState::as_str).unwrap_or_default();
+        *counts.entry((state, kept.reason.code())).or_default() += 1;
+    }
+    counts
+}
+
+/// What a reason's code means, from the catalogue, without the words that the heading says already.
+fn meaning(code: &str) -> String {
+    let text = Reason::CATALOGUE
+        .iter()
+        .find(|(known, _)| *known == code)
+        .map_or(code, |(_, meaning)| meaning.trim());
+    text.trim_start_matches("Kept: ").trim_end_matches('.').to_owned()
+}
+
+fn pools(out: &mut String, plan: &Plan, paint: Paint) {
+    if plan.pools.is_empty() {
+        return;
+    }
+    heading(out, "Pools", paint);
+    for pool in &plan.pools {
+        let _ = writeln!(out, "  {}", pool_line(pool));
+    }
+}
+
+fn footer(out: &mut String, plan: &Plan, paint: Paint) {
+    let bold = paint.bold();
+    out.push('\n');
+    if plan.is_noop() {
+        let warned = plan.held.iter().any(|held| held.warning);
+        let why = if warned {
+            "See what is held, and why, above."
+        } else {
+            "The fleet is as it should be."
+        };
+        let _ = writeln!(out, "{bold}No changes.{bold:#} {why}");
+        for pool in &plan.pools {
+            let _ = writeln!(out, "  {}", pool_line(pool));
+        }
+    } else {
+        let _ = writeln!(out, "{bold}{}{bold:#}", summary_line(plan.summary()));
+    }
+    cost(out, plan);
+    api(out, plan);
+}
+
+fn cost(out: &mut String, plan: &Plan) {
+    let cost = &plan.cost;
+    let pairs = paired(&cost.before_hourly, &cost.after_hourly);
+    let months = paired(&cost.before_monthly, &cost.after_monthly);
+    if pairs.is_empty() {
+        return;
+    }
+    let mut parts = Vec::new();
+    for (before, after) in pairs {
+        let month = months
+            .iter()
+            .find(|(_, month)| month.currency == after.currency)
+            .map(|(before, after)| format!(", {}", arrow(&monthly(before), &monthly(after))))
+            .unwrap_or_default();
+        parts.push(format!("{}{month}", arrow(&hourly(&before), &hourly(&after))));
+    }
+    let _ = writeln!(out, "Cost: {}.", parts.join("; "));
+}
+
+fn arrow(before: &str, after: &str) -> String {
+    if before == after {
+        after.to_owned()
+    } else {
+        let amount = before.split(' ').next().unwrap_or_default();
+        format!("{amount} → {after}")
+    }
+}
+
+/// Before and after in each currency that either has.
+pub(super) fn paired(before: &[Money], after: &[Money]) -> Vec<(Money, Money)> {
+    let find = |list: &[Money], like: &Money| {
+        list.iter()
+            .find(|money| money.currency == like.currency)
+            .cloned()
+            .unwrap_or_else(|| Money::zero(like.currency.clone()))
+    };
+    let mut pairs: Vec<(Money, Money)> = before
+        .iter()
+        .map(|money| (money.clone(), find(after, money)))
+        .collect();
+    for money in after {
+        if !pairs.iter().any(|(known, _)| known.currency == money.currency) {
+            pairs.push((Money::zero(money.currency.clone()), money.clone()));
+        }
+    }
+    pairs
+}
+
+fn api(out: &mut String, plan: &Plan) {
+    let api = &plan.api;
+    let _ = write!(out, "API: {} to read", counted(api.observed as usize, "request"));
+    if !plan.is_noop() {
+        let _ = write!(out, "; to apply about {} and {} s", api.calls, api.seconds);
+        if let Some(share) = api.quota_share {
+            let _ = write!(out, ", {share:.1} % of the hour's quota");
+        }
+    }
+    out.push_str(".\n");
+}
+
+fn heading(out: &mut String, title: &str, paint: Paint) {
+    let bold = paint.bold();
+    let _ = writeln!(out, "\n{bold}{title}{bold:#}");
+}
+
+/// The ids of the actions that must end before `action`, whatever the rung.
+pub(super) fn needs(action: &Action) -> Vec<ActionId> {
+    let mut needs = action.after.clone();
+    if let Verb::Create { ladder, .. } = &action.verb {
+        needs.extend(ladder.iter().flat_map(|rung| rung.needs.iter().copied()));
+    }
+    needs.sort_unstable();
+    needs.dedup();
+    needs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture, *};
+
+    #[test]
+    fn a_plan_with_everything_reads_well() {
+        insta::assert_snapshot!(plan(&fixture::plan(), Paint::PLAIN), @r"
+        Stack prod (serial 12, 2026-03-01 01:30:00Z)
+
+        Actions:  + create  ~ update  - delete  . forget  ! cordon
+          ~ update  firewall/default                                            rules differs from the stack file
+              ~ rules: +22/tcp
+          + create  machine.linux/brave-otter  hetzner/nbg1 cx33  0.0095 EUR/h  5 queued and 1 running jobs want 3 runners
+          + create  machine.linux/keen-wolf    hetzner/nbg1 cx33  0.0095 EUR/h  5 queued and 1 running jobs want 3 runners
+          - retire  machine.linux/old-crab     hetzner/nbg1 cx33  0.0095 EUR/h  idle, and paid until 01:31:00Z
+          ! cordon  machine.linux/tall-newt    hetzner/nbg1 cx33  0.0095 EUR/h  above max = 3
+          . forget  machine.linux/lost-seal    hetzner/nbg1 cx33  0.0095 EUR/h  the cloud does not have it any more
+
+        Without capacity, the next offering is tried in this order
+          linux: hetzner/nbg1 cx33 (0.0095), hetzner/fsn1 cx33 (0.0095)
+
+        Drift: changed by someone else since the last tick
+          machine.linux/calm-fox  type: cx33 → cx43
+
+        Orphans: of our lineage, without a record
+          hetzner machine 99  prod-linux-stray  0.0095 EUR/h  without a record since 01:30:00Z, deleted if seen again
+
+        Foreign: our stack's name, another lineage; never touched
+          hetzner machine 99  prod-linux-other  0.0095 EUR/h  1 resource with our stack's name and another lineage
+
+        Held: not done now, and why
+          linux                   ×2  5 wanted, max = 3
+          machine.linux/calm-fox      no certain word on whether it runs jobs
+
+        Kept
+          machine.linux/calm-fox  busy  runs 1 job
+          machine.linux/dry-hare  idle  paid until 02:20:00Z
+
+        Pools
+          linux: target 1, 0 queued, 1 running, 2 serving  (ceil((0 + 1) / 2) + 0 = 1)
+
+        Plan: 2 to create, 1 to update, 0 to replace, 1 to delete, 1 to forget, 1 to cordon.
+        Cost: 0.0190 → 0.0285 EUR/h, 13.87 → 20.80 EUR/month.
+        API: 7 requests to read; to apply about 12 and 4 s, 0.3 % of the hour's quota.
+        ");
+    }
+
+    #[test]
+    fn no_changes_says_why_for_each_pool() {
+        insta::assert_snapshot!(plan(&fixture::quiet(), Paint::PLAIN), @r"
+        Stack prod (serial 12, 2026-03-01 01:30:00Z)
+
+        Kept
+          machine.linux/calm-fox  busy  runs 1 job
+          machine.linux/dry-hare  idle  paid until 02:20:00Z
+
+        No changes. The fleet is as it should be.
+          linux: target 1, 0 queued, 1 running, 2 serving  (ceil((0 + 1) / 2) + 0 = 1)
+        Cost: 0.0190 EUR/h, 13.87 EUR/month.
+        API: 7 requests to read.
+        ");
+    }
+
+    #[test]
+    fn a_partial_reading_is_said_first() {
+        let mut quiet = fixture::quiet();
+        quiet.complete = false;
+        let text = plan(&quiet, Paint::PLAIN);
+        assert!(
+            text.lines()
+                .nth(1)
+                .is_some_and(|line| line.starts_with("Warning: ")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn many_kept_machines_are_counted_by_reason() {
+        let text = plan(&fixture::large(10_000), Paint::PLAIN);
+        assert!(
+            text.contains("10000 machines  busy  it runs jobs"),
+            "{}",
+            &text[text.len() - 900..]
+        );
+        assert!(text.lines().count() < 10_030);
+    }
+
+    #[test]
+    fn without_colour_there_is_no_escape_and_with_it_there_is() {
+        assert!(!plan(&fixture::plan(), Paint::PLAIN).contains('\u{1b}'));
+        let colored = plan(&fixture::plan(), Paint::new(true));
+        assert!(colored.contains("\u{1b}[32m+ create\u{1b}[0m"));
+        let plain = anstream::adapter::strip_str(&colored).to_string();
+        assert_eq!(plain, plan(&fixture::plan(), Paint::PLAIN));
+    }
+}

@@ -1,0 +1,16 @@
+//! `status`: who is doing what, and what it costs.
+
+use super::{context::Context, error::Failure, exit::Exit, show};
+
+pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+    let planned = context.look()?;
+    let document = show::status::status(&planned.plan, &planned.snapshot);
+    if context.output.json {
+        context.output.document(&document)?;
+    } else {
+        context
+            .output
+            .text(&show::status::text(&document, context.output.paint))?;
+    }
+    Ok(context.held(planned.plan.held.iter().any(|held| held.warning)))
+}

@@ -1,0 +1,277 @@
+//! Listings, page by page, by both of GitLab's ways: keyset (a `Link` only) and offset (with `X-Total`).
+//!
+//! A listing is whole only if its last page was reached, every page gave the same total, and the distinct ids add up to
+//! it. What was read before it broke is kept, with why it broke.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, StatusCode, header::LINK};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::{
+    api::{Api, Effect, Query, decode, get, refusal},
+    wire::Listed,
+};
+use crate::demand::DemandError;
+
+/// Most pages that a listing is followed for, whatever the server says: at 100 a page, five times the 10,000 runners
+/// that runfleet is measured with.
+const MOST_PAGES: u32 = 500;
+
+/// Why a listing is not whole.
+#[derive(Clone, Debug)]
+pub(super) struct Broken {
+    /// What went wrong.
+    pub error: DemandError,
+    /// The status of the page that failed, if one answered.
+    pub status: Option<StatusCode>,
+}
+
+impl Broken {
+    fn odd(why: impl Into<String>) -> Self {
+        Self {
+            error: DemandError::Malformed { why: why.into() },
+            status: None,
+        }
+    }
+}
+
+impl From<DemandError> for Broken {
+    fn from(error: DemandError) -> Self {
+        Self { error, status: None }
+    }
+}
+
+/// What was read of a listing.
+#[derive(Debug)]
+pub(super) struct Pages<T> {
+    /// By id, each once.
+    pub items: BTreeMap<u64, T>,
+    /// Pages that were read.
+    pub read: u32,
+    /// Why that is not all; none when it is.
+    pub broken: Option<Broken>,
+    /// The answering server's clock, at the last page that was read.
+    pub date: Option<Timestamp>,
+}
+
+impl<T> Pages<T> {
+    /// The items, if they are all.
+    pub(super) fn whole(self) -> Result<BTreeMap<u64, T>, DemandError> {
+        match self.broken {
+            None => Ok(self.items),
+            Some(broken) => Err(broken.error),
+        }
+    }
+}
+
+/// Goes from page to page.
+pub(super) struct Pager<'a> {
+    api: &'a Api,
+    next: Option<(String, Query)>,
+    deadline: Instant,
+    /// What the first page said.
+    total: Option<u64>,
+    read: u32,
+    date: Option<Timestamp>,
+}
+
+impl<'a> Pager<'a> {
+    pub(super) fn new(api: &'a Api, path: &str, query: Query, deadline: Instant) -> Self {
+        Self {
+            api,
+            next: Some((path.to_owned(), query)),
+            deadline,
+            total: None,
+            read: 0,
+            date: None,
+        }
+    }
+
+    /// The next page; none after the last.
+    pub(super) async fn page<T: DeserializeOwned>(&mut self) -> Result<Option<Vec<T>>, Broken> {
+        let Some((path, query)) = self.next.take() else {
+            return Ok(None);
+        };
+        let request = get(&path, query.clone());
+        let reply = timeout_at(self.deadline, self.api.send(request))
+            .await
+            .map_err(|_| DemandError::Unavailable {
+                why: "the time that one observation may take is over".to_owned(),
+            })??;
+        if !reply.status.is_success() {
+            return Err(Broken {
+                status: Some(reply.status),
+                error: refusal(&reply, Effect::Read),
+            });
+        }
+        let items = decode(&reply)?;
+        self.read += 1;
+        self.date = reply.date.max(self.date);
+        let total = number(&reply.headers, "x-total");
+        if self.read == 1 {
+            self.total = total;
+        } else if self.total != total {
+            return Err(Broken::odd(format!(
+                "the total changed between pages: {} and then {}",
+                shown(self.total),
+                shown(total)
+            )));
+        }
+        self.next = next(self.api.base(), &reply.headers, &path, &query)?;
+        if self.next.as_ref().is_some_and(|next| *next == (path, query)) {
+            return Err(Broken::odd("the link to the next page leads to the same page"));
+        }
+        Ok(Some(items))
+    }
+
+    /// The answering server's clock.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        self.date
+    }
+
+    /// Pages that were read.
+    pub(super) fn read(&self) -> u32 {
+        self.read
+    }
+
+    fn has_next(&self) -> bool {
+        self.next.is_some()
+    }
+}
+
+/// Reads a whole listing, as far as it can be read.
+pub(super) async fn list<T: DeserializeOwned + Listed>(
+    api: &Api,
+    path: &str,
+    query: Query,
+    deadline: Instant,
+) -> Pages<T> {
+    let mut pager = Pager::new(api, path, query, deadline);
+    let mut items = BTreeMap::new();
+    let broken = collect(&mut pager, &mut items).await.err();
+    Pages {
+        items,
+        read: pager.read(),
+        broken,
+        date: pager.date(),
+    }
+}
+
+async fn collect<T: DeserializeOwned + Listed>(
+    pager: &mut Pager<'_>,
+    items: &mut BTreeMap<u64, T>,
+) -> Result<(), Broken> {
+    while let Some(page) = pager.page::<T>().await? {
+        let before = items.len();
+        items.extend(page.into_iter().map(|item| (item.id(), item)));
+        if !pager.has_next() {
+            break;
+        }
+        if items.len() == before {
+            return Err(Broken::odd(
+                "a page brought nothing new, and yet names a next one",
+            ));
+        }
+        if pager.read() >= MOST_PAGES {
+            return Err(Broken::odd(format!("more than {MOST_PAGES} pages")));
+        }
+    }
+    let seen = u64::try_from(items.len()).unwrap_or(u64::MAX);
+    match pager.total {
+        Some(total) if total != seen => Err(Broken::odd(format!("{seen} of {total} were listed"))),
+        _ => Ok(()),
+    }
+}
+
+/// Where the next page is: as `Link` says, or `X-Next-Page` where a proxy took the link away.
+fn next(
+    base: &Url,
+    headers: &HeaderMap,
+    path: &str,
+    query: &Query,
+) -> Result<Option<(String, Query)>, Broken> {
+    let link = headers
+        .get_all(LINK)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .find_map(next_link);
+    if let Some(link) = link {
+        return follow(base, link).map(Some);
+    }
+    let Some(page) = number(headers, "x-next-page") else {
+        return Ok(None);
+    };
+    let mut query: Query = query.iter().filter(|(key, _)| key != "page").cloned().collect();
+    query.push(("page".to_owned(), page.to_string()));
+    Ok(Some((path.to_owned(), query)))
+}
+
+/// The target of `rel="next"` in a `Link` header (RFC 8288).
+fn next_link(header: &str) -> Option<&str> {
+    header.split('<').skip(1).find_map(|link| {
+        let (target, parameters) = link.split_once('>')?;
+        parameters
+            .split([';', ','])
+            .any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"))
+            .then_some(target)
+    })
+}
+
+/// A link's path and query, if it leads to the host and below the address that was asked.
+fn follow(base: &Url, link: &str) -> Result<(String, Query), Broken> {
+    let elsewhere = || Broken::odd("the link to the next page leads to another server");
+    let url = base.join(link).map_err(|_| elsewhere())?;
+    if url.host_str() != base.host_str() || url.port() != base.port() {
+        return Err(elsewhere());
+    }
+    let path = url
+        .path()
+        .strip_prefix(base.path().trim_end_matches('/'))
+        .filter(|path| path.starts_with('/'))
+        .ok_or_else(elsewhere)?;
+    Ok((path.to_owned(), url.query_pairs().into_owned().collect()))
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn shown(total: Option<u64>) -> String {
+    total.map_or_else(|| "none".to_owned(), |total| total.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_link_is_found_among_others() {
+        let header = "<https://g/api/v4/x?page=1>; rel=\"first\", <https://g/api/v4/x?page=3>; rel=\"next\"";
+        assert_eq!(next_link(header), Some("https://g/api/v4/x?page=3"));
+        assert_eq!(next_link("<https://g/x>; rel=\"prev\""), None);
+    }
+
+    #[test]
+    fn a_link_is_followed_only_below_the_address_that_was_asked() {
+        let base = Url::parse("https://git.example.com/lab/api/v4").unwrap();
+        let (path, query) = follow(
+            &base,
+            "https://git.example.com/lab/api/v4/projects/a%2Fb/jobs?scope%5B%5D=pending",
+        )
+        .unwrap();
+        assert_eq!(path, "/projects/a%2Fb/jobs");
+        assert_eq!(query, [("scope[]".to_owned(), "pending".to_owned())]);
+        for elsewhere in [
+            "https://evil.example.com/lab/api/v4/projects",
+            "https://git.example.com:8443/lab/api/v4/projects",
+            "https://git.example.com/other/projects",
+            "https://git.example.com/lab/api/v40/projects",
+        ] {
+            assert!(follow(&base, elsewhere).is_err(), "{elsewhere}");
+        }
+    }
+}

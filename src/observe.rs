@@ -1,0 +1,231 @@
+//! Gathers all that one tick sees into one [`Snapshot`]: reads only, by label and page, never resource by resource.
+//!
+//! The clouds are listed before our own records are read, so that a slow list cannot condemn a newborn. A source that
+//! fails makes its part partial; it never stops the others.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, future::join_all, stream};
+use jiff::Timestamp;
+
+use crate::{
+    demand::{Demand, RunnerControl},
+    journal::{Fold, JournalError},
+    model::{
+        demand::{Cursor, DemandSnapshot, PoolSelector, Wanted},
+        ids::{Address, CiName, Lineage},
+        resource::{CloudSnapshot, Completeness, Listing, Observed, ResourceRef},
+        snapshot::Snapshot,
+        state::{History, State},
+    },
+    provider::Provider,
+    stack::Stack,
+    state::{Loaded, StateError, StateStore},
+};
+
+/// How many records that a listing lacks are read by id at once.
+const REREADS_AT_ONCE: usize = 10;
+
+/// What observing needs.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// The stack.
+    pub stack: &'a Stack,
+    /// By their keys in the stack file.
+    pub providers: &'a BTreeMap<crate::model::ids::ProviderName, std::sync::Arc<dyn Provider>>,
+    /// By their keys in the stack file.
+    pub demand: &'a BTreeMap<CiName, std::sync::Arc<dyn Demand>>,
+    /// By their keys in the stack file.
+    pub control: &'a BTreeMap<CiName, std::sync::Arc<dyn RunnerControl>>,
+    /// Where the state is.
+    pub store: &'a dyn StateStore,
+    /// Our own clock, read once.
+    pub now: Timestamp,
+    /// The identity that a stack without state will have.
+    pub new_lineage: &'a Lineage,
+}
+
+/// What was seen, and what had to be mended to see it.
+#[derive(Debug)]
+pub struct Seen {
+    /// All of it.
+    pub snapshot: Snapshot,
+    /// Notices for a person: a torn journal, a lost history.
+    pub mended: Vec<String>,
+    /// Whether the stack has no state yet.
+    pub is_new: bool,
+    /// Whether the journal holds entries that the state file does not.
+    pub has_journal: bool,
+    /// The journal's fold so far: what applying goes on with.
+    pub fold: Fold,
+}
+
+/// What went wrong before anything could be decided.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The state could not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The journal contradicts itself.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Reads every source once.
+///
+/// # Errors
+/// Only when our own state cannot be read: a cloud or CI that fails makes a partial snapshot.
+pub async fn observe(sources: &Sources<'_>) -> Result<Seen, ObserveError> {
+    let history = sources.store.load_history().await?;
+    let (clouds, demand) = futures::join!(observe_clouds(sources), observe_demand(sources, &history));
+    let Loaded {
+        state,
+        entries,
+        history,
+        mended,
+    } = sources.store.load().await?;
+    let is_new = state.is_none();
+    let has_journal = !entries.is_empty();
+    let state =
+        state.unwrap_or_else(|| State::empty(sources.stack.name.clone(), sources.new_lineage.clone()));
+    let mut fold = Fold::new(state);
+    for entry in &entries {
+        fold.push(entry)?;
+    }
+    let mut history = history;
+    for refusal in fold.refusals() {
+        if !history.refusals.contains(refusal) {
+            history.refusals.push(refusal.clone());
+        }
+    }
+    let mut snapshot = Snapshot {
+        now: sources.now,
+        clouds,
+        demand,
+        state: fold.state().clone(),
+        open: fold.open().cloned().collect(),
+        history,
+    };
+    reread_missing(sources, &mut snapshot).await;
+    Ok(Seen {
+        snapshot,
+        mended,
+        is_new,
+        has_journal,
+        fold,
+    })
+}
+
+async fn observe_clouds(sources: &Sources<'_>) -> BTreeMap<crate::model::ids::ProviderName, CloudSnapshot> {
+    let each = sources.providers.iter().map(|(name, provider)| async move {
+        let (listing, offerings) = futures::join!(provider.list(&sources.stack.name), provider.offerings());
+        let listing = listing.unwrap_or_else(|error| {
+            tracing::warn!(provider = %name, %error, "the cloud could not be listed");
+            Listing {
+                resources: Vec::new(),
+                completeness: Completeness::partial(error.to_string()),
+                now: sources.now,
+                calls: 1,
+            }
+        });
+        let (offerings, offerings_complete) = match offerings {
+            Ok(answer) => (answer.offerings, answer.completeness),
+            Err(error) => {
+                tracing::warn!(provider = %name, %error, "the cloud's offerings could not be read");
+                (Vec::new(), Completeness::partial(error.to_string()))
+            }
+        };
+        let cloud = CloudSnapshot {
+            profile: provider.profile().clone(),
+            listing,
+            offerings,
+            offerings_complete,
+            reread: BTreeMap::new(),
+        };
+        (name.clone(), cloud)
+    });
+    join_all(each).await.into_iter().collect()
+}
+
+async fn observe_demand(sources: &Sources<'_>, history: &History) -> BTreeMap<CiName, DemandSnapshot> {
+    let each = sources.demand.iter().map(|(name, demand)| async move {
+        let selectors: Vec<PoolSelector> = sources
+            .stack
+            .pools
+            .iter()
+            .filter(|pool| &pool.ci == name)
+            .map(crate::stack::Pool::selector)
+            .collect();
+        let since = history.cursors.get(name).cloned().unwrap_or_default();
+        let control = &sources.control[name];
+        let answer = demand.observe(&sources.stack.name, &selectors, &since).await;
+        let snapshot = answer.unwrap_or_else(|error| {
+            tracing::warn!(ci = %name, %error, "the CI could not be read");
+            unread_demand(name, control.as_ref(), since, sources.now, error.to_string())
+        });
+        (name.clone(), snapshot)
+    });
+    join_all(each).await.into_iter().collect()
+}
+
+fn unread_demand(
+    ci: &CiName,
+    control: &dyn RunnerControl,
+    cursor: Cursor,
+    now: Timestamp,
+    why: String,
+) -> DemandSnapshot {
+    DemandSnapshot {
+        ci: ci.clone(),
+        wanted: Wanted::Jobs(Vec::new()),
+        runners: Vec::new(),
+        completeness: Completeness::partial(why),
+        cursor,
+        now,
+        calls: 1,
+        control: control.profile().clone(),
+    }
+}
+
+/// Reads by id what is on record and absent from a complete listing. A read that fails leaves the record alive.
+async fn reread_missing(sources: &Sources<'_>, snapshot: &mut Snapshot) {
+    let missing = missing_records(snapshot);
+    let mut answers = stream::iter(missing)
+        .map(|(address, target)| async move {
+            let provider = sources.providers.get(&target.provider)?;
+            match provider.read(&target).await {
+                Ok(found) => Some((target, address, found)),
+                Err(error) => {
+                    tracing::warn!(%address, %error, "a record that the listing lacked could not be read");
+                    None
+                }
+            }
+        })
+        .buffer_unordered(REREADS_AT_ONCE);
+    while let Some(answer) = answers.next().await {
+        let Some((target, address, found)): Option<(ResourceRef, Address, Option<Observed>)> = answer else {
+            continue;
+        };
+        if let Some(cloud) = snapshot.clouds.get_mut(&target.provider) {
+            cloud.reread.insert(address, found);
+        }
+    }
+}
+
+fn missing_records(snapshot: &Snapshot) -> Vec<(Address, ResourceRef)> {
+    let mut missing = Vec::new();
+    for (name, cloud) in &snapshot.clouds {
+        if !cloud.listing.completeness.is_complete() {
+            continue;
+        }
+        let listed: std::collections::HashSet<&ResourceRef> =
+            cloud.listing.resources.iter().map(|seen| &seen.target).collect();
+        for (address, record) in &snapshot.state.resources {
+            let target = record.target();
+            if &record.provider == name && !listed.contains(&target) {
+                missing.push((address.clone(), target));
+            }
+        }
+    }
+    missing
+}

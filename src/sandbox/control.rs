@@ -1,0 +1,205 @@
+//! The world's own controls, under `/control`: put jobs in, look, turn the clock, order faults.
+//!
+//! Open to everyone who reaches the loopback address.
+
+#![expect(clippy::unnecessary_wraps, reason = "handlers have one signature")]
+
+use serde_json::{Value, json};
+
+use super::{
+    api::{Answer, Call, Handler, Party, Reply, Route},
+    faults::Rule,
+    scenario::JobSpec,
+    settings::parse_length,
+    world::{
+        World,
+        cloud::Server,
+        forge::{Job, JobStatus, Runner},
+        millis,
+    },
+};
+
+const fn route(method: &'static str, path: &'static str, name: &'static str, handler: Handler) -> Route {
+    Route::new(Party::Control, method, path, name, handler)
+}
+
+pub(crate) static ROUTES: &[Route] = &[
+    route("POST", "/jobs", "queue jobs", jobs),
+    route("GET", "/world", "show everything", world),
+    route("GET", "/summary", "show counts", summary),
+    route("POST", "/clock", "advance the world's time", clock),
+    route("GET", "/faults", "list the faults in force", list_faults),
+    route("POST", "/faults", "order a fault", add_fault),
+    route("DELETE", "/faults", "lift every fault", clear_faults),
+    route("POST", "/settings", "change settings", settings),
+];
+
+fn bad(message: impl Into<String>) -> Reply {
+    Reply::json(400, &json!({"error": message.into()}))
+}
+
+pub(crate) fn not_found() -> Reply {
+    Reply::json(404, &json!({"error": "no such control"}))
+}
+
+fn jobs(world: &mut World, call: &Call) -> Answer {
+    let spec: JobSpec = serde_json::from_value(call.body.clone()).map_err(|error| bad(error.to_string()))?;
+    if spec.ci != "gitlab" {
+        return Err(bad(format!("ci {:?} is not served; gitlab is", spec.ci)));
+    }
+    let ids = world.submit(spec);
+    Ok(Reply::json(201, &json!({"jobs": ids})))
+}
+
+fn clock(world: &mut World, call: &Call) -> Answer {
+    let text = match call.body.get("advance") {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(seconds)) => seconds.to_string(),
+        _ => return Err(bad("advance is missing, a length such as 10m")),
+    };
+    let by = parse_length(&text).ok_or_else(|| bad(format!("{text:?} is no length of time such as 10m")))?;
+    world.clock.advance(by);
+    let now = world.clock.at(call.wall);
+    world.advance(now);
+    Ok(Reply::json(200, &json!({"now": millis(world.now)})))
+}
+
+fn settings(world: &mut World, call: &Call) -> Answer {
+    let given = call
+        .body
+        .as_object()
+        .ok_or_else(|| bad("an object of settings is needed"))?;
+    let mut changed = world.settings.clone();
+    for (key, value) in given {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        changed.set(key, &text).map_err(|error| bad(error.to_string()))?;
+    }
+    if changed.tls != world.settings.tls {
+        return Err(bad("tls can be set only at start"));
+    }
+    world.clock.set_speed(changed.speed, call.wall);
+    world.settings = changed;
+    Ok(Reply::empty(204))
+}
+
+fn add_fault(world: &mut World, call: &Call) -> Answer {
+    let rule: Rule = serde_json::from_value(call.body.clone()).map_err(|error| bad(error.to_string()))?;
+    if rule
+        .probability
+        .is_some_and(|probability| !(0.0..=1.0).contains(&probability))
+    {
+        return Err(bad("probability must be from 0 to 1"));
+    }
+    let rule = world.faults.add(rule);
+    Ok(Reply::json(201, rule))
+}
+
+fn list_faults(world: &mut World, _: &Call) -> Answer {
+    Ok(Reply::json(200, &json!({"faults": world.faults.rules})))
+}
+
+fn clear_faults(world: &mut World, _: &Call) -> Answer {
+    world.faults.clear();
+    Ok(Reply::empty(204))
+}
+
+fn server(world: &World, server: &Server) -> Value {
+    let manager = server.manager.and_then(|id| world.forge.managers.get(&id));
+    json!({
+        "id": server.id, "name": server.name, "status": server.status(world.now), "labels": server.labels,
+        "created": millis(server.created), "type": server.kind, "location": server.location, "firewalls": server.firewalls,
+        "registered": manager.is_some(), "runner": manager.map(|manager| manager.runner),
+        "running_jobs": manager.map_or(0, |manager| manager.running.len()), "problem": server.setup_problem,
+    })
+}
+
+fn job(world: &World, job: &Job) -> Value {
+    json!({
+        "id": job.id, "name": job.name, "project": world.forge.projects.get(&job.project).map(|project| &project.path), "tags": job.tags,
+        "status": job.status.name(), "created": millis(job.created), "started": job.started.map(millis), "finished": job.finished.map(millis),
+        "runner": job.runner, "system_id": job.system_id, "failure_reason": job.failure,
+    })
+}
+
+fn runner(world: &World, runner: &Runner) -> Value {
+    let managers: Vec<Value> = runner
+        .managers
+        .iter()
+        .filter_map(|id| world.forge.managers.get(id))
+        .map(|manager| {
+            json!({
+                "id": manager.id, "system_id": manager.system_id, "server": manager.server, "running_jobs": manager.running.len(),
+                "contacted_at": manager.contacted_at(world.now, world.settings.poll).map(millis),
+            })
+        })
+        .collect();
+    json!({
+        "id": runner.id, "description": runner.description, "type": runner.kind.name(), "paused": runner.paused, "tags": runner.tags,
+        "run_untagged": runner.run_untagged, "created": millis(runner.created), "managers": managers,
+    })
+}
+
+fn world(world: &mut World, _: &Call) -> Answer {
+    let world = &*world;
+    let servers: Vec<Value> = world
+        .cloud
+        .servers
+        .values()
+        .map(|found| server(world, found))
+        .collect();
+    let jobs: Vec<Value> = world.forge.jobs.values().map(|found| job(world, found)).collect();
+    let runners: Vec<Value> = world
+        .forge
+        .runners
+        .values()
+        .map(|found| runner(world, found))
+        .collect();
+    let named = |id: &u64, name: &str, labels: &super::selector::Labels| json!({"id": id, "name": name, "labels": labels});
+    let keys: Vec<Value> = world
+        .cloud
+        .ssh_keys
+        .values()
+        .map(|key| named(&key.id, &key.name, &key.labels))
+        .collect();
+    let walls: Vec<Value> = world
+        .cloud
+        .firewalls
+        .values()
+        .map(|wall| named(&wall.id, &wall.name, &wall.labels))
+        .collect();
+    Ok(Reply::json(
+        200,
+        &json!({
+            "now": millis(world.now), "servers": servers, "ssh_keys": keys, "firewalls": walls, "jobs": jobs, "runners": runners,
+            "jobs_killed": world.jobs_killed, "api_calls": world.api_calls,
+        }),
+    ))
+}
+
+fn summary(world: &mut World, _: &Call) -> Answer {
+    let count = |status: JobStatus| -> usize {
+        world
+            .forge
+            .by_status
+            .iter()
+            .filter(|((_, known), _)| *known == status)
+            .map(|(_, ids)| ids.len())
+            .sum()
+    };
+    let jobs: serde_json::Map<String, Value> = JobStatus::ALL
+        .into_iter()
+        .map(|status| (status.name().to_owned(), count(status).into()))
+        .collect();
+    Ok(Reply::json(
+        200,
+        &json!({
+            "now": millis(world.now), "servers": world.cloud.servers.len(),
+            "registered": world.cloud.servers.values().filter(|server| server.manager.is_some()).count(),
+            "ssh_keys": world.cloud.ssh_keys.len(), "firewalls": world.cloud.firewalls.len(), "runners": world.forge.runners.len(),
+            "jobs": jobs, "jobs_killed": world.jobs_killed, "api_calls": world.api_calls.values().sum::<u64>(),
+        }),
+    ))
+}

@@ -1,0 +1,150 @@
+//! HTTP on loopback: requests in, answers out, connections closed without one where a fault says so.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::{
+    body::{Body, Bytes, HttpBody, to_bytes},
+    http::{HeaderMap, Request, Response, StatusCode, header},
+};
+use jiff::Timestamp;
+use thiserror::Error;
+use tower_service::Service;
+
+use super::{dispatch, store::Saver, world::World};
+
+/// The largest body that is read; the largest that is meant has 32 KiB of user data.
+const BODY_MAX: usize = 1024 * 1024;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) world: Arc<Mutex<World>>,
+    pub(crate) saver: Option<Saver>,
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) origin: String,
+}
+
+/// The connection is to be closed without an answer.
+#[derive(Debug, Error)]
+#[error("a fault closes the connection")]
+pub(crate) struct Lost;
+
+/// Makes the service of each connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Front(pub(crate) Arc<Shared>);
+
+impl Service<SocketAddr> for Front {
+    type Response = Connection;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Connection, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: SocketAddr) -> Self::Future {
+        std::future::ready(Ok(Connection(Arc::clone(&self.0))))
+    }
+}
+
+/// Serves one connection. An error makes hyper close it without a word.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection(Arc<Shared>);
+
+impl<B> Service<Request<B>> for Connection
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Lost;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Lost>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = to_bytes(Body::new(body), BODY_MAX).await.map_err(|_| Lost)?;
+            let request = dispatch::Request {
+                method: parts.method.as_str().to_owned(),
+                path: parts.uri.path().to_owned(),
+                query: parts.uri.query().unwrap_or_default().to_owned(),
+                token: token(&parts.headers),
+                content_type: text(&parts.headers, header::CONTENT_TYPE.as_str()).unwrap_or_default(),
+                body: body.to_vec(),
+                origin: shared.origin.clone(),
+            };
+            serve(&shared, request).await
+        })
+    }
+}
+
+async fn serve(shared: &Shared, request: dispatch::Request) -> Result<Response<Body>, Lost> {
+    let step = {
+        let mut world = shared.world.lock().unwrap_or_else(PoisonError::into_inner);
+        dispatch::handle(&mut world, request, Timestamp::now())
+    };
+    if !step.wait.is_zero() {
+        tokio::time::sleep(step.wait).await;
+    }
+    if step.changed
+        && let Some(saver) = &shared.saver
+        && let Err(problem) = saver.saved().await
+    {
+        tracing::error!(problem, "the sandbox's world was not saved");
+        return Ok(plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the world was not saved",
+        ));
+    }
+    let reply = step.reply.ok_or(Lost)?;
+    let mut response = Response::builder().status(reply.status);
+    for (key, value) in &reply.headers {
+        response = response.header(*key, value);
+    }
+    if !reply.body.is_empty() {
+        response = response.header(header::CONTENT_TYPE, "application/json");
+    }
+    Ok(response.body(Body::from(reply.body)).unwrap_or_else(|_| {
+        plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "an answer with a header that HTTP forbids",
+        )
+    }))
+}
+
+fn plain(status: StatusCode, message: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(message));
+    *response.status_mut() = status;
+    response
+}
+
+fn text(headers: &HeaderMap, key: &str) -> Option<String> {
+    headers
+        .get(key)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned)
+}
+
+/// The token of a call, wherever a party takes it.
+fn token(headers: &HeaderMap) -> Option<String> {
+    let bearer = || {
+        let value = text(headers, header::AUTHORIZATION.as_str())?;
+        let (scheme, token) = value.split_once(' ')?;
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| token.trim().to_owned())
+    };
+    text(headers, "private-token")
+        .or_else(|| text(headers, "job-token"))
+        .or_else(bearer)
+}

@@ -1,0 +1,324 @@
+//! What machines do: boot, register with the token in their own user data, shut down, die.
+
+use std::time::Duration;
+
+use super::super::userdata;
+use super::{Event, World, add, cloud::Power, dice};
+use jiff::{SignedDuration, Timestamp};
+
+/// A graceful shutdown waits this long for running jobs, as systemd does.
+const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+
+impl World {
+    /// Switches a server on; its system is up after the boot time.
+    pub(crate) fn power_on(&mut self, id: u64, running: Timestamp) {
+        let Some(server) = self.cloud.servers.get_mut(&id) else {
+            return;
+        };
+        server.epoch += 1;
+        let epoch = server.epoch;
+        server.power = Power::On { running };
+        self.cloud.revision += 1;
+        let jitter = self.settings.boot_jitter.as_secs_f64()
+            * (2.0 * dice::unit(self.seed, id, u64::from(epoch)) - 1.0);
+        let boot = (self.settings.boot.as_secs_f64() + jitter).max(0.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a float of milliseconds saturates"
+        )]
+        let boot = SignedDuration::from_millis((boot * 1000.0) as i64);
+        let up = add(self.now, boot).max(running);
+        self.schedule(up, Event::Booted { server: id, epoch });
+    }
+
+    /// Cuts a server's power: what runs on it dies.
+    pub(crate) fn power_off(&mut self, id: u64) {
+        if let Some(server) = self.cloud.servers.get_mut(&id) {
+            server.epoch += 1;
+            server.power = Power::Off;
+            self.cloud.revision += 1;
+        }
+        self.halt_runner(id);
+    }
+
+    /// Removes a server; what runs on it dies.
+    pub(crate) fn destroy(&mut self, id: u64) {
+        self.halt_runner(id);
+        self.cloud.remove(id, self.now);
+    }
+
+    /// Asks a server to shut down: it takes no more jobs, ends when those that run are done, at most 90 s later.
+    pub(crate) fn begin_shutdown(&mut self, id: u64) {
+        let Some(server) = self.cloud.servers.get_mut(&id) else {
+            return;
+        };
+        if !matches!(server.power, Power::On { .. }) {
+            return;
+        }
+        server.epoch += 1;
+        server.power = Power::ShuttingDown;
+        let (epoch, manager) = (server.epoch, server.manager);
+        self.cloud.revision += 1;
+        let busy =
+            manager.is_some_and(|manager| self.forge.stop_polling(manager, self.now, self.settings.poll));
+        let wait = if busy {
+            STOP_TIMEOUT
+        } else {
+            self.settings.shutdown_time
+        };
+        let at = self.after(wait);
+        self.schedule(at, Event::ShutDown { server: id, epoch });
+    }
+
+    /// The last job of a machine that is shutting down has ended.
+    pub(super) fn shutdown_may_end(&mut self, id: u64) {
+        let Some(server) = self.cloud.servers.get(&id) else {
+            return;
+        };
+        if server.power == Power::ShuttingDown {
+            let epoch = server.epoch;
+            let at = self.after(self.settings.shutdown_time);
+            self.schedule(at, Event::ShutDown { server: id, epoch });
+        }
+    }
+
+    pub(super) fn shut_down(&mut self, id: u64, epoch: u32) {
+        let Some(server) = self.cloud.servers.get(&id) else {
+            return;
+        };
+        if server.epoch != epoch || server.power != Power::ShuttingDown {
+            return;
+        }
+        let manager = server.manager;
+        let unregisters = server.setup.as_ref().is_some_and(|setup| setup.unregisters);
+        self.power_off(id);
+        if let Some(manager) = manager.filter(|_| unregisters) {
+            self.forge.remove_manager(manager);
+        }
+    }
+
+    /// The runner process of a server is gone, and its jobs with it.
+    fn halt_runner(&mut self, id: u64) {
+        let manager = self
+            .cloud
+            .servers
+            .get_mut(&id)
+            .and_then(|server| server.manager.take());
+        if let Some(manager) = manager {
+            self.forge.stop_polling(manager, self.now, self.settings.poll);
+            self.kill_jobs_of(manager);
+        }
+    }
+
+    /// The system is up: cloud-init has run, and the runner registers if its user data is right.
+    pub(super) fn booted(&mut self, id: u64, epoch: u32) {
+        let Some(server) = self.cloud.servers.get_mut(&id) else {
+            return;
+        };
+        if server.epoch != epoch {
+            return;
+        }
+        if let Some(data) = server.user_data.take() {
+            match userdata::parse(&data) {
+                Ok(setup) => server.setup = Some(setup),
+                Err(problem) => server.setup_problem = Some(problem),
+            }
+        } else if server.setup.is_none() && server.setup_problem.is_none() {
+            server.setup_problem = Some("the server has no user data".to_owned());
+        }
+        if server.mute {
+            server.setup_problem = Some("a fault keeps it from registering".to_owned());
+            return;
+        }
+        let Some(setup) = server.setup.clone() else {
+            return;
+        };
+        let address = server
+            .ipv4
+            .as_ref()
+            .map_or_else(|| "127.0.0.1".to_owned(), |address| address.ip.clone());
+        if !self.knows(&setup.url) {
+            self.complain(
+                id,
+                format!("its runner asks {}, which is not this GitLab", setup.url),
+            );
+            return;
+        }
+        let Some(runner) = self.forge.runner_of_token(&setup.token) else {
+            self.complain(id, "its runner's token is not known to this GitLab".to_owned());
+            return;
+        };
+        let manager = self.forge.register(
+            runner,
+            &format!("s_{id}"),
+            Some(id),
+            setup.concurrent,
+            &address,
+            self.now,
+        );
+        if let Some(server) = self.cloud.servers.get_mut(&id) {
+            server.manager = Some(manager);
+            server.setup_problem = None;
+        }
+        self.forge.start_polling(manager, self.now);
+        self.poll(manager);
+    }
+
+    fn complain(&mut self, id: u64, problem: String) {
+        if let Some(server) = self.cloud.servers.get_mut(&id) {
+            server.setup_problem = Some(problem);
+        }
+    }
+
+    fn knows(&self, url: &str) -> bool {
+        self.gitlab_urls.contains(url) || self.settings.gitlab_alias.as_deref() == Some(url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{
+        api::{Call, Found, Party, find},
+        scenario::{JobSpec, Scenario},
+        settings::Settings,
+        userdata::tests::example,
+    };
+    use super::*;
+    use serde_json::{Value, json};
+
+    const GITLAB: &str = "http://127.0.0.1:1/gitlab";
+
+    fn world(settings: &[(&str, &str)]) -> World {
+        let mut all = Settings::default();
+        for (key, value) in settings {
+            all.set(key, value).unwrap();
+        }
+        let wall = "2026-11-01T00:00:00Z".parse().unwrap();
+        let mut world = World::new(7, None, &Scenario::default(), all, wall);
+        world.gitlab_urls.insert(GITLAB.to_owned());
+        world
+    }
+
+    fn call(world: &mut World, party: Party, method: &str, path: &str, body: Value) -> Value {
+        let Found::Route(route, params) = find(party, method, path) else {
+            panic!("no route {path}");
+        };
+        let token = Some(world.token.clone());
+        let call = Call {
+            params,
+            body,
+            token,
+            ..Call::default()
+        };
+        let reply = (route.handler)(world, &call).unwrap();
+        serde_json::from_slice(&reply.body).unwrap_or_default()
+    }
+
+    /// A server with a runner of its own; its id.
+    fn machine(world: &mut World, name: &str) -> u64 {
+        let runner = json!({"runner_type": "instance_type", "tag_list": ["linux"]});
+        let runner = call(world, Party::Gitlab, "POST", "/api/v4/user/runners", runner);
+        let data = example(GITLAB, runner["token"].as_str().unwrap(), 1);
+        let body = json!({"name": name, "server_type": "cx23", "image": "debian-12", "user_data": data});
+        let made = call(world, Party::Hetzner, "POST", "/servers", body);
+        made["server"]["id"].as_u64().unwrap()
+    }
+
+    fn jobs(count: u32) -> JobSpec {
+        serde_json::from_value(json!({"tags": ["linux"], "count": count, "duration": "30s"})).unwrap()
+    }
+
+    fn pass(world: &mut World, seconds: i64) {
+        let to = add(world.now, SignedDuration::from_secs(seconds));
+        world.advance(to);
+    }
+
+    fn registered(world: &World, id: u64) -> bool {
+        world.cloud.servers[&id].manager.is_some()
+    }
+
+    #[test]
+    fn a_machine_registers_when_its_boot_time_is_over_and_not_before() {
+        let mut world = world(&[("boot", "20s")]);
+        let id = machine(&mut world, "a");
+        pass(&mut world, 19);
+        assert!(!registered(&world, id));
+        pass(&mut world, 1);
+        assert!(registered(&world, id));
+    }
+
+    #[test]
+    fn power_cut_during_the_boot_makes_that_boot_void() {
+        let mut world = world(&[("boot", "20s")]);
+        let id = machine(&mut world, "a");
+        pass(&mut world, 10);
+        world.power_off(id);
+        pass(&mut world, 60);
+        assert!(!registered(&world, id));
+        let now = world.now;
+        world.power_on(id, now);
+        pass(&mut world, 20);
+        assert!(registered(&world, id));
+    }
+
+    #[test]
+    fn a_machine_switched_on_again_keeps_its_manager() {
+        let mut world = world(&[]);
+        let id = machine(&mut world, "a");
+        pass(&mut world, 20);
+        let before = world.cloud.servers[&id].manager;
+        world.power_off(id);
+        let now = world.now;
+        world.power_on(id, now);
+        pass(&mut world, 20);
+        assert_eq!(world.cloud.servers[&id].manager, before);
+    }
+
+    #[test]
+    fn the_same_seed_and_the_same_calls_give_the_same_world() {
+        let run = || {
+            let mut world = world(&[("boot_jitter", "9s")]);
+            for name in ["a", "b", "c"] {
+                machine(&mut world, name);
+                pass(&mut world, 1);
+            }
+            world.submit(jobs(7));
+            pass(&mut world, 50);
+            serde_json::to_string(&world).unwrap()
+        };
+        assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn a_world_read_back_goes_on_as_if_it_had_not_been_away() {
+        let mut first = world(&[]);
+        machine(&mut first, "a");
+        first.submit(jobs(3));
+        pass(&mut first, 30);
+        let mut second: World = serde_json::from_str(&serde_json::to_string(&first).unwrap()).unwrap();
+        let wall = second.now;
+        second.revive(first.settings.clone(), wall);
+        let ends = |mut world: World| {
+            pass(&mut world, 300);
+            world
+                .forge
+                .jobs
+                .into_values()
+                .map(|job| job.finished.unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ends(first), ends(second));
+    }
+
+    #[test]
+    fn contact_is_refreshed_at_every_poll_though_idle_polls_are_not_played() {
+        let mut world = world(&[("poll", "3s")]);
+        let id = machine(&mut world, "a");
+        pass(&mut world, 20);
+        let up = world.now;
+        pass(&mut world, 100);
+        let manager = &world.forge.managers[&world.cloud.servers[&id].manager.unwrap()];
+        let contacted = manager.contacted_at(world.now, world.settings.poll);
+        assert_eq!(contacted, Some(add(up, SignedDuration::from_secs(99))));
+    }
+}

@@ -1,0 +1,195 @@
+//! The simulated world: a cloud's project and a CI server, advanced by discrete events.
+//!
+//! Pure and synchronous: nothing here reads a clock, a file or a network. [`World::advance`] is told the time and
+//! plays everything that falls due until then, in order; the same seed and the same calls at the same times give the
+//! same world.
+
+pub(crate) mod catalog;
+mod ci;
+pub(crate) mod cloud;
+pub(crate) mod forge;
+mod machine;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    clock::Clock,
+    dice,
+    faults::Faults,
+    scenario::{JobSpec, Scenario},
+    settings::Settings,
+};
+use cloud::Cloud;
+use forge::Forge;
+
+/// The version of the world's file; another is refused.
+pub(crate) const FORMAT: u32 = 1;
+
+/// What is to happen at a moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Event {
+    /// A server's operating system is up. Void when its power was cycled since (`epoch`).
+    Booted { server: u64, epoch: u32 },
+    /// A server that was asked to shut down goes off, whatever still runs.
+    ShutDown { server: u64, epoch: u32 },
+    /// A runner asks for jobs.
+    Poll { manager: u64 },
+    /// A job's time is over.
+    JobDone { job: u64 },
+    /// Jobs are queued.
+    Arrive { spec: JobSpec },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct World {
+    pub(crate) format: u32,
+    pub(crate) seed: u64,
+    /// The one token that is accepted by all parties.
+    pub(crate) token: String,
+    pub(crate) clock: Clock,
+    pub(crate) now: Timestamp,
+    #[serde(with = "pairs")]
+    queue: BTreeMap<(Timestamp, u64), Event>,
+    sequence: u64,
+    pub(crate) cloud: Cloud,
+    pub(crate) forge: Forge,
+    pub(crate) faults: Faults,
+    pub(crate) jobs_killed: u64,
+    pub(crate) api_calls: BTreeMap<String, u64>,
+    /// Every address that this world's GitLab has had: a machine born before a restart still knows its own.
+    pub(crate) gitlab_urls: BTreeSet<String>,
+    #[serde(skip)]
+    pub(crate) settings: Settings,
+}
+
+impl World {
+    pub(crate) fn new(
+        seed: u64,
+        token: Option<String>,
+        scenario: &Scenario,
+        settings: Settings,
+        wall: Timestamp,
+    ) -> Self {
+        let clock = Clock::new(wall, settings.speed);
+        let now = clock.at(wall);
+        let mut world = Self {
+            format: FORMAT,
+            seed,
+            token: token.unwrap_or_else(|| dice::text(seed, dice::bits(seed, 0, 0), 64)),
+            now,
+            clock,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            cloud: Cloud::new(scenario, now),
+            forge: Forge::new(scenario, now),
+            faults: Faults::default(),
+            jobs_killed: 0,
+            api_calls: BTreeMap::new(),
+            gitlab_urls: BTreeSet::new(),
+            settings,
+        };
+        for spec in &scenario.jobs {
+            world.submit(spec.clone());
+        }
+        world
+    }
+
+    /// What a world read from its file lacks: the indices, and this run's settings.
+    pub(crate) fn revive(&mut self, settings: Settings, wall: Timestamp) {
+        self.clock.set_speed(settings.speed, wall);
+        self.settings = settings;
+        self.cloud.reindex();
+        self.forge.reindex();
+    }
+
+    /// Plays everything due until `to`.
+    pub(crate) fn advance(&mut self, to: Timestamp) {
+        while let Some(entry) = self.queue.first_entry() {
+            if entry.key().0 > to {
+                break;
+            }
+            let ((at, _), event) = entry.remove_entry();
+            self.now = self.now.max(at);
+            self.play(event);
+        }
+        self.now = self.now.max(to);
+    }
+
+    fn play(&mut self, event: Event) {
+        match event {
+            Event::Booted { server, epoch } => self.booted(server, epoch),
+            Event::ShutDown { server, epoch } => self.shut_down(server, epoch),
+            Event::Poll { manager } => self.poll(manager),
+            Event::JobDone { job } => self.job_done(job),
+            Event::Arrive { spec } => {
+                self.queue_jobs(&spec);
+            }
+        }
+    }
+
+    /// Schedules `event` at `at`, after everything already due then.
+    fn schedule(&mut self, at: Timestamp, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), event);
+    }
+
+    fn after(&self, length: std::time::Duration) -> Timestamp {
+        add(
+            self.now,
+            SignedDuration::try_from(length).unwrap_or(SignedDuration::ZERO),
+        )
+    }
+
+    /// Queues jobs, now or at their offset. Returns the ids of those queued now.
+    pub(crate) fn submit(&mut self, spec: JobSpec) -> Vec<u64> {
+        if spec.at.is_positive() {
+            let at = add(self.now, spec.at);
+            self.schedule(at, Event::Arrive { spec });
+            Vec::new()
+        } else {
+            self.queue_jobs(&spec)
+        }
+    }
+}
+
+pub(crate) fn add(time: Timestamp, length: SignedDuration) -> Timestamp {
+    time.checked_add(length).unwrap_or(Timestamp::MAX)
+}
+
+pub(crate) fn sub(time: Timestamp, length: SignedDuration) -> Timestamp {
+    time.checked_sub(length).unwrap_or(Timestamp::MIN)
+}
+
+/// A time as Hetzner writes it: whole seconds.
+pub(crate) fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A time as GitLab writes it: milliseconds.
+pub(crate) fn millis(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
+/// A map with keys that JSON has not, as a list of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(from)?.into_iter().collect())
+    }
+}

@@ -1,0 +1,337 @@
+//! Checks of pools and of what they may buy.
+
+use std::collections::BTreeMap;
+
+use super::{
+    CiConfig, Endpoint, OfferingChoice, Policy, Pool, ProviderConfig, ProviderKind, StackProblem,
+    parse::{Check, Declared, dotted},
+    raw::{PolicyName, PolicyTable, RawImage, RawOffering, RawPolicy, RawPool},
+    tree::Node,
+};
+use crate::model::{
+    ids::{CiName, PoolName, ProviderName},
+    offering::Market,
+    resource::ImageRef,
+};
+
+impl Check<'_> {
+    /// The pools, as declared.
+    pub(super) fn pools(
+        &mut self,
+        mut raw: BTreeMap<String, RawPool>,
+        providers: &BTreeMap<ProviderName, ProviderConfig>,
+        ci: &BTreeMap<CiName, CiConfig>,
+    ) -> Vec<Pool> {
+        let names: Vec<String> = self
+            .fitting
+            .entry("pools")
+            .map(|entry| {
+                entry
+                    .node
+                    .entries()
+                    .iter()
+                    .map(|entry| entry.key.clone())
+                    .collect()
+            })
+            .unwrap_or_default();
+        names
+            .into_iter()
+            .filter_map(|name| {
+                let pool = raw.remove(&name)?;
+                self.pool(name, pool, providers, ci)
+            })
+            .collect()
+    }
+
+    fn pool(
+        &mut self,
+        name: String,
+        raw: RawPool,
+        providers: &BTreeMap<ProviderName, ProviderConfig>,
+        ci: &BTreeMap<CiName, CiConfig>,
+    ) -> Option<Pool> {
+        let pool = name.as_str();
+        self.name(self.key_span(&["pools", pool]), pool, "a pool");
+        if let Some(ci) = &raw.ci {
+            self.reference(&["pools", pool, "ci"], ci, Declared::Ci);
+        }
+        self.tags(pool, &raw);
+        self.bounds(pool, &raw);
+        for (key, words, place) in [
+            ("ssh_keys", &raw.ssh_keys, Declared::SshKeys),
+            ("firewalls", &raw.firewalls, Declared::Firewalls),
+        ] {
+            self.duplicates(&["pools", pool, key], words);
+            for (index, word) in words.iter().enumerate() {
+                self.reference(&["pools", pool, key, &index.to_string()], word, place);
+            }
+        }
+        self.project_file(&["pools", pool, "cloud_init"], &raw.cloud_init);
+        let ready_timeout = self.positive(&["pools", pool, "ready_timeout"], &raw.ready_timeout);
+        let idle_timeout = self.duration(&["pools", pool, "idle_timeout"], &raw.idle_timeout);
+        let ci_config = raw.ci.as_deref().and_then(|name| ci.get(name));
+        let offerings = self.offerings(pool, raw.offerings.unwrap_or_default(), providers, ci_config);
+        let policy = match raw.policy {
+            RawPolicy::Name(PolicyName::Queue) => Policy::Queue { idle: 0 },
+            RawPolicy::Table(PolicyTable { idle, .. }) => Policy::Queue { idle },
+        };
+        Some(Pool {
+            ci: CiName::from(raw.ci?),
+            mode: raw.mode,
+            tags: raw.tags,
+            run_untagged: raw.run_untagged,
+            jobs_per_runner: raw.jobs_per_runner,
+            min: raw.min,
+            max: raw.max?,
+            burst: raw.burst,
+            policy,
+            ready_timeout: ready_timeout?,
+            idle_timeout: idle_timeout?,
+            cloud_init: raw.cloud_init,
+            vars: raw.vars.into_iter().collect(),
+            ssh_keys: raw.ssh_keys,
+            firewalls: raw.firewalls,
+            offerings,
+            name: PoolName::from(name),
+        })
+    }
+
+    fn tags(&mut self, pool: &str, raw: &RawPool) {
+        let path = ["pools", pool, "tags"];
+        self.duplicates(&path, &raw.tags);
+        for (index, tag) in raw.tags.iter().enumerate() {
+            if tag.trim().is_empty() || tag.trim() != tag || tag.contains(',') {
+                let path = ["pools", pool, "tags", &index.to_string()];
+                let problem = StackProblem::new(
+                    "stack::bad_value",
+                    self.span(&path),
+                    format!("\"{tag}\" is not a tag"),
+                    "not a tag",
+                )
+                .help("one word for each tag, without commas and spaces around it: [\"docker\", \"linux\"]");
+                self.report(problem);
+            }
+        }
+        if raw.tags.is_empty()
+            && !raw.run_untagged
+            && self.untouched(&path)
+            && self.untouched(&["pools", pool, "run_untagged"])
+        {
+            let problem = StackProblem::new(
+                "stack::contradiction",
+                self.key_span(&path),
+                format!("no job would ever fit the pool `{pool}`"),
+                "no tags, and no untagged jobs either",
+            )
+            .help("add tags = [\"docker\"], or run_untagged = true");
+            self.report(problem);
+        }
+    }
+
+    /// Whether the structural check took nothing out here.
+    fn untouched(&self, path: &[&str]) -> bool {
+        self.original.at(path).map(Node::to_json) == self.fitting.at(path).map(Node::to_json)
+    }
+
+    fn bounds(&mut self, pool: &str, raw: &RawPool) {
+        if let Some(max) = raw.max
+            && raw.min > max
+        {
+            let problem = StackProblem::new(
+                "stack::contradiction",
+                self.span(&["pools", pool, "min"]),
+                format!("the pool `{pool}` has min = {} above max = {max}", raw.min),
+                "more than max",
+            )
+            .also(self.span(&["pools", pool, "max"]), "less than min")
+            .help("lower `min` or raise `max`");
+            self.report(problem);
+        }
+    }
+
+    fn offerings(
+        &mut self,
+        pool: &str,
+        raw: Vec<RawOffering>,
+        providers: &BTreeMap<ProviderName, ProviderConfig>,
+        ci: Option<&CiConfig>,
+    ) -> Vec<OfferingChoice> {
+        let mut offerings: Vec<OfferingChoice> = Vec::new();
+        for (index, raw) in raw.into_iter().enumerate() {
+            let index = index.to_string();
+            let path = ["pools", pool, "offerings", index.as_str()];
+            let provider = raw.provider.map(ProviderName::from);
+            if let Some(provider) = &provider {
+                let path = [&path[..], &["provider"]].concat();
+                self.reference(&path, provider.as_str(), Declared::Providers);
+                if let (Some(provider), Some(ci)) = (providers.get(provider), ci) {
+                    self.same_world(&path, pool, provider, ci);
+                }
+            }
+            if let Some(kind) = provider
+                .as_ref()
+                .and_then(|name| providers.get(name))
+                .map(|config| config.kind)
+            {
+                self.market(&path, kind, raw.market);
+            }
+            if let Some(machine_type) = &raw.machine_type {
+                self.cloud_word(&[&path[..], &["type"]].concat(), machine_type, "machine type");
+            }
+            let locations = [&path[..], &["locations"]].concat();
+            self.duplicates(&locations, &raw.locations);
+            for (at, location) in raw.locations.iter().enumerate() {
+                self.cloud_word(
+                    &[&locations[..], &[&at.to_string()]].concat(),
+                    location,
+                    "location",
+                );
+            }
+            let image = raw
+                .image
+                .and_then(|image| self.image(&[&path[..], &["image"]].concat(), image));
+            let (Some(provider), Some(machine_type), Some(image)) = (provider, raw.machine_type, image)
+            else {
+                continue;
+            };
+            let offering = OfferingChoice {
+                provider,
+                machine_type,
+                locations: raw.locations,
+                image,
+                public_ipv4: raw.public_ipv4,
+                market: raw.market,
+            };
+            if let Some(first) = offerings.iter().find(|other| overlap(other, &offering)) {
+                let problem = StackProblem::new(
+                    "stack::duplicate",
+                    self.span(&path),
+                    format!(
+                        "the pool `{pool}` buys {} of {} twice in the same location",
+                        first.machine_type, first.provider
+                    ),
+                    "again",
+                )
+                .help("let each offering have locations of its own, or take one out");
+                self.report(problem);
+            }
+            offerings.push(offering);
+        }
+        offerings
+    }
+
+    /// A machine of the sandbox can only join a CI of the sandbox, and one that is paid for only one outside.
+    fn same_world(&mut self, path: &[&str], pool: &str, provider: &ProviderConfig, ci: &CiConfig) {
+        if (provider.endpoint == Endpoint::Sandbox) == (ci.url == Endpoint::Sandbox) {
+            return;
+        }
+        let problem = StackProblem::new(
+            "stack::contradiction",
+            self.span(path),
+            format!("the pool `{pool}` has its machines and its jobs in different worlds"),
+            if ci.url == Endpoint::Sandbox {
+                "a real cloud"
+            } else {
+                "in the sandbox"
+            },
+        )
+        .also(
+            self.span(&["pools", pool, "ci"]),
+            if ci.url == Endpoint::Sandbox {
+                "in the sandbox"
+            } else {
+                "a real CI system"
+            },
+        )
+        .help("let both be \"sandbox\", or neither");
+        self.report(problem);
+    }
+
+    fn market(&mut self, path: &[&str; 4], kind: ProviderKind, market: Market) {
+        match (kind, market) {
+            (_, Market::OnDemand) => {}
+            (ProviderKind::Hetzner, Market::Spot) => {
+                let problem = StackProblem::new(
+                    "stack::contradiction",
+                    self.span(&[&path[..], &["market"]].concat()),
+                    "Hetzner has no spot market",
+                    "not sold",
+                )
+                .help("take `market` out, or write market = \"on-demand\"");
+                self.report(problem);
+            }
+        }
+    }
+
+    /// A cloud's own word: which ones there are only `validate --online` knows.
+    fn cloud_word(&mut self, path: &[&str], word: &str, what: &str) {
+        let good = !word.is_empty()
+            && word.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'_')
+            });
+        if !good {
+            let lower = word.trim().to_ascii_lowercase();
+            let help = if lower.is_empty() {
+                "name one, or take the key out".to_owned()
+            } else {
+                format!("write it as the cloud does: \"{lower}\"")
+            };
+            let problem = StackProblem::new(
+                "stack::bad_value",
+                self.span(path),
+                format!("\"{word}\" is no {what}"),
+                "not a name of the cloud's",
+            )
+            .help(help);
+            self.report(problem);
+        }
+    }
+
+    fn image(&mut self, path: &[&str], raw: RawImage) -> Option<ImageRef> {
+        let empty = |text: &str| text.trim().is_empty();
+        match raw {
+            RawImage::Name(name) if !empty(&name) => return Some(ImageRef::Name(name)),
+            RawImage::Id(id) => return Some(ImageRef::Id(id)),
+            RawImage::Newest(image) if !image.newest => {
+                let problem = StackProblem::new(
+                    "stack::contradiction",
+                    self.span(&[path, &["newest"]].concat()),
+                    format!("`{}` does not say which of several images", dotted(path)),
+                    "which one, then?",
+                )
+                .help("write newest = true, or name the image by its id");
+                self.report(problem);
+                return None;
+            }
+            RawImage::Newest(image) => {
+                let selector = image.selector?;
+                if !empty(&selector) {
+                    return Some(ImageRef::NewestOf(selector));
+                }
+            }
+            RawImage::Name(_) => {}
+        }
+        let problem = StackProblem::new(
+            "stack::bad_value",
+            self.span(path),
+            format!("`{}` names no image", dotted(path)),
+            "empty",
+        )
+        .help("write \"debian-12\", an image's id, or { selector = \"role=runner\", newest = true }");
+        self.report(problem);
+        None
+    }
+}
+
+/// Whether two choices name the same offering somewhere.
+fn overlap(one: &OfferingChoice, other: &OfferingChoice) -> bool {
+    one.provider == other.provider
+        && one.machine_type == other.machine_type
+        && one.market == other.market
+        && (one.locations.is_empty()
+            || other.locations.is_empty()
+            || one
+                .locations
+                .iter()
+                .any(|location| other.locations.contains(location)))
+}

@@ -1,0 +1,419 @@
+//! The stack file as it is written: the one source of its JSON schema, of its reference page and of what is read.
+//!
+//! Doc comments here become the schema's descriptions. A field is optional in Rust wherever it may be missing *or
+//! wrong*: the structural check takes out what does not fit and reports it, and what is left is read into these types, so
+//! that the checks of meaning still see the rest. What must be there says `#[schemars(required)]`.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{CiKind, Mode, ProviderKind, SecretRef};
+use crate::model::{offering::Market, resource::Direction};
+
+/// A stack of runfleet: one environment, as a person writes it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Stack")]
+pub(super) struct RawStack {
+    /// The stack itself.
+    #[schemars(required)]
+    pub(super) stack: Option<RawHead>,
+    /// Cloud accounts, by a name of your choice.
+    #[serde(default)]
+    pub(super) providers: BTreeMap<String, RawProvider>,
+    /// CI systems, by a name of your choice.
+    #[serde(default)]
+    pub(super) ci: BTreeMap<String, RawCi>,
+    /// What may be spent.
+    #[serde(default)]
+    pub(super) budget: RawBudget,
+    /// Login keys, by name.
+    #[serde(default)]
+    pub(super) ssh_keys: BTreeMap<String, RawSshKey>,
+    /// Firewalls, by name.
+    #[serde(default)]
+    pub(super) firewalls: BTreeMap<String, RawFirewall>,
+    /// Pools: interchangeable runners that serve the same jobs. A job that fits two pools goes to the one declared first.
+    #[serde(default)]
+    pub(super) pools: BTreeMap<String, RawPool>,
+    /// The sandbox that runs in the same process: simulated clouds and CI servers, behind every address that is `"sandbox"`.
+    pub(super) sandbox: Option<RawSandbox>,
+}
+
+/// The stack itself.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Head")]
+pub(super) struct RawHead {
+    /// Its name: lower-case letters, digits and `-`, at most 35 characters together with the longest pool's name. It is
+    /// part of every machine's name, so changing it makes another stack.
+    #[schemars(required, extend("examples" = ["prod"]))]
+    pub(super) name: Option<String>,
+    /// Where the state is kept: `file` is beside the stack file.
+    #[serde(default)]
+    pub(super) state: RawState,
+    /// How often the stack is ticked, by the timer or by `watch`. Part of the margin before a paid hour ends.
+    #[serde(default = "interval")]
+    pub(super) interval: DurationText,
+    /// Where metrics for node_exporter's textfile collector are written after each tick, relative to the stack file's folder. Ends in `.prom`.
+    #[schemars(extend("examples" = ["/var/lib/prometheus/node-exporter/runfleet.prom"]))]
+    pub(super) metrics_file: Option<PathBuf>,
+}
+
+/// Where a state is kept.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "State")]
+pub(super) enum RawState {
+    /// In files beside the stack file.
+    #[default]
+    File,
+}
+
+/// A length of time.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(
+    rename = "Duration",
+    title = "duration",
+    extend("examples" = ["90s", "3m", "1h 30m"], "x-hint" = "write a length of time as \"90s\", \"3m\" or \"1h 30m\"")
+)]
+pub(super) struct DurationText(pub(super) String);
+
+/// An amount with its currency.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(
+    rename = "Money",
+    title = "money",
+    extend("examples" = ["2.50 EUR"], "x-hint" = "write an amount with its currency, as \"2.50 EUR\"")
+)]
+pub(super) struct MoneyText(pub(super) String);
+
+/// A cloud account.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Provider")]
+pub(super) struct RawProvider {
+    /// What it is. Without: its name, where that is a kind.
+    pub(super) kind: Option<ProviderKind>,
+    /// How it lets us in. Must be there unless `endpoint` is `"sandbox"`.
+    pub(super) token: Option<SecretRef>,
+    /// Where it is, version included, other than the vendor's own address; or `"sandbox"`. Plain http goes only to this machine.
+    #[schemars(extend("examples" = ["https://api.hetzner.cloud/v1", "sandbox"]))]
+    pub(super) endpoint: Option<String>,
+    /// A file of certificates (PEM) to trust besides the system's, relative to the stack file's folder.
+    pub(super) ca_file: Option<PathBuf>,
+    /// How many calls at once.
+    #[serde(default = "concurrency")]
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) concurrency: u32,
+}
+
+/// A CI system.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Ci")]
+pub(super) struct RawCi {
+    /// What it is. Without: its name, where that is a kind.
+    pub(super) kind: Option<CiKind>,
+    /// Its root; or `"sandbox"`. Plain http goes only to this machine. Without: the vendor's own (`https://gitlab.com`).
+    #[schemars(extend("examples" = ["https://gitlab.example.com", "sandbox"]))]
+    pub(super) url: Option<String>,
+    /// How it lets us in. Must be there unless `url` is `"sandbox"`.
+    pub(super) token: Option<SecretRef>,
+    /// A file of certificates (PEM) to trust besides the system's, relative to the stack file's folder.
+    pub(super) ca_file: Option<PathBuf>,
+    /// The projects to serve, by full path or id. Without: every project that the token is a member of.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["acme/app"]]))]
+    pub(super) projects: Vec<String>,
+    /// How long after a pause a runner may still be handed a job.
+    #[serde(default = "settle")]
+    pub(super) settle: DurationText,
+}
+
+/// What may be spent.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Budget")]
+pub(super) struct RawBudget {
+    /// At most this per hour over all pools, tax and addresses included. Without: no limit but the pools' `max`.
+    pub(super) hourly: Option<MoneyText>,
+}
+
+/// A login key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "SshKey")]
+pub(super) struct RawSshKey {
+    /// The provider that keeps it.
+    #[schemars(required)]
+    pub(super) provider: Option<String>,
+    /// The public part, as in `~/.ssh/id_ed25519.pub`.
+    #[schemars(required, extend("examples" = ["ssh-ed25519 AAAA… ops@example.com"]))]
+    pub(super) public_key: Option<String>,
+}
+
+/// A firewall. What no rule of direction `in` lets through is dropped.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Firewall")]
+pub(super) struct RawFirewall {
+    /// The provider that keeps it.
+    #[schemars(required)]
+    pub(super) provider: Option<String>,
+    /// What it lets through.
+    #[serde(default)]
+    pub(super) rules: Vec<RawRule>,
+}
+
+/// A rule of a firewall.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Rule")]
+pub(super) struct RawRule {
+    /// `in` is to the machine, `out` from it.
+    #[schemars(required)]
+    pub(super) direction: Option<Direction>,
+    /// Which protocol.
+    #[schemars(required)]
+    pub(super) protocol: Option<Protocol>,
+    /// A port or a range. For `tcp` and `udp` it must be there; others have none.
+    #[schemars(extend("examples" = ["22", "8000-8999"]))]
+    pub(super) port: Option<String>,
+    /// Networks in CIDR notation: where traffic may come from, or go to.
+    #[schemars(required, length(min = 1), extend("examples" = [["0.0.0.0/0", "::/0"]]))]
+    pub(super) networks: Option<Vec<String>>,
+}
+
+/// A protocol of the internet layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP: ping and the like.
+    Icmp,
+    /// Encapsulating security payload.
+    Esp,
+    /// Generic routing encapsulation.
+    Gre,
+}
+
+/// A pool: interchangeable runners that serve the same jobs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Pool")]
+pub(super) struct RawPool {
+    /// The CI system that it serves, by its name under `[ci]`.
+    #[schemars(required)]
+    pub(super) ci: Option<String>,
+    /// Whether it is acted on.
+    #[serde(default)]
+    pub(super) mode: Mode,
+    /// The tags that its runners have: a job fits when all of its tags are among these.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["docker", "linux"]]))]
+    pub(super) tags: Vec<String>,
+    /// Whether it takes jobs without tags, too.
+    #[serde(default)]
+    pub(super) run_untagged: bool,
+    /// How many jobs a machine runs at once.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) jobs_per_runner: u32,
+    /// Never fewer machines.
+    #[serde(default)]
+    pub(super) min: u32,
+    /// Never more machines.
+    #[schemars(required, extend("examples" = [20]))]
+    pub(super) max: Option<u32>,
+    /// At most this many machines made in one tick, those still booting counted. Without: no limit.
+    #[schemars(range(min = 1))]
+    pub(super) burst: Option<u32>,
+    /// How its size is computed.
+    #[serde(default)]
+    pub(super) policy: RawPolicy,
+    /// A machine that the CI has not heard from for this long after its creation has failed.
+    #[serde(default = "ready_timeout")]
+    pub(super) ready_timeout: DurationText,
+    /// Where machines are billed by the second, an idle one goes after this long.
+    #[serde(default = "idle_timeout")]
+    pub(super) idle_timeout: DurationText,
+    /// The template of its machines' user data, relative to the project's folder.
+    #[serde(default = "cloud_init")]
+    pub(super) cloud_init: String,
+    /// Values for the template, of your choice. No secrets: they would stand in the machine's user data.
+    #[serde(default)]
+    pub(super) vars: serde_json::Map<String, Value>,
+    /// Login keys for its machines, by their names under `[ssh_keys]`.
+    #[serde(default)]
+    pub(super) ssh_keys: Vec<String>,
+    /// Firewalls for its machines, by their names under `[firewalls]`.
+    #[serde(default)]
+    pub(super) firewalls: Vec<String>,
+    /// What it may buy, in the order of preference at equal price.
+    #[schemars(required, length(min = 1))]
+    pub(super) offerings: Option<Vec<RawOffering>>,
+}
+
+/// The name of a policy.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum PolicyName {
+    /// `clamp(ceil((queued + running) / jobs_per_runner) + idle, min, max)`
+    #[default]
+    Queue,
+}
+
+/// A policy by its name, or with its settings.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Policy", extend("x-hint" = "write policy = \"queue\" or policy = { kind = \"queue\", idle = 1 }"))]
+pub(super) enum RawPolicy {
+    /// With its usual settings.
+    Name(PolicyName),
+    /// With these.
+    Table(PolicyTable),
+}
+
+impl Default for RawPolicy {
+    fn default() -> Self {
+        Self::Name(PolicyName::Queue)
+    }
+}
+
+/// A policy with its settings.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyTable {
+    /// Which.
+    #[schemars(required)]
+    pub(super) kind: Option<PolicyName>,
+    /// Machines kept ready besides those that work.
+    #[serde(default)]
+    pub(super) idle: u32,
+}
+
+/// A machine type in some locations.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Offering")]
+pub(super) struct RawOffering {
+    /// The provider that sells it, by its name under `[providers]`.
+    #[schemars(required)]
+    pub(super) provider: Option<String>,
+    /// The machine type.
+    #[serde(rename = "type")]
+    #[schemars(required, extend("examples" = ["cx33"]))]
+    pub(super) machine_type: Option<String>,
+    /// Where, in the order of preference at equal price. Without: everywhere that sells it.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["nbg1", "fsn1"]]))]
+    pub(super) locations: Vec<String>,
+    /// What it boots: an image by name, by id, or the newest that has some labels.
+    #[schemars(required)]
+    pub(super) image: Option<RawImage>,
+    /// Whether it gets a public IPv4 address, which costs something.
+    #[serde(default = "yes")]
+    pub(super) public_ipv4: bool,
+    /// How it is bought.
+    #[serde(default)]
+    pub(super) market: Market,
+}
+
+/// An image.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(
+    rename = "Image",
+    extend("x-hint" = "write image = \"debian-12\", image = 12345 or image = { selector = \"role=runner\", newest = true }")
+)]
+pub(super) enum RawImage {
+    /// By its name.
+    Name(String),
+    /// By its id.
+    Id(u64),
+    /// The newest that has these labels.
+    Newest(RawImageSelector),
+}
+
+/// An image by its labels.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ImageSelector")]
+pub(super) struct RawImageSelector {
+    /// Labels as the provider's selector has them.
+    #[schemars(required, extend("examples" = ["role=runner"]))]
+    pub(super) selector: Option<String>,
+    /// Of those that match, the newest; there is no other way yet.
+    #[serde(default = "yes")]
+    pub(super) newest: bool,
+}
+
+/// The sandbox that runs in the same process.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Sandbox")]
+pub(super) struct RawSandbox {
+    /// Settings as `runfleet sandbox --set KEY=VALUE` takes them.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{"speed": "60", "boot": "20s"}]))]
+    pub(super) settings: BTreeMap<String, RawSetting>,
+    /// What a new world begins with, as a scenario file of `runfleet sandbox` has it: projects, jobs, images, tokens.
+    #[serde(default)]
+    pub(super) scenario: serde_json::Map<String, Value>,
+}
+
+/// A setting's value; a number or a switch may be written without quotes.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Setting")]
+pub(super) enum RawSetting {
+    /// As text.
+    Text(String),
+    /// As a switch.
+    Switch(bool),
+    /// As a whole number.
+    Integer(i64),
+    /// As a number.
+    Number(f64),
+}
+
+fn interval() -> DurationText {
+    DurationText("3m".to_owned())
+}
+
+fn settle() -> DurationText {
+    DurationText("5s".to_owned())
+}
+
+fn ready_timeout() -> DurationText {
+    DurationText("15m".to_owned())
+}
+
+fn idle_timeout() -> DurationText {
+    DurationText("5m".to_owned())
+}
+
+fn cloud_init() -> String {
+    "cloud-init/gitlab-runner.yaml.tera".to_owned()
+}
+
+fn concurrency() -> u32 {
+    10
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}

@@ -1,0 +1,365 @@
+//! From a stack's configuration to clients: secrets, certificates, endpoints, the sandbox in this process.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+
+use super::{Clients, Clock, LoadedStack, Session};
+use crate::{
+    demand::{
+        Demand, DemandError, RunnerControl,
+        gitlab::{Gitlab, GitlabConfig},
+    },
+    net::{Auth, ClientConfig},
+    provider::{Provider, ProviderError},
+    secrets::{self, SecretError},
+    stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef, Stack},
+    state::file::FileStore,
+};
+
+/// One try of one call. GitLab's slow pages take seconds; a CI that answers in 15 s is not to be waited for.
+const CALL: Duration = Duration::from_secs(10);
+/// All tries of one call.
+const TOTAL: Duration = Duration::from_secs(30);
+/// Tries after the first.
+const RETRIES: u32 = 4;
+/// Requests that a Hetzner project may make per hour (its documentation, and `RateLimit-Limit`).
+#[cfg(feature = "hetzner")]
+const HETZNER_PER_HOUR: u32 = 3600;
+/// GitLab's public address.
+const GITLAB_COM: &str = "https://gitlab.com";
+/// Calls to a CI at once.
+const CI_CONCURRENCY: usize = 20;
+
+/// How far a stack file is trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// It is ours.
+    #[default]
+    Full,
+    /// It came with a merge request: no commands, and no hosts but these.
+    Untrusted {
+        /// `RUNFLEET_HOSTS`
+        hosts: Vec<String>,
+    },
+}
+
+/// Why there are no clients.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// A secret could not be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A certificate file could not be read.
+    #[error("reading {place}")]
+    CaFile {
+        /// `providers.hetzner.ca_file`
+        place: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A host that an untrusted stack may not talk to.
+    #[error("{place} names {host}, which is not in RUNFLEET_HOSTS")]
+    HostNotAllowed {
+        /// `providers.hetzner.endpoint`
+        place: String,
+        /// The host.
+        host: String,
+    },
+    /// A provider's client could not be made.
+    #[error("providers.{name}")]
+    Provider {
+        /// Its key.
+        name: String,
+        /// Why.
+        #[source]
+        source: ProviderError,
+    },
+    /// A CI's client could not be made.
+    #[error("ci.{name}")]
+    Ci {
+        /// Its key.
+        name: String,
+        /// Why.
+        #[source]
+        source: DemandError,
+    },
+    /// This program was built without it.
+    #[error("{what} is not in this build: it was made without the feature {feature}")]
+    NotBuilt {
+        /// What.
+        what: String,
+        /// The cargo feature.
+        feature: &'static str,
+    },
+    /// The sandbox in this process did not start.
+    #[error("the sandbox in this process: {why}")]
+    Sandbox {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Where the sandbox in this process listens.
+#[derive(Clone, Debug, Default)]
+struct Embedded {
+    hetzner: String,
+    gitlab: String,
+    token: String,
+}
+
+/// Makes the clients that a stack names.
+///
+/// # Errors
+/// When a secret, a certificate, an address or the sandbox is not to be had.
+pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, ConnectError> {
+    #[cfg(feature = "sandbox")]
+    let sandbox = start_sandbox(&loaded).await?;
+    #[cfg(feature = "sandbox")]
+    let embedded = sandbox.as_ref().map(|sandbox| {
+        let addresses = sandbox.addresses();
+        Embedded {
+            hetzner: addresses.hetzner.clone(),
+            gitlab: addresses.gitlab.clone(),
+            token: addresses.token.clone(),
+        }
+    });
+    #[cfg(not(feature = "sandbox"))]
+    let embedded: Option<Embedded> = None;
+
+    let folder = loaded.folder().to_path_buf();
+    let stack = &loaded.stack;
+    let mut providers: BTreeMap<_, Arc<dyn Provider>> = BTreeMap::new();
+    for (name, config) in &stack.providers {
+        let provider = provider(config, embedded.as_ref(), &folder, trust).await?;
+        providers.insert(name.clone(), provider);
+    }
+    let mut demand: BTreeMap<_, Arc<dyn Demand>> = BTreeMap::new();
+    let mut control: BTreeMap<_, Arc<dyn RunnerControl>> = BTreeMap::new();
+    for (name, config) in &stack.ci {
+        let CiKind::Gitlab = config.kind;
+        let client = Arc::new(gitlab(config, embedded.as_ref(), &folder, trust).await?);
+        demand.insert(name.clone(), client.clone());
+        control.insert(name.clone(), client);
+    }
+    let store = Arc::new(FileStore::new(&folder, &stack.name));
+    let clients = Clients {
+        providers,
+        demand,
+        control,
+        store,
+    };
+    #[cfg_attr(
+        not(feature = "sandbox"),
+        expect(unused_mut, reason = "only the sandbox is put in later")
+    )]
+    let mut session = Session::new(loaded, clients, Clock::system());
+    #[cfg(feature = "sandbox")]
+    {
+        session.sandbox = sandbox;
+    }
+    Ok(session)
+}
+
+/// Whether anything of the stack is in this process.
+fn wants_sandbox(stack: &Stack) -> bool {
+    stack
+        .providers
+        .values()
+        .any(|config| config.endpoint == Endpoint::Sandbox)
+        || stack.ci.values().any(|config| config.url == Endpoint::Sandbox)
+}
+
+#[cfg(feature = "sandbox")]
+async fn start_sandbox(loaded: &LoadedStack) -> Result<Option<crate::sandbox::Sandbox>, ConnectError> {
+    use crate::sandbox::{Options, Settings};
+
+    let fail = |error: &dyn std::fmt::Display| ConnectError::Sandbox {
+        why: error.to_string(),
+    };
+    if !wants_sandbox(&loaded.stack) {
+        return Ok(None);
+    }
+    let config = loaded.stack.sandbox.clone().unwrap_or_default();
+    let mut settings = Settings::default();
+    for (key, value) in &config.settings {
+        settings.set(key, value).map_err(|error| fail(&error))?;
+    }
+    let scenario = match config.scenario {
+        serde_json::Value::Null => None,
+        scenario => Some(serde_json::from_value(scenario).map_err(|error| fail(&error))?),
+    };
+    let options = Options {
+        listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+        data: Some(loaded.folder().join(format!("{}.world.json", loaded.stack.name))),
+        seed: 1,
+        settings,
+        scenario,
+        token: None,
+    };
+    let sandbox = crate::sandbox::start(options)
+        .await
+        .map_err(|error| fail(&error))?;
+    Ok(Some(sandbox))
+}
+
+async fn provider(
+    config: &ProviderConfig,
+    embedded: Option<&Embedded>,
+    folder: &Path,
+    trust: &Trust,
+) -> Result<Arc<dyn Provider>, ConnectError> {
+    let ProviderKind::Hetzner = config.kind;
+    #[cfg(feature = "hetzner")]
+    {
+        use crate::provider::hetzner::{ENDPOINT, Hetzner};
+        let place = format!("providers.{}", config.name);
+        let base = base_url(&config.endpoint, ENDPOINT, embedded.map(|at| at.hetzner.as_str()))?;
+        allowed(trust, &base, &format!("{place}.endpoint"))?;
+        let token = token(
+            config.token.as_ref(),
+            &config.endpoint,
+            embedded,
+            &place,
+            folder,
+            trust,
+        )
+        .await?;
+        let client = ClientConfig {
+            base,
+            auth: Auth::Bearer(token),
+            ca_pem: ca_pem(config.ca_file.as_deref(), folder, &place)?,
+            call_timeout: CALL,
+            total_timeout: TOTAL,
+            retries: RETRIES,
+            requests_per_hour: Some(HETZNER_PER_HOUR),
+            concurrency: config.concurrency,
+        };
+        let made = Hetzner::new(config.name.clone(), client, config.concurrency);
+        let provider = made.map_err(|source| ConnectError::Provider {
+            name: config.name.to_string(),
+            source,
+        })?;
+        Ok(Arc::new(provider))
+    }
+    #[cfg(not(feature = "hetzner"))]
+    {
+        let _ = (embedded, folder, trust);
+        Err(ConnectError::NotBuilt {
+            what: format!("providers.{} (Hetzner)", config.name),
+            feature: "hetzner",
+        })
+    }
+}
+
+async fn gitlab(
+    config: &CiConfig,
+    embedded: Option<&Embedded>,
+    folder: &Path,
+    trust: &Trust,
+) -> Result<Gitlab, ConnectError> {
+    let place = format!("ci.{}", config.name);
+    let root = base_url(&config.url, GITLAB_COM, embedded.map(|at| at.gitlab.as_str()))?;
+    let root = root.trim_end_matches('/').to_owned();
+    allowed(trust, &root, &format!("{place}.url"))?;
+    let token = token(
+        config.token.as_ref(),
+        &config.url,
+        embedded,
+        &place,
+        folder,
+        trust,
+    )
+    .await?;
+    let client = ClientConfig {
+        base: format!("{root}/api/v4"),
+        auth: Auth::Header {
+            name: "private-token",
+            value: token,
+        },
+        ca_pem: ca_pem(config.ca_file.as_deref(), folder, &place)?,
+        call_timeout: CALL,
+        total_timeout: TOTAL,
+        retries: RETRIES,
+        requests_per_hour: None,
+        concurrency: CI_CONCURRENCY,
+    };
+    let made = Gitlab::new(GitlabConfig {
+        name: config.name.clone(),
+        client,
+        root,
+        projects: config.projects.clone(),
+        settle: config.settle,
+    });
+    made.map_err(|source| ConnectError::Ci {
+        name: config.name.to_string(),
+        source,
+    })
+}
+
+fn base_url(endpoint: &Endpoint, default: &str, embedded: Option<&str>) -> Result<String, ConnectError> {
+    match (endpoint, embedded) {
+        (Endpoint::Default, _) => Ok(default.to_owned()),
+        (Endpoint::Url(url), _) => Ok(url.clone()),
+        (Endpoint::Sandbox, Some(at)) => Ok(at.to_owned()),
+        (Endpoint::Sandbox, None) => Err(ConnectError::NotBuilt {
+            what: "the embedded sandbox".to_owned(),
+            feature: "sandbox",
+        }),
+    }
+}
+
+async fn token(
+    reference: Option<&SecretRef>,
+    endpoint: &Endpoint,
+    embedded: Option<&Embedded>,
+    place: &str,
+    folder: &Path,
+    trust: &Trust,
+) -> Result<SecretString, ConnectError> {
+    if let (Endpoint::Sandbox, Some(at)) = (endpoint, embedded) {
+        return Ok(SecretString::from(at.token.clone()));
+    }
+    let wanted_by = format!("{place}.token");
+    let Some(reference) = reference else {
+        return Err(ConnectError::Ci {
+            name: place.to_owned(),
+            source: DemandError::Rejected {
+                why: format!("{wanted_by} is missing"),
+            },
+        });
+    };
+    let policy = match trust {
+        Trust::Full => secrets::Policy::Trusted,
+        Trust::Untrusted { .. } => secrets::Policy::Untrusted,
+    };
+    Ok(secrets::read(reference, &wanted_by, folder, policy).await?)
+}
+
+fn ca_pem(file: Option<&Path>, folder: &Path, place: &str) -> Result<Option<Vec<u8>>, ConnectError> {
+    let Some(file) = file else { return Ok(None) };
+    fs_err::read(folder.join(file))
+        .map(Some)
+        .map_err(|source| ConnectError::CaFile {
+            place: format!("{place}.ca_file"),
+            source,
+        })
+}
+
+fn allowed(trust: &Trust, base: &str, place: &str) -> Result<(), ConnectError> {
+    let Trust::Untrusted { hosts } = trust else {
+        return Ok(());
+    };
+    let host = url::Url::parse(base)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .unwrap_or_default();
+    if hosts.contains(&host) {
+        return Ok(());
+    }
+    Err(ConnectError::HostNotAllowed {
+        place: place.to_owned(),
+        host,
+    })
+}

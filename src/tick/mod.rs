@@ -1,0 +1,338 @@
+//! One tick, put together: observe, decide, apply, over the clients that a stack names.
+//!
+//! `plan`, `scale`, `apply`, `destroy` and `status` differ only in which of the three they run.
+
+mod connect;
+mod load;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use sha2::{Digest, Sha256};
+
+pub use self::{
+    connect::{ConnectError, Trust, connect},
+    load::{LoadError, LoadedStack, find, load},
+};
+pub use crate::apply::{Applied, Clock, Event, Failed, Reporter, Stop};
+use crate::{
+    apply::{self, ApplyError, Context, random_hex},
+    demand::{Demand, DemandError, RunnerControl},
+    journal::Fold,
+    model::{
+        ids::{CiName, Lineage, ProviderName},
+        snapshot::Snapshot,
+        state::{History, PastDecision},
+    },
+    observe::{self, ObserveError, Seen, Sources},
+    plan::{self, DecideInput, Goal, Plan},
+    provider::{Choice, Problem, Provider, ProviderError},
+    scaling,
+    stack::Stack,
+    state::{Lease, LockInfo, StateError, StateStore, lock::lock_info},
+};
+
+/// The clients that a stack names, by their keys in the stack file.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// Clouds.
+    pub providers: BTreeMap<ProviderName, Arc<dyn Provider>>,
+    /// CI systems, reading.
+    pub demand: BTreeMap<CiName, Arc<dyn Demand>>,
+    /// CI systems, writing.
+    pub control: BTreeMap<CiName, Arc<dyn RunnerControl>>,
+    /// Where the state is.
+    pub store: Arc<dyn StateStore>,
+}
+
+/// What went wrong in a tick.
+#[derive(Debug, thiserror::Error)]
+pub enum TickError {
+    /// Our own state could not be read.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// Carrying out stopped, since it could not be recorded.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The lock could not be taken or released, or the state not be written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The sandbox in this process could not save its world.
+    #[error("the sandbox in this process: {0}")]
+    Sandbox(String),
+}
+
+/// A plan, and what it was made from.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// What was seen, the learned history included.
+    pub snapshot: Snapshot,
+    /// Notices for a person: a torn journal, a lost history.
+    pub mended: Vec<String>,
+    /// Whether the stack has no state yet.
+    pub is_new: bool,
+    /// Whether the journal holds entries that the state file does not.
+    pub has_journal: bool,
+    /// The journal's fold so far.
+    pub fold: Fold,
+}
+
+/// A stack with its clients, ready to be ticked.
+#[derive(Debug)]
+pub struct Session {
+    loaded: LoadedStack,
+    clients: Clients,
+    lease: Option<Lease>,
+    clock: Clock,
+    new_lineage: Lineage,
+    #[cfg(feature = "sandbox")]
+    sandbox: Option<crate::sandbox::Sandbox>,
+}
+
+impl Session {
+    /// A session over these clients: what [`connect`] makes, and tests.
+    pub fn new(loaded: LoadedStack, clients: Clients, clock: Clock) -> Self {
+        Self {
+            loaded,
+            clients,
+            lease: None,
+            clock,
+            new_lineage: Lineage::from(random_hex(16)),
+            #[cfg(feature = "sandbox")]
+            sandbox: None,
+        }
+    }
+
+    /// The stack.
+    pub fn stack(&self) -> &Stack {
+        &self.loaded.stack
+    }
+
+    /// The stack with its file and templates.
+    pub fn loaded(&self) -> &LoadedStack {
+        &self.loaded
+    }
+
+    /// The clients.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Takes the stack's lock, waiting at most `patience`. Answers with notices for a person.
+    ///
+    /// # Errors
+    /// [`StateError::Locked`] when another holds it for longer.
+    pub async fn lock(&mut self, operation: &str, patience: Duration) -> Result<Vec<String>, TickError> {
+        let info: LockInfo = lock_info(operation);
+        let lease = self.clients.store.lock(&info, patience).await?;
+        let notices = lease
+            .taken_from
+            .as_ref()
+            .map(|dead| {
+                format!(
+                    "took over the lock of {} (process {} of {}), which is not running any more",
+                    dead.operation, dead.pid, dead.who
+                )
+            })
+            .into_iter()
+            .collect();
+        self.lease = Some(lease);
+        Ok(notices)
+    }
+
+    /// Reads everything, and decides. Changes nothing.
+    ///
+    /// # Errors
+    /// When our own state cannot be read.
+    pub async fn observe_and_decide(&self, goal: Goal) -> Result<Planned, TickError> {
+        let seen = observe::observe(&Sources {
+            stack: self.stack(),
+            providers: &self.clients.providers,
+            demand: &self.clients.demand,
+            control: &self.clients.control,
+            store: self.clients.store.as_ref(),
+            now: self.clock.now(),
+            new_lineage: &self.new_lineage,
+        })
+        .await?;
+        Ok(self.decide(seen, goal))
+    }
+
+    /// Decides on what was seen.
+    fn decide(&self, seen: Seen, goal: Goal) -> Planned {
+        let mut snapshot = seen.snapshot;
+        let history = std::mem::take(&mut snapshot.history);
+        snapshot.history = scaling::learn(history, &snapshot, self.stack());
+        let plan = plan::decide(&DecideInput {
+            snapshot: &snapshot,
+            stack: self.stack(),
+            templates: &self.loaded.templates,
+            goal,
+            seed: seed_of(&snapshot),
+        });
+        remember(&mut snapshot.history, &plan);
+        Planned {
+            plan,
+            snapshot,
+            mended: seen.mended,
+            is_new: seen.is_new,
+            has_journal: seen.has_journal,
+            fold: seen.fold,
+        }
+    }
+
+    /// Carries a plan out. The lock must be held.
+    ///
+    /// # Errors
+    /// When what is done cannot be recorded. A failed action is no error.
+    pub async fn apply(
+        &self,
+        planned: &Planned,
+        reporter: &dyn Reporter,
+        stop: &Stop,
+    ) -> Result<Applied, TickError> {
+        let context = Context {
+            stack: self.stack(),
+            templates: &self.loaded.templates,
+            providers: &self.clients.providers,
+            control: &self.clients.control,
+            store: self.clients.store.as_ref(),
+            lease: self.lease.as_ref(),
+            clock: self.clock.clone(),
+            has_journal: planned.has_journal,
+            is_new: planned.is_new,
+        };
+        Ok(apply::apply(
+            &context,
+            &planned.plan,
+            &planned.snapshot,
+            &planned.fold,
+            reporter,
+            stop,
+        )
+        .await?)
+    }
+
+    /// Asks the clouds and CI systems whether they have what the stack names, and let us do what it needs.
+    ///
+    /// # Errors
+    /// Never as a whole: what could not be asked is a problem of its own in the answer.
+    pub async fn check_online(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (name, provider) in &self.clients.providers {
+            match provider.check(&self.choices(name)).await {
+                Ok(found) => problems.extend(found),
+                Err(error) => problems.push(provider_problem(name, &error)),
+            }
+        }
+        for (name, demand) in &self.clients.demand {
+            match demand.check().await {
+                Ok(found) => problems.extend(found),
+                Err(error) => problems.push(demand_problem(name, &error)),
+            }
+        }
+        problems
+    }
+
+    fn choices(&self, provider: &ProviderName) -> Vec<Choice> {
+        let pools = self.stack().pools.iter();
+        pools
+            .flat_map(|pool| {
+                let offerings = pool.offerings.iter().enumerate();
+                offerings
+                    .filter(|(_, choice)| &choice.provider == provider)
+                    .map(|(at, choice)| Choice {
+                        place: format!("pools.{}.offerings[{at}]", pool.name),
+                        machine_type: choice.machine_type.clone(),
+                        locations: choice.locations.clone(),
+                        image: choice.image.clone(),
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// Releases the lock, and stops the sandbox in this process.
+    ///
+    /// # Errors
+    /// When the lock file or the sandbox's world cannot be written.
+    pub async fn close(mut self) -> Result<(), TickError> {
+        if let Some(lease) = self.lease.take() {
+            self.clients.store.unlock(lease).await?;
+        }
+        #[cfg(feature = "sandbox")]
+        if let Some(sandbox) = self.sandbox.take() {
+            sandbox
+                .stop()
+                .await
+                .map_err(|error| TickError::Sandbox(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+fn provider_problem(name: &ProviderName, error: &ProviderError) -> Problem {
+    let key = match error {
+        ProviderError::Unauthorized { .. } => "token",
+        _ => "endpoint",
+    };
+    Problem {
+        place: format!("providers.{name}.{key}"),
+        what: error.to_string(),
+        hint: None,
+    }
+}
+
+fn demand_problem(name: &CiName, error: &DemandError) -> Problem {
+    let key = match error {
+        DemandError::Unauthorized { .. } => "token",
+        _ => "url",
+    };
+    Problem {
+        place: format!("ci.{name}.{key}"),
+        what: error.to_string(),
+        hint: None,
+    }
+}
+
+/// A seed that the snapshot determines, and that differs from tick to tick, so that names of the past do not come back.
+fn seed_of(snapshot: &Snapshot) -> u64 {
+    let mut hasher = Sha256::new();
+    hasher.update(snapshot.state.lineage.as_str());
+    hasher.update(snapshot.now.as_nanosecond().to_le_bytes());
+    let digest = hasher.finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    u64::from_le_bytes(first)
+}
+
+fn remember(history: &mut History, plan: &Plan) {
+    let lines = plan
+        .pools
+        .iter()
+        .map(|pool| {
+            format!(
+                "{}: target {} ({}), {} queued, {} running, {} serving",
+                pool.name, pool.target, pool.formula, pool.queued, pool.running, pool.serving
+            )
+        })
+        .chain(
+            plan.actions
+                .iter()
+                .map(|action| format!("{} {}: {}", action.verb.as_str(), action.address, action.reason)),
+        )
+        .chain(
+            plan.held
+                .iter()
+                .map(|held| format!("held {}: {}", held.about, held.reason)),
+        )
+        .take(50)
+        .collect();
+    history.decisions.push(PastDecision {
+        at: plan.made_at,
+        lines,
+    });
+    let surplus = history.decisions.len().saturating_sub(History::DECISIONS);
+    history.decisions.drain(..surplus);
+}

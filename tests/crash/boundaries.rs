@@ -1,0 +1,373 @@
+//! Every boundary of a scale-up, a scale-in and a destroy, crossed with what the cloud does to the next tick.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use jiff::{SignedDuration, Timestamp};
+use runfleet::{
+    plan::Goal,
+    sandbox::{self, Options, Sandbox, Settings},
+    tick::{self, Clients, Clock, Event, Reporter, Session, Stop, Trust},
+};
+use serde_json::{Value, json};
+
+use super::killer::{Killer, MortalControl, MortalProvider, MortalStore};
+use crate::support::stack_text;
+
+/// What is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scene {
+    ScaleUp,
+    ScaleIn,
+    Destroy,
+}
+
+/// What the cloud does to the first tick after the kill.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    None,
+    ReplyLost,
+    ServerError,
+    StaleList,
+}
+
+const FAULTS: [Fault; 4] = [
+    Fault::None,
+    Fault::ReplyLost,
+    Fault::ServerError,
+    Fault::StaleList,
+];
+
+struct Silent;
+
+impl Reporter for Silent {
+    fn event(&self, _: &Event<'_>) {}
+}
+
+/// A sandbox in this process, a stack in a folder, and our own clock that goes with the world's.
+struct Stage {
+    sandbox: Sandbox,
+    folder: tempfile::TempDir,
+    http: reqwest::Client,
+    offset: Arc<AtomicI64>,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let mut settings = Settings::default();
+        for (key, value) in [("boot", "20s"), ("rate_limit", "off"), ("action_time", "0s")] {
+            settings.set(key, value).unwrap();
+        }
+        let sandbox = sandbox::start(Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data: None,
+            seed: 7,
+            settings,
+            scenario: None,
+            token: None,
+        })
+        .await
+        .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let addresses = sandbox.addresses();
+        let text = stack_text(&addresses.hetzner, &addresses.gitlab, "")
+            .replace("{ env = \"HCLOUD_TOKEN\" }", "{ file = \"token\" }")
+            .replace("{ env = \"GITLAB_API_TOKEN\" }", "{ file = \"token\" }")
+            .replace("settle = \"50ms\"", "settle = \"10ms\"")
+            .replace("interval = \"3m\"", "interval = \"12m\"");
+        std::fs::write(folder.path().join("test.toml"), text).unwrap();
+        std::fs::write(folder.path().join("token"), &addresses.token).unwrap();
+        Self {
+            sandbox,
+            folder,
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            offset: Arc::default(),
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("test.toml")
+    }
+
+    fn clock(&self) -> Clock {
+        let offset = Arc::clone(&self.offset);
+        Clock::of(move || Timestamp::now() + SignedDuration::from_secs(offset.load(Ordering::SeqCst)))
+    }
+
+    async fn session(&self, killer: &Arc<Killer>) -> Session {
+        session(&self.file(), killer, self.clock()).await
+    }
+
+    async fn post(&self, path: &str, body: Value) {
+        let url = format!("{}{path}", self.sandbox.addresses().control);
+        let reply = self.http.post(url).json(&body).send().await.unwrap();
+        assert!(
+            reply.status().is_success(),
+            "{path}: {}",
+            reply.text().await.unwrap()
+        );
+    }
+
+    async fn advance(&self, seconds: i64) {
+        self.offset.fetch_add(seconds, Ordering::SeqCst);
+        self.post("/clock", json!({"advance": format!("{seconds}s")}))
+            .await;
+    }
+
+    async fn world(&self) -> Value {
+        let url = format!("{}/world", self.sandbox.addresses().control);
+        self.http.get(url).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// One undisturbed tick; answers whether there was nothing to do.
+    async fn tick(&self, goal: Goal) -> bool {
+        let session = self.session(&Killer::at(None)).await;
+        let planned = session.observe_and_decide(goal).await.unwrap();
+        session.apply(&planned, &Silent, &Stop::new()).await.unwrap();
+        planned.plan.is_noop() && planned.snapshot.open.is_empty()
+    }
+
+    /// A tick that dies at that boundary; answers how many boundaries were passed, and whether it died.
+    async fn killed_tick(&self, goal: Goal, boundary: Option<usize>) -> (usize, bool) {
+        let killer = Killer::at(boundary);
+        let session = self.session(&killer).await;
+        let planned = session.observe_and_decide(goal).await.unwrap();
+        let stop = Stop::new();
+        let died = tokio::select! {
+            biased;
+            () = killer.death() => true,
+            applied = session.apply(&planned, &Silent, &stop) => {
+                applied.unwrap();
+                false
+            }
+        };
+        (killer.passed(), died)
+    }
+
+    /// The world as it is before the tick that is killed.
+    async fn prepare(&self, scene: Scene) {
+        self.post(
+            "/jobs",
+            json!({"ci": "gitlab", "tags": ["linux"], "count": 3, "duration": duration(scene)}),
+        )
+        .await;
+        if scene == Scene::ScaleUp {
+            return;
+        }
+        self.tick(Goal::Converge).await;
+        self.advance(30).await;
+        self.tick(Goal::Converge).await;
+        self.advance(600).await;
+        self.tick(Goal::Converge).await;
+        // 49 of 60 paid minutes: inside the margin, and the ticks that follow are, too.
+        self.advance(2340).await;
+    }
+
+    async fn disturb(&self, fault: Fault) {
+        let faults = match fault {
+            Fault::None => return,
+            Fault::ReplyLost => vec![
+                json!({"path": "/hetzner/v1/*", "method": "POST", "fault": "reply-lost", "count": 1}),
+                json!({"path": "/hetzner/v1/*", "method": "DELETE", "fault": "reply-lost", "count": 1}),
+                json!({"path": "/gitlab/*", "method": "PUT", "fault": "reply-lost", "count": 1}),
+            ],
+            Fault::ServerError => vec![
+                json!({"path": "/hetzner/v1/*", "fault": "server-error", "count": 2, "args": {"status": 503}}),
+                json!({"path": "/gitlab/*", "fault": "server-error", "count": 2, "args": {"status": 502}}),
+            ],
+            Fault::StaleList => {
+                vec![
+                    json!({"path": "/hetzner/v1/servers", "method": "GET", "fault": "stale-list", "count": 1, "args": {"age": "45s"}}),
+                ]
+            }
+        };
+        for fault in faults {
+            self.post("/faults", fault).await;
+        }
+    }
+
+    async fn calm(&self) {
+        let url = format!("{}/faults", self.sandbox.addresses().control);
+        self.http.delete(url).send().await.unwrap();
+    }
+}
+
+async fn session(file: &Path, killer: &Arc<Killer>, clock: Clock) -> Session {
+    let connected = tick::connect(tick::load(file).unwrap(), &Trust::Full)
+        .await
+        .unwrap();
+    let clients = connected.clients();
+    let mortal = Clients {
+        providers: clients
+            .providers
+            .iter()
+            .map(|(name, provider)| {
+                (
+                    name.clone(),
+                    Arc::new(MortalProvider(Arc::clone(provider), Arc::clone(killer))) as _,
+                )
+            })
+            .collect(),
+        demand: clients.demand.clone(),
+        control: clients
+            .control
+            .iter()
+            .map(|(name, control)| {
+                (
+                    name.clone(),
+                    Arc::new(MortalControl(Arc::clone(control), Arc::clone(killer))) as _,
+                )
+            })
+            .collect(),
+        store: Arc::new(MortalStore(Arc::clone(&clients.store), Arc::clone(killer))),
+    };
+    Session::new(tick::load(file).unwrap(), mortal, clock)
+}
+
+fn duration(scene: Scene) -> &'static str {
+    match scene {
+        Scene::ScaleUp => "10h",
+        Scene::ScaleIn | Scene::Destroy => "5m",
+    }
+}
+
+fn goal(scene: Scene) -> Goal {
+    match scene {
+        Scene::ScaleUp | Scene::ScaleIn => Goal::Converge,
+        Scene::Destroy => Goal::Destroy,
+    }
+}
+
+/// What a world and its records look like, whatever the names.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    servers: usize,
+    on_record: usize,
+    same: bool,
+    registrations: usize,
+    shared: usize,
+    doubles: usize,
+    killed: u64,
+}
+
+async fn outcome(stage: &Stage) -> Outcome {
+    let world = stage.world().await;
+    let names = |what: &str| -> Vec<String> {
+        world[what]
+            .as_array()
+            .map(|all| all.iter().map(|one| one["name"].to_string()).collect())
+            .unwrap_or_default()
+    };
+    let servers = names("servers");
+    let intents: Vec<String> = world["servers"]
+        .as_array()
+        .map(|all| {
+            all.iter()
+                .map(|one| one["labels"]["runfleet-intent"].to_string())
+                .collect()
+        })
+        .unwrap_or_default();
+    let state: Value =
+        serde_json::from_str(&std::fs::read_to_string(stage.folder.path().join("test.json")).unwrap())
+            .unwrap();
+    let records = state["resources"].as_object().unwrap();
+    let machines: BTreeSet<String> = records
+        .iter()
+        .filter(|(address, _)| address.starts_with("machine."))
+        .map(|(_, record)| record["name"].to_string())
+        .collect();
+    let listed: BTreeSet<String> = servers.iter().cloned().collect();
+    Outcome {
+        servers: servers.len(),
+        on_record: machines.len(),
+        same: machines == listed,
+        registrations: names("runners").len(),
+        shared: records
+            .keys()
+            .filter(|address| !address.starts_with("machine."))
+            .count(),
+        doubles: intents.len() - intents.iter().collect::<BTreeSet<_>>().len(),
+        killed: world["jobs_killed"].as_u64().unwrap(),
+    }
+}
+
+/// One run: prepare, a tick that dies at the boundary, a disturbed tick, ticks until nothing is left to do.
+async fn run(scene: Scene, boundary: Option<usize>, fault: Fault) -> (usize, bool, Outcome) {
+    let stage = Stage::new().await;
+    stage.prepare(scene).await;
+    let (passed, died) = stage.killed_tick(goal(scene), boundary).await;
+    stage.disturb(fault).await;
+    let mut quiet = 0;
+    for round in 0..14 {
+        stage.advance(40).await;
+        let noop = stage.tick(goal(scene)).await;
+        if round == 0 {
+            stage.calm().await;
+        }
+        quiet = if noop { quiet + 1 } else { 0 };
+        // Two quiet ticks: what is condemned once is judged by the second.
+        if quiet == 3 {
+            break;
+        }
+    }
+    assert!(
+        quiet >= 1,
+        "{scene:?}, boundary {boundary:?}, {fault:?}: no quiet tick in 14"
+    );
+    (passed, died, outcome(&stage).await)
+}
+
+async fn enumerate(scene: Scene) -> (usize, usize) {
+    let (boundaries, _, undisturbed) = run(scene, None, Fault::None).await;
+    assert!(undisturbed.same && undisturbed.killed == 0, "{undisturbed:?}");
+    assert!(boundaries > 10, "{scene:?} passes only {boundaries} boundaries");
+    let runs = Arc::new(tokio::sync::Semaphore::new(6));
+    let mut tasks = tokio::task::JoinSet::new();
+    for boundary in 0..boundaries {
+        for fault in FAULTS {
+            let runs = Arc::clone(&runs);
+            tasks.spawn(async move {
+                let _permit = runs.acquire().await.unwrap();
+                let (_, died, outcome) = run(scene, Some(boundary), fault).await;
+                (boundary, fault, died, outcome)
+            });
+        }
+    }
+    let mut killed = 0;
+    let mut wrong = BTreeMap::new();
+    while let Some(done) = tasks.join_next().await {
+        let (boundary, fault, died, outcome) = done.unwrap();
+        killed += usize::from(died);
+        if outcome != undisturbed {
+            wrong.insert((boundary, format!("{fault:?}")), outcome);
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{scene:?}: not as the undisturbed run {undisturbed:?}:\n{wrong:#?}"
+    );
+    (boundaries * FAULTS.len(), killed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_at_any_boundary_with_any_fault_converges_to_the_undisturbed_run() {
+    let (mut boundaries, mut killed) = (0, 0);
+    for scene in [Scene::ScaleUp, Scene::ScaleIn, Scene::Destroy] {
+        let (passed, died) = enumerate(scene).await;
+        println!("{scene:?}: boundaries: {passed}, killed: {died}");
+        boundaries += passed;
+        killed += died;
+    }
+    println!("boundaries: {boundaries}, killed: {killed}");
+    assert!(
+        killed * 10 >= boundaries * 9,
+        "only {killed} of {boundaries} runs died where they should"
+    );
+}

@@ -1,0 +1,9 @@
+//! The program as its user has it, against a sandbox in another process.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod first_tick;
+mod secrets;
+mod signals;
