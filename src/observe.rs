@@ -9,16 +9,16 @@ use futures::{StreamExt, future::join_all, stream};
 use jiff::Timestamp;
 
 use crate::{
-    demand::{Demand, RunnerControl},
+    demand::{Demand, DemandError, RunnerControl},
     journal::{Fold, JournalError},
     model::{
         demand::{Cursor, DemandSnapshot, PoolSelector, Wanted},
-        ids::{Address, CiName, Lineage},
+        ids::{Address, CiName, Lineage, ProviderName},
         resource::{CloudSnapshot, Completeness, Listing, Observed, ResourceRef},
         snapshot::Snapshot,
         state::{History, State},
     },
-    provider::Provider,
+    provider::{Provider, ProviderError},
     stack::Stack,
     state::{Loaded, StateError, StateStore},
 };
@@ -32,7 +32,7 @@ pub struct Sources<'a> {
     /// The stack.
     pub stack: &'a Stack,
     /// By their keys in the stack file.
-    pub providers: &'a BTreeMap<crate::model::ids::ProviderName, std::sync::Arc<dyn Provider>>,
+    pub providers: &'a BTreeMap<ProviderName, std::sync::Arc<dyn Provider>>,
     /// By their keys in the stack file.
     pub demand: &'a BTreeMap<CiName, std::sync::Arc<dyn Demand>>,
     /// By their keys in the stack file.
@@ -58,6 +58,19 @@ pub struct Seen {
     pub has_journal: bool,
     /// The journal's fold so far: what applying goes on with.
     pub fold: Fold,
+    /// Sources that gave nothing at all.
+    pub failures: Vec<SourceFailure>,
+}
+
+/// A source that gave nothing at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFailure {
+    /// Where it stands in the stack file: `providers.hetzner`, `ci.gitlab`.
+    pub place: String,
+    /// Whether it did not accept our token: a matter of configuration, not of weather.
+    pub unauthorized: bool,
+    /// Why, without secrets.
+    pub why: String,
 }
 
 /// What went wrong before anything could be decided.
@@ -78,6 +91,21 @@ pub enum ObserveError {
 pub async fn observe(sources: &Sources<'_>) -> Result<Seen, ObserveError> {
     let history = sources.store.load_history().await?;
     let (clouds, demand) = futures::join!(observe_clouds(sources), observe_demand(sources, &history));
+    let mut failures = Vec::new();
+    let clouds = clouds
+        .into_iter()
+        .map(|(name, (cloud, failure))| {
+            failures.extend(failure);
+            (name, cloud)
+        })
+        .collect();
+    let demand = demand
+        .into_iter()
+        .map(|(name, (demand, failure))| {
+            failures.extend(failure);
+            (name, demand)
+        })
+        .collect();
     let Loaded {
         state,
         entries,
@@ -113,14 +141,23 @@ pub async fn observe(sources: &Sources<'_>) -> Result<Seen, ObserveError> {
         is_new,
         has_journal,
         fold,
+        failures,
     })
 }
 
-async fn observe_clouds(sources: &Sources<'_>) -> BTreeMap<crate::model::ids::ProviderName, CloudSnapshot> {
+async fn observe_clouds(
+    sources: &Sources<'_>,
+) -> BTreeMap<ProviderName, (CloudSnapshot, Option<SourceFailure>)> {
     let each = sources.providers.iter().map(|(name, provider)| async move {
         let (listing, offerings) = futures::join!(provider.list(&sources.stack.name), provider.offerings());
+        let mut failure = None;
         let listing = listing.unwrap_or_else(|error| {
             tracing::warn!(provider = %name, %error, "the cloud could not be listed");
+            failure = Some(SourceFailure {
+                place: format!("providers.{name}"),
+                unauthorized: matches!(error, ProviderError::Unauthorized { .. }),
+                why: error.to_string(),
+            });
             Listing {
                 resources: Vec::new(),
                 completeness: Completeness::partial(error.to_string()),
@@ -142,12 +179,15 @@ async fn observe_clouds(sources: &Sources<'_>) -> BTreeMap<crate::model::ids::Pr
             offerings_complete,
             reread: BTreeMap::new(),
         };
-        (name.clone(), cloud)
+        (name.clone(), (cloud, failure))
     });
     join_all(each).await.into_iter().collect()
 }
 
-async fn observe_demand(sources: &Sources<'_>, history: &History) -> BTreeMap<CiName, DemandSnapshot> {
+async fn observe_demand(
+    sources: &Sources<'_>,
+    history: &History,
+) -> BTreeMap<CiName, (DemandSnapshot, Option<SourceFailure>)> {
     let each = sources.demand.iter().map(|(name, demand)| async move {
         let selectors: Vec<PoolSelector> = sources
             .stack
@@ -159,11 +199,17 @@ async fn observe_demand(sources: &Sources<'_>, history: &History) -> BTreeMap<Ci
         let since = history.cursors.get(name).cloned().unwrap_or_default();
         let control = &sources.control[name];
         let answer = demand.observe(&sources.stack.name, &selectors, &since).await;
+        let mut failure = None;
         let snapshot = answer.unwrap_or_else(|error| {
             tracing::warn!(ci = %name, %error, "the CI could not be read");
+            failure = Some(SourceFailure {
+                place: format!("ci.{name}"),
+                unauthorized: matches!(error, DemandError::Unauthorized { .. }),
+                why: error.to_string(),
+            });
             unread_demand(name, control.as_ref(), since, sources.now, error.to_string())
         });
-        (name.clone(), snapshot)
+        (name.clone(), (snapshot, failure))
     });
     join_all(each).await.into_iter().collect()
 }

@@ -17,7 +17,7 @@ use crate::{
     },
     placement,
     plan::{Action, Bootstrap, Rung, Verb},
-    provider::{Claim, Disposition, Provider, ProviderError},
+    provider::{Accepted, Claim, Disposition, Provider, ProviderError},
     render::{self, Join},
 };
 
@@ -94,11 +94,11 @@ impl Run<'_> {
         let Some(provider) = self.provider(&rung.provider) else {
             return fail(format!("the stack has no provider {}", rung.provider));
         };
-        let Some(_slot) = self.slot(&rung.provider).await else {
+        let Some(slot) = self.slot(&rung.provider).await else {
             return fail(format!("the stack has no provider {}", rung.provider));
         };
         if self.stop.requested() {
-            return fail(String::new());
+            return Ok(Rang::End(End::Stopped));
         }
         if !self.lease_outlasts(provider.profile().call_timeout) {
             return fail("the lock would end before the call does".to_owned());
@@ -135,8 +135,9 @@ impl Run<'_> {
             spec: rung.spec.clone(),
             user_data,
             shared,
+            accepted: Accepted::default(),
         };
-        let answer = call(provider, &claim).await;
+        let answer = call(provider, &claim, slot).await;
         self.conclude(action, rung, bootstrap, claim.labels, answer, registration)
             .await
     }
@@ -327,16 +328,34 @@ impl Run<'_> {
     }
 }
 
-/// One create call. A provider ends each call within its profile's time; this is the belt to that.
-async fn call(provider: &dyn Provider, claim: &Claim) -> Result<Observed, ProviderError> {
+/// One create call. Its slot is free again once the cloud has taken the request in: waiting for actions is no calling.
+///
+/// A provider ends each call within its profile's time; the time-out here is the belt to that.
+async fn call(
+    provider: &dyn Provider,
+    claim: &Claim,
+    slot: tokio::sync::SemaphorePermit<'_>,
+) -> Result<Observed, ProviderError> {
     let limit = provider.profile().call_timeout.unsigned_abs() * 2;
-    let answers = tokio::time::timeout(limit, provider.create(std::slice::from_ref(claim))).await;
-    let missing = |why: &str| ProviderError::Ambiguous { why: why.to_owned() };
-    answers
-        .map_err(|_| missing("no answer in twice the call's time"))?
+    let create = provider.create(std::slice::from_ref(claim));
+    let freeing = async {
+        tokio::pin!(create);
+        tokio::select! {
+            biased;
+            answers = &mut create => answers,
+            () = claim.accepted.told() => {
+                drop(slot);
+                create.await
+            }
+        }
+    };
+    let unknown = |why: &str| ProviderError::Ambiguous { why: why.to_owned() };
+    tokio::time::timeout(limit, freeing)
+        .await
+        .map_err(|_| unknown("no answer in twice the call's time"))?
         .into_iter()
         .next()
-        .unwrap_or_else(|| Err(missing("the provider gave no answer")))
+        .unwrap_or_else(|| Err(unknown("the provider gave no answer")))
 }
 
 fn rung_name(rung: &Rung) -> String {

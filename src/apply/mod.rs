@@ -59,8 +59,12 @@ use crate::{
     state::{Lease, StateError, StateStore},
 };
 
-/// Actions in progress at once, over all providers: bounds memory and sockets, and each provider has its own bound.
-const AT_ONCE: usize = 256;
+/// Actions in progress at once, over all providers: bounds memory. A create waits for minutes without calling anybody,
+/// so this is far above what is called at once, which each client bounds.
+const AT_ONCE: usize = 4096;
+/// Actions per provider that may be at their calls, for each call that its client makes at once: while one is at the
+/// cloud, another is at the CI.
+const SLOTS_PER_CALL: usize = 2;
 
 /// Our own clock, so that tests have one of theirs.
 #[derive(Clone)]
@@ -178,6 +182,11 @@ pub enum Event<'a> {
         /// What failed.
         because: &'a Address,
     },
+    /// It was left before anything that matters was sent, because a stop was asked for.
+    Stopped {
+        /// Which.
+        action: &'a Action,
+    },
     /// A stop was asked for, and this many actions are in flight.
     Draining {
         /// How many.
@@ -267,6 +276,8 @@ enum End {
     Open {
         why: String,
     },
+    /// A stop was asked for before anything that matters was sent.
+    Stopped,
 }
 
 /// What the actions of one apply share.
@@ -328,7 +339,7 @@ pub async fn apply(
             .map(|(name, provider)| {
                 (
                     name.clone(),
-                    Semaphore::new(provider.profile().concurrency.max(1)),
+                    Semaphore::new(SLOTS_PER_CALL * provider.profile().concurrency.max(1)),
                 )
             })
             .collect(),
@@ -414,7 +425,10 @@ impl Run<'_> {
                 *count += 1;
                 true
             }
-            End::Failed { why } | End::Open { why } if why.is_empty() => false,
+            End::Stopped => {
+                applied.skipped += 1;
+                false
+            }
             End::Failed { why } => {
                 applied.failed.push(failed(action, why));
                 false
@@ -453,6 +467,7 @@ impl Run<'_> {
             },
             End::Failed { why } | End::Open { why } => Event::Errored { action, seconds, why },
             End::Held { reason } => Event::Held { action, reason },
+            End::Stopped => Event::Stopped { action },
         });
         Ok(end)
     }

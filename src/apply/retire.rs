@@ -50,7 +50,7 @@ impl Run<'_> {
         }
         // From here on a stop leaves the runner cordoned, on record: the next tick goes on from there.
         if !self.stop.sleep(profile.settle.unsigned_abs()).await {
-            return Ok(End::Failed { why: String::new() });
+            return Ok(End::Stopped);
         }
         if let Some(reason) = self.second_reading(control, profile, registration).await {
             if *if_busy == IfBusy::Uncordon {
@@ -102,7 +102,7 @@ impl Run<'_> {
             });
         };
         if self.stop.requested() {
-            return Ok(End::Failed { why: String::new() });
+            return Ok(End::Stopped);
         }
         if !self.lease_outlasts(provider.profile().call_timeout) {
             return Ok(End::Failed {

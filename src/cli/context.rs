@@ -109,6 +109,7 @@ impl Context {
         for notice in &planned.mended {
             self.notice(notice);
         }
+        self.silent_sources(planned);
     }
 
     /// Tells a person something beside the answer.
@@ -119,6 +120,31 @@ impl Context {
     )]
     pub(super) fn notice(&self, text: &str) {
         eprintln!("Note: {text}");
+    }
+
+    /// Tells which sources gave nothing at all, and what to do about each.
+    pub(super) fn silent_sources(&self, planned: &Planned) {
+        for failure in &planned.failures {
+            let place = &failure.place;
+            let help = if failure.unauthorized {
+                format!("check what {place}.token names; `runfleet validate --online` tries it")
+            } else {
+                format!("check the network, and the address in {place}; nothing of it was changed")
+            };
+            self.notice(&format!(
+                "{place}: {}
+      {help}",
+                failure.why
+            ));
+        }
+    }
+
+    /// The exit code of a look: 1 when a token was refused or nothing at all could be read.
+    pub(super) fn looked(&self, planned: &Planned) -> Exit {
+        if planned.is_failed() {
+            return Exit::Error;
+        }
+        self.held(planned.plan.held.iter().any(|held| held.warning))
     }
 
     /// The exit code where nothing went wrong: 3 with `--strict` when something is held with a warning.

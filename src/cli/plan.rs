@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context, args: &Plan) -> Result<Exit, Failure> {
             .output
             .text(&show::plan::plan(plan, context.output.paint))?;
     }
-    let held = context.held(plan.held.iter().any(|held| held.warning));
+    let held = context.looked(&planned);
     if held == Exit::Done && args.detailed_exitcode && !plan.is_noop() {
         return Ok(Exit::Changes);
     }

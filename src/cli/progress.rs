@@ -192,6 +192,13 @@ impl Reporter for Progress {
                     format!("not begun, since {because} failed"),
                 );
             }
+            Event::Stopped { action } => {
+                self.end(action);
+                self.warn(
+                    action.address.to_string(),
+                    "not done: a stop was asked for".to_owned(),
+                );
+            }
             Event::Draining { left } => {
                 let rest = "a second signal stops at once, and is safe too";
                 self.warn(

@@ -146,7 +146,7 @@ async fn rounds(
         let again = errand.wait && left > 0 && !stop.requested();
         told.ended(&outcome, left, again)?;
         if !again {
-            return Ok(exit_of(told.context, &planned.plan, &outcome.applied, left));
+            return Ok(exit_of(told.context, &planned, &outcome.applied, left));
         }
         tokio::select! {
             _ = stop.sleep(LOOK_AGAIN) => {}
@@ -300,12 +300,14 @@ fn left(plan: &Plan, applied: &Applied) -> usize {
     kept + cordoned + applied.held.len() + failed + applied.skipped as usize
 }
 
-fn exit_of(context: &Context, plan: &Plan, applied: &Applied, left: usize) -> Exit {
+fn exit_of(context: &Context, planned: &Planned, applied: &Applied, left: usize) -> Exit {
     if applied.interrupted || !applied.failed.is_empty() || applied.skipped > 0 || left > 0 {
         return Exit::Partial;
     }
-    let warned = plan.held.iter().chain(&applied.held).any(|held| held.warning);
-    context.held(warned)
+    match context.looked(planned) {
+        Exit::Done => context.held(applied.held.iter().any(|held| held.warning)),
+        worse => worse,
+    }
 }
 
 /// Ends early, with nothing changed, when the first signal comes.

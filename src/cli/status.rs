@@ -12,5 +12,5 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
             .output
             .text(&show::status::text(&document, context.output.paint))?;
     }
-    Ok(context.held(planned.plan.held.iter().any(|held| held.warning)))
+    Ok(context.looked(&planned))
 }

@@ -496,6 +496,9 @@ async fn read(builder: reqwest::RequestBuilder) -> Result<Reply, NetError> {
 
 /// What an error of the HTTP library says about whether the request was sent.
 fn classify(error: reqwest::Error) -> NetError {
+    let host = error
+        .url()
+        .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
     let error = error.without_url();
     let why = chain(&error);
     if error.is_builder() {
@@ -505,10 +508,18 @@ fn classify(error: reqwest::Error) -> NetError {
         if why.contains("certificate") {
             NetError::Tls { why }
         } else {
-            NetError::NotSent { why }
+            NetError::NotSent { why: at(host, &why) }
         }
     } else {
-        NetError::Lost { why }
+        NetError::Lost { why: at(host, &why) }
+    }
+}
+
+/// An error with the host that was asked: never more of the address, which may hold what is nobody's business.
+fn at(host: Option<String>, why: &str) -> String {
+    match host {
+        Some(host) => format!("{host}: {why}"),
+        None => why.to_owned(),
     }
 }
 

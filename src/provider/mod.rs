@@ -4,7 +4,7 @@
 pub mod hetzner;
 pub mod memory;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -26,6 +26,25 @@ pub struct Claim {
     pub user_data: Option<SecretString>,
     /// The cloud's ids of the shared resources that `spec` names.
     pub shared: Vec<ResourceRef>,
+    /// Told by the provider when the cloud has taken the request in.
+    pub accepted: Accepted,
+}
+
+/// Tells that a create was answered, and that what follows is waiting for actions and not calling: the next create may
+/// begin. A provider that never tells is only slower.
+#[derive(Clone, Debug, Default)]
+pub struct Accepted(Arc<tokio::sync::Notify>);
+
+impl Accepted {
+    /// The provider's side.
+    pub fn tell(&self) {
+        self.0.notify_one();
+    }
+
+    /// Ends when it was told, now or before.
+    pub async fn told(&self) {
+        self.0.notified().await;
+    }
 }
 
 /// What went wrong, in a closed vocabulary: each is a decision.

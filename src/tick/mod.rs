@@ -23,7 +23,7 @@ use crate::{
         snapshot::Snapshot,
         state::{History, PastDecision},
     },
-    observe::{self, ObserveError, Seen, Sources},
+    observe::{self, ObserveError, Seen, SourceFailure, Sources},
     plan::{self, DecideInput, Goal, Plan},
     provider::{Choice, Problem, Provider, ProviderError},
     scaling,
@@ -76,6 +76,17 @@ pub struct Planned {
     pub has_journal: bool,
     /// The journal's fold so far.
     pub fold: Fold,
+    /// Sources that gave nothing at all.
+    pub failures: Vec<SourceFailure>,
+}
+
+impl Planned {
+    /// Whether a person must look, whatever was planned: a token is refused, or nothing at all could be read.
+    pub fn is_failed(&self) -> bool {
+        let sources = self.snapshot.clouds.len() + self.snapshot.demand.len();
+        let silent = !self.failures.is_empty() && self.failures.len() == sources;
+        silent || self.failures.iter().any(|failure| failure.unauthorized)
+    }
 }
 
 /// A stack with its clients, ready to be ticked.
@@ -179,6 +190,7 @@ impl Session {
             is_new: seen.is_new,
             has_journal: seen.has_journal,
             fold: seen.fold,
+            failures: seen.failures,
         }
     }
 

@@ -12,7 +12,7 @@ use runfleet::{
             ResourceSpec, SshKeySpec,
         },
     },
-    provider::{Choice, Claim, Disposition, Provider, ProviderError},
+    provider::{Accepted, Choice, Claim, Disposition, Provider, ProviderError},
 };
 use secrecy::SecretString;
 
@@ -76,6 +76,7 @@ fn claim(kind: ResourceKind, id: &str, intent: &str, spec: ResourceSpec) -> Clai
         user_data: (kind == ResourceKind::Machine)
             .then(|| SecretString::from(format!("#cloud-config\n# {SECRET}\n"))),
         shared: Vec::new(),
+        accepted: Accepted::default(),
         spec,
     }
 }

@@ -49,7 +49,10 @@ impl Hetzner {
         let answer = self.api.call_patiently(request, api::BUSY, PATIENCE).await;
         let failed = match answer {
             Ok(reply) => match made(&reply) {
-                Ok((server, actions)) => return self.finish(server, actions).await,
+                Ok((server, actions)) => {
+                    claim.accepted.tell();
+                    return self.finish(server, actions).await;
+                }
                 Err(failed) => failed,
             },
             Err(failed) => failed,

@@ -182,6 +182,7 @@ fn machine(n: u32) -> Claim {
         }),
         user_data: None,
         shared: vec![],
+        accepted: crate::provider::Accepted::default(),
     }
 }
 
