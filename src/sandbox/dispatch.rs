@@ -100,9 +100,7 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
         changed = writes && reply.status < 400;
         reply
     };
-    let reply = limit
-        .into_iter()
-        .fold(reply, |reply, limit| limit.onto(reply));
+    let reply = limit.into_iter().fold(reply, |reply, limit| limit.onto(reply));
     let step = answered(world, reply, changed);
     Step {
         wait,
@@ -121,9 +119,7 @@ impl<'a> Target<'a> {
                 _ => {}
             }
         }
-        let follows = body
-            .pointer("/variables/after")
-            .is_some_and(Value::is_string);
+        let follows = body.pointer("/variables/after").is_some_and(Value::is_string);
         let inlined = body
             .get("query")
             .and_then(Value::as_str)
@@ -192,35 +188,19 @@ fn respond(
             };
         }
     };
-    if !authorized(
-        world,
-        party,
-        route.operation.method,
-        route.operation.path,
-        &call,
-    ) {
+    if !authorized(world, party, route.operation.method, route.operation.path, &call) {
         return unauthorized(party);
     }
     match body {
         Err(()) => bad_json(party),
-        Ok(body) => (route.handler)(
-            world,
-            &Call {
-                params,
-                body,
-                ..call
-            },
-        )
-        .unwrap_or_else(|refusal| refusal),
+        Ok(body) => (route.handler)(world, &Call { params, body, ..call }).unwrap_or_else(|refusal| refusal),
     }
 }
 
 fn authorized(world: &World, party: Party, method: &str, path: &str, call: &Call) -> bool {
     match party {
         Party::Hetzner => call.token.as_deref() == Some(&world.token),
-        Party::Gitlab => {
-            gitlab::takes_runner_token(method, path) || gitlab::user_of(world, call).is_some()
-        }
+        Party::Gitlab => gitlab::takes_runner_token(method, path) || gitlab::user_of(world, call).is_some(),
         Party::Control => true,
     }
 }
@@ -248,27 +228,16 @@ fn unknown(party: Party, found: &Found) -> Reply {
 
 fn bad_json(party: Party) -> Reply {
     match party {
-        Party::Hetzner => hetzner::error(
-            400,
-            "json_error",
-            "invalid JSON in the request",
-            Value::Null,
-        ),
-        Party::Gitlab | Party::Control => Reply::json(
-            400,
-            &serde_json::json!({"error": "the body is no JSON object"}),
-        ),
+        Party::Hetzner => hetzner::error(400, "json_error", "invalid JSON in the request", Value::Null),
+        Party::Gitlab | Party::Control => {
+            Reply::json(400, &serde_json::json!({"error": "the body is no JSON object"}))
+        }
     }
 }
 
 fn rate_limited(party: Party, retry_after: Option<u64>) -> Reply {
     let reply = match party {
-        Party::Hetzner => hetzner::error(
-            429,
-            "rate_limit_exceeded",
-            "rate limit exceeded",
-            Value::Null,
-        ),
+        Party::Hetzner => hetzner::error(429, "rate_limit_exceeded", "rate limit exceeded", Value::Null),
         Party::Gitlab | Party::Control => gitlab::message(
             429,
             "This endpoint has been requested too many times. Try again later.",
@@ -291,9 +260,7 @@ fn blown(party: Party, blow: &Blow) -> Reply {
             code,
             message,
         } if party == Party::Hetzner => hetzner::error(*status, code, message, Value::Null),
-        Blow::Error {
-            status, message, ..
-        } => gitlab::message(*status, message),
+        Blow::Error { status, message, .. } => gitlab::message(*status, message),
         Blow::RequestLost | Blow::Hang(_) => server_error(party, 500),
     }
 }
@@ -301,32 +268,23 @@ fn blown(party: Party, blow: &Blow) -> Reply {
 fn server_error(party: Party, status: u16) -> Reply {
     match party {
         Party::Hetzner => hetzner::server_error(status),
-        Party::Gitlab | Party::Control => {
-            gitlab::message(status, &format!("{status} Internal Server Error"))
-        }
+        Party::Gitlab | Party::Control => gitlab::message(status, &format!("{status} Internal Server Error")),
     }
 }
 
 /// The body as JSON: an object, or null where there is none. A form becomes an object of strings.
 fn parse_body(request: &Request) -> Result<Value, ()> {
-    let kind = request
-        .content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim();
+    let kind = request.content_type.split(';').next().unwrap_or_default().trim();
     match kind {
         "application/x-www-form-urlencoded" => Ok(Value::Object(
             url::form_urlencoded::parse(&request.body)
                 .map(|(key, value)| (key.into_owned(), Value::String(value.into_owned())))
                 .collect(),
         )),
-        "" | "application/json" if !request.body.is_empty() => {
-            match serde_json::from_slice(&request.body) {
-                Ok(body @ (Value::Object(_) | Value::Null)) => Ok(body),
-                _ => Err(()),
-            }
-        }
+        "" | "application/json" if !request.body.is_empty() => match serde_json::from_slice(&request.body) {
+            Ok(body @ (Value::Object(_) | Value::Null)) => Ok(body),
+            _ => Err(()),
+        },
         _ => Ok(Value::Null),
     }
 }
@@ -367,10 +325,7 @@ fn draw(world: &mut World) -> Option<Limit> {
     let exhausted = left < 1.0;
     let remaining = if exhausted { left } else { left - 1.0 };
     world.cloud.bucket = Some((remaining, world.now));
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "at most an hour in seconds"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "at most an hour in seconds")]
     let missing = ((full - remaining) / per_second).ceil() as i64;
     Some(Limit {
         per_hour: limit,

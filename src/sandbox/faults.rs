@@ -14,10 +14,7 @@ use super::dice;
 /// Every fault by its name in `POST /control/faults`, and what it does; its arguments with their defaults.
 pub const FAULTS: &[(&str, &str)] = &[
     ("latency", "The answer takes `ms` (1000) longer, wall time."),
-    (
-        "rate-limited",
-        "429; with `retry_after` seconds that header too.",
-    ),
+    ("rate-limited", "429; with `retry_after` seconds that header too."),
     ("server-error", "`status` (502)."),
     (
         "reply-lost",
@@ -158,16 +155,10 @@ impl Rule {
             None => path.trim_end_matches('/') == self.path.trim_end_matches('/'),
         };
         let creates = method == "POST" && path.ends_with("/servers");
-        let last = path
-            .trim_end_matches('/')
-            .rsplit('/')
-            .next()
-            .unwrap_or_default();
+        let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let lists = path.ends_with("/graphql") || (method == "GET" && last.parse::<u64>().is_err());
         let kind_fits = match self.fault {
-            Kind::NoCapacity | Kind::Quota | Kind::NeverRegisters | Kind::CreateThenFails => {
-                creates
-            }
+            Kind::NoCapacity | Kind::Quota | Kind::NeverRegisters | Kind::CreateThenFails => creates,
             Kind::GoneImage => creates || path.contains("/images"),
             Kind::PartialList => lists && page >= self.number("page", 2),
             Kind::ChangedTotal => lists && page >= 2,
@@ -186,16 +177,11 @@ impl Rule {
     }
 
     fn arg_fits(&self, key: &str, given: Option<&Value>) -> bool {
-        self.args
-            .get(key)
-            .is_none_or(|wanted| Some(wanted) == given)
+        self.args.get(key).is_none_or(|wanted| Some(wanted) == given)
     }
 
     fn number(&self, key: &str, default: u64) -> u64 {
-        self.args
-            .get(key)
-            .and_then(Value::as_u64)
-            .unwrap_or(default)
+        self.args.get(key).and_then(Value::as_u64).unwrap_or(default)
     }
 
     fn text(&self, key: &str, default: &str) -> String {
@@ -287,8 +273,7 @@ impl Faults {
         self.last += 1;
         rule.id = self.last;
         (rule.seen, rule.struck) = (0, 0);
-        if rule.count.is_none() && rule.probability.is_none() && rule.fault != Kind::NextPageForEver
-        {
+        if rule.count.is_none() && rule.probability.is_none() && rule.fault != Kind::NextPageForEver {
             rule.count = Some(1);
         }
         let at = self.rules.len();
@@ -310,9 +295,9 @@ impl Faults {
             }
             rule.seen += 1;
             let spent = rule.count.is_some_and(|count| rule.struck >= count);
-            let lucky = rule.probability.is_some_and(|probability| {
-                dice::unit(seed, rule.id ^ 0xfa17, rule.seen) >= probability
-            });
+            let lucky = rule
+                .probability
+                .is_some_and(|probability| dice::unit(seed, rule.id ^ 0xfa17, rule.seen) >= probability);
             if rule.seen <= rule.skip || spent || lucky {
                 continue;
             }
@@ -438,9 +423,7 @@ mod tests {
     #[test]
     fn a_fault_of_lists_spares_the_reading_of_one() {
         let mut faults = Faults::default();
-        faults.add(rule(
-            json!({"path": "/hetzner/v1/*", "fault": "stale-list"}),
-        ));
+        faults.add(rule(json!({"path": "/hetzner/v1/*", "fault": "stale-list"})));
         assert_eq!(
             faults
                 .strike(1, &at("GET", "/hetzner/v1/servers/7", &Value::Null))
@@ -465,12 +448,7 @@ mod tests {
                 json!({"path": "*", "fault": "reply-lost", "probability": 0.5}),
             ));
             (0..64)
-                .map(|_| {
-                    faults
-                        .strike(seed, &at("GET", "/x", &Value::Null))
-                        .1
-                        .reply_lost
-                })
+                .map(|_| faults.strike(seed, &at("GET", "/x", &Value::Null)).1.reply_lost)
                 .collect::<Vec<_>>()
         };
         assert_eq!(run(1), run(1));
@@ -482,15 +460,8 @@ mod tests {
     fn capacity_lacks_only_where_it_was_said() {
         let mut faults = Faults::default();
         faults.add(rule(json!({"path": "/hetzner/v1/servers", "fault": "no-capacity", "probability": 1.0, "args": {"type": "cx23", "location": "fsn1"}})));
-        let mut strike = |body| {
-            faults
-                .strike(1, &at("POST", "/hetzner/v1/servers", &body))
-                .0
-        };
-        assert_eq!(
-            strike(json!({"server_type": "cx23", "location": "nbg1"})),
-            None
-        );
+        let mut strike = |body| faults.strike(1, &at("POST", "/hetzner/v1/servers", &body)).0;
+        assert_eq!(strike(json!({"server_type": "cx23", "location": "nbg1"})), None);
         assert_eq!(
             strike(json!({"server_type": "cx23", "location": "fsn1"})),
             Some(Blow::NoCapacity)

@@ -79,10 +79,7 @@ fn resolve(world: &World, call: &Call, user: &User, field: &Field) -> Result<Val
 
 fn jobs(world: &World, call: &Call, field: &Field) -> Result<Vec<(u64, Value)>, String> {
     let wanted: Option<Vec<String>> = field.args.get("statuses").map(|value| {
-        let all = value
-            .as_array()
-            .cloned()
-            .unwrap_or_else(|| vec![value.clone()]);
+        let all = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
         all.iter()
             .filter_map(Value::as_str)
             .map(str::to_lowercase)
@@ -91,16 +88,17 @@ fn jobs(world: &World, call: &Call, field: &Field) -> Result<Vec<(u64, Value)>, 
     let runner = match field.args.get("compatibleRunnerId").and_then(Value::as_str) {
         None => None,
         Some(_) if wanted.as_deref() != Some(&["pending".to_owned()]) => {
-            return Err("compatibleRunnerId can only be used when the `statuses` argument is set to exactly PENDING".to_owned());
+            return Err(
+                "compatibleRunnerId can only be used when the `statuses` argument is set to exactly PENDING"
+                    .to_owned(),
+            );
         }
         Some(gid) => Some(
             gid.rsplit('/')
                 .next()
                 .and_then(|id| id.parse().ok())
                 .and_then(|id: u64| world.forge.runners.get(&id))
-                .ok_or_else(|| {
-                    "The resource that you are attempting to access does not exist".to_owned()
-                })?,
+                .ok_or_else(|| "The resource that you are attempting to access does not exist".to_owned())?,
         ),
     };
     let then = call.twists.jobs_as_of(world.now).unwrap_or(world.now);
@@ -168,9 +166,7 @@ fn connection(field: &Field, rows: Vec<(u64, Value)>, call: &Call) -> Result<Val
         .min(100);
     let after = match field.args.get("after").and_then(Value::as_str) {
         None | Some("") => None,
-        Some(cursor) => {
-            Some(read_cursor(cursor).ok_or_else(|| format!("Invalid cursor: {cursor}"))?)
-        }
+        Some(cursor) => Some(read_cursor(cursor).ok_or_else(|| format!("Invalid cursor: {cursor}"))?),
     };
     let total = rows.len();
     let start = after.map_or(0, |after| {
@@ -206,15 +202,10 @@ fn read_cursor(cursor: &str) -> Option<u64> {
 fn select(field: &Field, value: &Value) -> Result<Value, String> {
     match value {
         Value::Null => Ok(Value::Null),
-        Value::Array(all) if !field.fields.is_empty() => {
-            all.iter().map(|one| select(field, one)).collect()
-        }
+        Value::Array(all) if !field.fields.is_empty() => all.iter().map(|one| select(field, one)).collect(),
         Value::Object(all) => {
             if field.fields.is_empty() {
-                return Err(format!(
-                    "Field must have selections (field '{}')",
-                    field.name
-                ));
+                return Err(format!("Field must have selections (field '{}')", field.name));
             }
             let mut picked = Map::new();
             for wanted in &field.fields {
@@ -222,9 +213,8 @@ fn select(field: &Field, value: &Value) -> Result<Value, String> {
                     "__typename" => Value::String(field.name.clone()),
                     name => select(
                         wanted,
-                        all.get(name).ok_or_else(|| {
-                            format!("Field '{name}' doesn't exist on '{}'", field.name)
-                        })?,
+                        all.get(name)
+                            .ok_or_else(|| format!("Field '{name}' doesn't exist on '{}'", field.name))?,
                     )?,
                 };
                 picked.insert(wanted.alias.clone(), found);

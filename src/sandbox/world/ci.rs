@@ -81,9 +81,7 @@ pub(crate) struct Manager {
 impl Manager {
     pub(crate) fn contacted_at(&self, now: Timestamp, every: Duration) -> Option<Timestamp> {
         match self.polling {
-            Some(since) if now >= since => {
-                Some(add(since, multiple(now.duration_since(since), every)))
-            }
+            Some(since) if now >= since => Some(add(since, multiple(now.duration_since(since), every))),
             _ => self.contacted,
         }
     }

@@ -36,8 +36,7 @@ pub(crate) struct Forge {
 impl Forge {
     pub(crate) fn new(scenario: &Scenario, now: Timestamp) -> Self {
         let mut forge = Self::default();
-        for path in std::iter::once("acme/app").chain(scenario.projects.iter().map(String::as_str))
-        {
+        for path in std::iter::once("acme/app").chain(scenario.projects.iter().map(String::as_str)) {
             forge.add_project(path, now);
         }
         for (
@@ -105,10 +104,7 @@ impl Forge {
     pub(crate) fn project(&self, wanted: &str) -> Option<&Project> {
         match wanted.parse::<u64>() {
             Ok(id) => self.projects.get(&id),
-            Err(_) => self
-                .projects
-                .values()
-                .find(|project| project.path == wanted),
+            Err(_) => self.projects.values().find(|project| project.path == wanted),
         }
     }
 
@@ -150,11 +146,7 @@ impl Forge {
         self.put_job(job);
     }
 
-    pub(crate) fn add_runner(
-        &mut self,
-        seed: u64,
-        make: impl FnOnce(u64, String) -> Runner,
-    ) -> u64 {
+    pub(crate) fn add_runner(&mut self, seed: u64, make: impl FnOnce(u64, String) -> Runner) -> u64 {
         self.next_runner += 1;
         let id = self.next_runner;
         let token = format!("glrt-t1_{}", dice::text(seed, id ^ 0x676c_7274, 20));
@@ -203,16 +195,11 @@ impl Forge {
     }
 
     pub(crate) fn manager_of(&self, runner: u64, system_id: &str) -> Option<u64> {
-        self.runners
-            .get(&runner)?
-            .managers
-            .iter()
-            .copied()
-            .find(|id| {
-                self.managers
-                    .get(id)
-                    .is_some_and(|manager| manager.system_id == system_id)
-            })
+        self.runners.get(&runner)?.managers.iter().copied().find(|id| {
+            self.managers
+                .get(id)
+                .is_some_and(|manager| manager.system_id == system_id)
+        })
     }
 
     pub(super) fn start_polling(&mut self, manager: u64, now: Timestamp) {
@@ -240,12 +227,7 @@ impl Forge {
     }
 
     /// When the runner was last heard of, over all its managers.
-    pub(crate) fn contacted_at(
-        &self,
-        runner: &Runner,
-        now: Timestamp,
-        every: Duration,
-    ) -> Option<Timestamp> {
+    pub(crate) fn contacted_at(&self, runner: &Runner, now: Timestamp, every: Duration) -> Option<Timestamp> {
         runner
             .managers
             .iter()
@@ -267,9 +249,7 @@ impl Forge {
     fn fits(&self, runner: &Runner, project: u64, tags: &[String]) -> bool {
         let in_scope = match runner.kind {
             RunnerKind::Instance => true,
-            RunnerKind::Group => {
-                self.projects.get(&project).map(|project| project.group) == runner.group
-            }
+            RunnerKind::Group => self.projects.get(&project).map(|project| project.group) == runner.group,
             RunnerKind::Project => runner.projects.contains(&project),
         };
         in_scope
