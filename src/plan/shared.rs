@@ -18,7 +18,7 @@ use crate::{
         intent::Intent,
         reason::Reason,
         resource::{FirewallRule, FirewallSpec, Observed, ResourceRef, ResourceSpec, SshKeySpec},
-        state::{Phase, Record},
+        state::Record,
     },
     render::shared_hash,
 };
@@ -190,7 +190,7 @@ fn align(
         .snapshot
         .open
         .iter()
-        .find(|open| open.address == *address && matches!(open.intent, Intent::Update { .. }));
+        .any(|open| open.address == *address && matches!(open.intent, Intent::Update { .. }));
     let changes = differences(&wish.spec, seen);
     match &wish.spec {
         ResourceSpec::SshKey(_) if !changes.is_empty() || record.name != wish.spec.name() => {
@@ -201,33 +201,36 @@ fn align(
             let what = "public key".to_owned();
             draft.push(address, verb, Reason::Differs { what }, Vec::new(), Some(record));
         }
-        _ if !changes.is_empty() => {
+        ResourceSpec::Firewall(_) if !changes.is_empty() || interrupted || is_stale(record, &wish.spec) => {
+            // Where only our record lags (an answer was lost), the change is made again: it changes nothing, and
+            // its answer brings the record up to date.
+            let reason = if changes.is_empty() {
+                Reason::Unfinished
+            } else {
+                let what = changes.join(", ");
+                Reason::Differs { what }
+            };
             let verb = Verb::Update {
                 have: Box::new(seen.clone()),
                 want: wish.spec.clone(),
-                changes: changes.clone(),
+                changes,
             };
-            let what = changes.join(", ");
-            draft.push(address, verb, Reason::Differs { what }, Vec::new(), Some(record));
+            draft.push(address, verb, reason, Vec::new(), Some(record));
         }
         _ => {
-            let Some(open) = interrupted else {
-                let by = wish.by.clone().unwrap_or_else(|| PoolName::new(""));
-                draft.keep_shared(address, Reason::Needed { by });
-                return;
-            };
-            let verb = Verb::Adopt {
-                record: Box::new(Record {
-                    spec: wish.spec.clone(),
-                    hash: shared_hash(&wish.spec),
-                    phase: Phase::Live,
-                    ..record.clone()
-                }),
-                intents: vec![open.id.clone()],
-                losers: Vec::new(),
-            };
-            draft.push(address, verb, Reason::Adopted, Vec::new(), Some(record));
+            let by = wish.by.clone().unwrap_or_else(|| PoolName::new(""));
+            draft.keep_shared(address, Reason::Needed { by });
         }
+    }
+}
+
+/// Whether the record of a firewall says other rules than are wished for.
+fn is_stale(record: &Record, want: &ResourceSpec) -> bool {
+    match (&record.spec, want) {
+        (ResourceSpec::Firewall(have), ResourceSpec::Firewall(want)) => {
+            rules(&have.rules) != rules(&want.rules)
+        }
+        _ => false,
     }
 }
 

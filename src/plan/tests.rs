@@ -441,9 +441,31 @@ fn an_interrupted_update_is_closed() {
             spec: record.spec,
         },
     );
-    assert_eq!(verbs(&world.plan()), ["adopt firewall/default"]);
+    assert_eq!(verbs(&world.plan()), ["update firewall/default"]);
     world.stack.firewalls.get_mut("default").unwrap().rules.clear();
     assert_eq!(verbs(&world.plan()), ["update firewall/default"]);
+}
+
+#[test]
+fn a_change_whose_answer_was_lost_brings_the_record_up_to_date_once() {
+    let mut world = grow(|_| {}).with_shared();
+    let plan = world.plan();
+    world.apply(&plan);
+    let rules = vec![rule("80"), rule("22")];
+    world
+        .stack
+        .firewalls
+        .get_mut("default")
+        .unwrap()
+        .rules
+        .clone_from(&rules);
+    world.seen("default").rules = Some(rules);
+    let plan = world.plan();
+    assert_eq!(verbs(&plan), ["update firewall/default"]);
+    assert_eq!(plan.actions[0].reason, Reason::Unfinished);
+    world.apply(&plan);
+    let plan = world.plan();
+    assert!(plan.is_noop() && plan.drift.is_empty());
 }
 
 #[test]
