@@ -76,7 +76,11 @@ impl Ran {
 
     #[track_caller]
     fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
         self
     }
 
@@ -88,7 +92,12 @@ impl Ran {
 #[test]
 fn help_and_version_are_no_errors_and_everything_else_that_clap_refuses_is_1() {
     let folder = project(&[]);
-    for arguments in [&["--help"][..], &["--version"], &["plan", "--help"], &["help", "scale"]] {
+    for arguments in [
+        &["--help"][..],
+        &["--version"],
+        &["plan", "--help"],
+        &["help", "scale"],
+    ] {
         runfleet(folder.path(), arguments).exits(0);
     }
     for arguments in [
@@ -116,7 +125,10 @@ fn without_a_name_the_only_stack_is_meant_and_several_are_listed() {
     runfleet(one.path(), &["-s", "test", "validate"]).exits(0);
     runfleet(one.path(), &["-s", "stacks/test.toml", "validate"]).exits(0);
 
-    let two = project(&[("test", STACK), ("other", &STACK.replace("\"test\"", "\"other\""))]);
+    let two = project(&[
+        ("test", STACK),
+        ("other", &STACK.replace("\"test\"", "\"other\"")),
+    ]);
     let ran = runfleet(two.path(), &["validate"]).exits(1);
     assert!(ran.stderr.contains("other, test"), "{}", ran.stderr);
     let by_environment = command(two.path(), &["validate", "--json"])
@@ -142,7 +154,11 @@ fn every_problem_of_a_stack_file_is_told_to_people_and_to_programs() {
     let text = STACK.replace("max  ", "mex  ").replace("\"cx33\"", "3");
     let project = project(&[("test", &text)]);
     let ran = runfleet(project.path(), &["validate"]).exits(1);
-    for word in ["`mex`, did you mean `max`?", "stacks/test.toml:", "must be a string"] {
+    for word in [
+        "`mex`, did you mean `max`?",
+        "stacks/test.toml:",
+        "must be a string",
+    ] {
         assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
     }
     assert!(!ran.stderr.contains('\u{1b}'), "no colour in a pipe");
@@ -150,7 +166,10 @@ fn every_problem_of_a_stack_file_is_told_to_people_and_to_programs() {
     assert_eq!(json["complete"], false);
     let told = json["diagnostics"].as_array().unwrap();
     assert!(told.len() >= 3, "{json:#}");
-    assert!(told.iter().all(|one| one["detail"].as_str().unwrap().starts_with("stacks/test.toml:")));
+    assert!(
+        told.iter()
+            .all(|one| one["detail"].as_str().unwrap().starts_with("stacks/test.toml:"))
+    );
 }
 
 #[test]
@@ -180,7 +199,11 @@ fn an_untrusted_stack_runs_no_command_and_reaches_no_host_that_is_not_named() {
 #[test]
 fn lines_of_json_end_in_a_change_summary_even_when_nothing_could_be_begun() {
     let project = project(&[("test", STACK)]);
-    for arguments in [&["scale", "--json"][..], &["-s", "nowhere", "apply", "--json"], &["destroy", "--json"]] {
+    for arguments in [
+        &["scale", "--json"][..],
+        &["-s", "nowhere", "apply", "--json"],
+        &["destroy", "--json"],
+    ] {
         let ran = runfleet(project.path(), arguments).exits(1);
         let lines: Vec<Value> = ran
             .stdout
@@ -188,7 +211,11 @@ fn lines_of_json_end_in_a_change_summary_even_when_nothing_could_be_begun() {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         let types: Vec<_> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
-        assert_eq!(types, ["version", "diagnostic", "change_summary"], "{arguments:?}");
+        assert_eq!(
+            types,
+            ["version", "diagnostic", "change_summary"],
+            "{arguments:?}"
+        );
         for line in &lines {
             for key in ["@level", "@message", "@timestamp", "format_version", "complete"] {
                 assert!(line.get(key).is_some(), "{key}: {line}");
@@ -202,7 +229,11 @@ fn init_writes_a_valid_stack_and_never_over_another() {
     let project = project(&[]);
     for (kind, name) in [("local", "local"), ("hetzner", "dev")] {
         let ran = runfleet(project.path(), &["init", "--from", kind]).exits(0);
-        assert!(ran.stdout.contains(&format!("stacks/{name}.toml")), "{}", ran.stdout);
+        assert!(
+            ran.stdout.contains(&format!("stacks/{name}.toml")),
+            "{}",
+            ran.stdout
+        );
         runfleet(project.path(), &["-s", name, "validate"]).exits(0);
         let file = project.path().join(format!("stacks/{name}.toml"));
         let before = std::fs::read(&file).unwrap();
@@ -265,7 +296,14 @@ fn the_generated_pages_are_those_in_docs() {
     let out = fresh.path().display().to_string();
     runfleet(fresh.path(), &["docs", "--out", &out]).exits(0);
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    for page in ["cli.md", "reasons.md", "stack-file.md", "schemas/plan.json", "schemas/status.json", "schemas/events.json"] {
+    for page in [
+        "cli.md",
+        "reasons.md",
+        "stack-file.md",
+        "schemas/plan.json",
+        "schemas/status.json",
+        "schemas/events.json",
+    ] {
         let written = std::fs::read_to_string(fresh.path().join(page)).unwrap();
         let kept = std::fs::read_to_string(docs.join(page)).unwrap_or_default();
         assert!(written == kept, "docs/{page} is stale; run: make docs");

@@ -1,6 +1,6 @@
 //! What `scale`, `apply` and `destroy` have in common: lock, observe, decide, show, ask, apply, say how it ended.
 
-use std::{future::Future, io::BufRead as _, time::Duration};
+use std::{collections::BTreeSet, future::Future, io::BufRead as _, time::Duration};
 
 use tokio::time::Instant;
 
@@ -17,7 +17,11 @@ use super::{
     signals::Signals,
 };
 use crate::{
-    model::ids::ResourceKind,
+    model::{
+        ids::{Address, ResourceKind},
+        intent::Intent,
+        reason::Reason,
+    },
     plan::{Goal, Plan, Summary, Verb},
     tick::{self, Applied, Clock, LoadedStack, Planned, Session, Stop},
 };
@@ -140,7 +144,7 @@ async fn rounds(
         approval = Approval::Given;
         let outcome = carry_out(told, session, &planned, &stop, signals).await?;
         let left = match errand.goal {
-            Goal::Destroy => left(&planned.plan, &outcome.applied),
+            Goal::Destroy => left(&planned, &outcome.applied),
             Goal::Converge => 0,
         };
         let again = errand.wait && left > 0 && !stop.requested();
@@ -279,25 +283,43 @@ async fn carry_out(
     })
 }
 
-/// How many machines remain after a destroy: those that were kept or only cordoned, those held back, those that failed.
-fn left(plan: &Plan, applied: &Applied) -> usize {
-    let machines = |kind| kind == ResourceKind::Machine;
-    let kept = plan
-        .kept
-        .iter()
-        .filter(|kept| machines(kept.address.kind))
-        .count();
-    let cordoned = plan
-        .actions
-        .iter()
-        .filter(|action| machines(action.address.kind) && matches!(action.verb, Verb::Cordon { .. }))
-        .count();
-    let failed = applied
+/// How many machines remain after a destroy: on record or begun and not removed, and orphans not yet condemned.
+fn left(planned: &Planned, applied: &Applied) -> usize {
+    let plan = &planned.plan;
+    let undone: BTreeSet<String> = applied
         .failed
         .iter()
-        .filter(|failed| machines(failed.address.kind) && failed.verb != "cordon")
+        .map(|failed| failed.address.to_string())
+        .chain(applied.held.iter().map(|held| held.about.clone()))
+        .collect();
+    let ends = |verb: &Verb| {
+        matches!(
+            verb,
+            Verb::Retire { .. } | Verb::Delete { .. } | Verb::Forget { .. } | Verb::Abandon { .. }
+        )
+    };
+    let ended: BTreeSet<&Address> = plan
+        .actions
+        .iter()
+        .filter(|action| ends(&action.verb) && !undone.contains(&action.address.to_string()))
+        .map(|action| &action.address)
+        .collect();
+    let state = &planned.snapshot.state.resources;
+    let begun =
+        planned.snapshot.open.iter().filter(|open| {
+            matches!(open.intent, Intent::Create { .. }) && !state.contains_key(&open.address)
+        });
+    let machines = state
+        .keys()
+        .chain(begun.map(|open| &open.address))
+        .filter(|address| address.kind == ResourceKind::Machine && !ended.contains(address))
         .count();
-    kept + cordoned + applied.held.len() + failed + applied.skipped as usize
+    let orphans = plan
+        .orphans
+        .iter()
+        .filter(|stray| matches!(stray.reason, Reason::CondemnedOnce { .. }))
+        .count();
+    machines + orphans + applied.skipped as usize
 }
 
 fn exit_of(context: &Context, plan: &Plan, applied: &Applied, left: usize) -> Exit {

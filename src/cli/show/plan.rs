@@ -348,7 +348,16 @@ fn cost(out: &mut String, plan: &Plan) {
             .unwrap_or_default();
         parts.push(format!("{}{month}", arrow(&hourly(&before), &hourly(&after))));
     }
-    let _ = writeln!(out, "Cost: {}.", parts.join("; "));
+    let dearest = plan
+        .actions
+        .iter()
+        .any(|action| matches!(&action.verb, Verb::Create { ladder, .. } if ladder.len() > 1));
+    let bound = if dearest {
+        ", if only the dearest offerings are left"
+    } else {
+        ""
+    };
+    let _ = writeln!(out, "Cost: {}{bound}.", parts.join("; "));
 }
 
 fn arrow(before: &str, after: &str) -> String {
@@ -450,7 +459,7 @@ mod tests {
           linux: target 1, 0 queued, 1 running, 2 serving  (ceil((0 + 1) / 2) + 0 = 1)
 
         Plan: 2 to create, 1 to update, 0 to replace, 1 to delete, 1 to forget, 1 to cordon.
-        Cost: 0.0190 → 0.0285 EUR/h, 13.87 → 20.80 EUR/month.
+        Cost: 0.0190 → 0.0285 EUR/h, 13.87 → 20.80 EUR/month, if only the dearest offerings are left.
         API: 7 requests to read; to apply about 12 and 4 s, 0.3 % of the hour's quota.
         ");
     }

@@ -204,7 +204,10 @@ fn pool_table(pool: &PoolView, paint: Paint) -> Table<8> {
             _ => paint.warning(),
         };
         let price = match (&runner.price_hourly, &runner.currency) {
-            (Some(price), Some(currency)) => format!("{price} {currency}"),
+            (Some(price), Some(currency)) => format!("{price} {currency}")
+                .parse::<Money>()
+                .map(|money| format!("{:.4} {}", money.amount.round_dp(4), money.currency))
+                .unwrap_or_default(),
             _ => String::new(),
         };
         let paid = runner
