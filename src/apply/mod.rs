@@ -396,7 +396,7 @@ impl Run<'_> {
         let left = self.plan.actions.len() - begun;
         applied.skipped += u32::try_from(left).unwrap_or(u32::MAX);
         applied.interrupted =
-            self.stop.requested() && (left > 0 || applied.open > 0 || !applied.held.is_empty());
+            self.stop.requested() && (applied.skipped > 0 || applied.open > 0 || !applied.held.is_empty());
         broken
     }
 
@@ -414,7 +414,11 @@ impl Run<'_> {
                 *count += 1;
                 true
             }
-            End::Failed { why } | End::Open { why } if why.is_empty() => false,
+            // A stop came before its first call.
+            End::Failed { why } | End::Open { why } if why.is_empty() => {
+                applied.skipped += 1;
+                false
+            }
             End::Failed { why } => {
                 applied.failed.push(failed(action, why));
                 false
