@@ -168,6 +168,11 @@ impl Reporter for Progress {
                     _ => self.sink.say(&completed(action, *seconds, *id)),
                 }
             }
+            // A stop came before its first call: nothing failed.
+            Event::Errored { action, why: "", .. } => {
+                self.end(action);
+                self.warn(action.address.to_string(), "not begun".to_owned());
+            }
             Event::Errored { action, seconds, why } => {
                 self.end(action);
                 match &self.sink {

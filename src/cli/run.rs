@@ -29,7 +29,7 @@ use crate::{
 /// How often `destroy --wait` looks again: jobs take minutes, and each look costs some requests of the hour's quota.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// A plan that waited longer for its answer is made anew before it is carried out: the world went on meanwhile.
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_mins(1);
 
 /// Whether a person must say yes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ async fn approved(
         })
         .await?;
         told.context.mended(&planned);
-        told.plan(&planned.plan)?;
+        told.plan(&planned)?;
         if approval == Approval::Given || planned.plan.is_noop() {
             return Ok(Some(planned));
         }
@@ -370,12 +370,14 @@ impl<'a> Told<'a> {
         self.context.output.line(line)
     }
 
-    fn plan(&self, plan: &Plan) -> Result<(), Failure> {
+    fn plan(&self, planned: &Planned) -> Result<(), Failure> {
+        let plan = &planned.plan;
+        let unread = show::sources::unread(&planned.snapshot);
         if !self.context.output.json {
-            let text = show::plan::plan(plan, self.context.output.paint);
+            let text = show::plan::plan(plan, &unread, self.context.output.paint);
             return self.context.output.text(&text);
         }
-        for line in Self::writer(plan.complete).planned(plan, self.now()) {
+        for line in Self::writer(plan.complete).planned(plan, &unread, self.now()) {
             self.line(&line)?;
         }
         Ok(())
