@@ -502,7 +502,7 @@ fn classify(error: reqwest::Error) -> NetError {
         NetError::BadUrl { why }
     } else if error.is_connect() {
         // rustls is not a direct dependency here, so that its error can only be known by its words.
-        if why.contains("certificate") || why.contains("tls") {
+        if why.contains("certificate") {
             NetError::Tls { why }
         } else {
             NetError::NotSent { why }

@@ -195,9 +195,9 @@ async fn the_token_is_sent_and_appears_nowhere_else() {
     let (base, script) = serve(vec![]).await;
     let client = client(&base);
     let request = post().query("label_selector", "runfleet-stack==prod");
-    let mut said = format!("{client:?} {request:?} {:?}", config(&base));
+    let before = format!("{client:?} {request:?} {:?}", config(&base));
     let answer = client.send(request).await.unwrap();
-    said += &format!("{answer:?} {:?}", raw_error().await);
+    let said = format!("{before} {answer:?} {:?}", raw_error().await);
     assert!(!said.contains(TOKEN), "{said}");
     assert_eq!(
         script.seen.lock().unwrap()[0],

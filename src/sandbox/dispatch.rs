@@ -9,7 +9,7 @@ use super::{
     api::{self, Call, Found, Party, Reply},
     clock::http_date,
     control,
-    faults::{Blow, Twists},
+    faults::{Blow, Target, Twists},
     gitlab, hetzner,
     world::World,
 };
@@ -54,7 +54,7 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
     } else {
         let known = body.as_ref().unwrap_or(&Value::Null);
         let seed = world.seed;
-        world.faults.strike(seed, &request.method, &request.path, known)
+        world.faults.strike(seed, &Target::of(&request, known))
     };
     let base = if party == Party::Control {
         Duration::ZERO
@@ -94,15 +94,49 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
     let reply = if let Some(reply) = refusal {
         reply
     } else {
-        changed = request.method != "GET";
-        respond(world, party, found, request, body, twists, wall)
+        let writes = request.method != "GET" && !request.path.ends_with("/graphql");
+        let reply = respond(world, party, found, request, body, twists, wall);
+        // A refusal comes before any change.
+        changed = writes && reply.status < 400;
+        reply
     };
-    let reply = limit.into_iter().fold(reply, |reply, limit| limit.onto(reply));
+    let reply = limit
+        .into_iter()
+        .fold(reply, |reply, limit| limit.onto(reply));
     let step = answered(world, reply, changed);
     Step {
         wait,
         reply: step.reply.filter(|_| !reply_lost),
         changed,
+    }
+}
+
+impl<'a> Target<'a> {
+    fn of(request: &'a Request, body: &'a Value) -> Self {
+        let mut page = 1;
+        for (key, value) in url::form_urlencoded::parse(request.query.as_bytes()) {
+            match key.as_ref() {
+                "page" => page = value.parse().unwrap_or(1),
+                "cursor" | "id_before" | "id_after" if !value.is_empty() => page = u64::MAX,
+                _ => {}
+            }
+        }
+        let follows = body
+            .pointer("/variables/after")
+            .is_some_and(Value::is_string);
+        let inlined = body
+            .get("query")
+            .and_then(Value::as_str)
+            .is_some_and(|text| text.contains("after: \""));
+        if request.path.ends_with("/graphql") && (follows || inlined) {
+            page = u64::MAX;
+        }
+        Self {
+            method: &request.method,
+            path: &request.path,
+            page,
+            body,
+        }
     }
 }
 
@@ -158,19 +192,35 @@ fn respond(
             };
         }
     };
-    if !authorized(world, party, route.operation.method, route.operation.path, &call) {
+    if !authorized(
+        world,
+        party,
+        route.operation.method,
+        route.operation.path,
+        &call,
+    ) {
         return unauthorized(party);
     }
     match body {
         Err(()) => bad_json(party),
-        Ok(body) => (route.handler)(world, &Call { params, body, ..call }).unwrap_or_else(|refusal| refusal),
+        Ok(body) => (route.handler)(
+            world,
+            &Call {
+                params,
+                body,
+                ..call
+            },
+        )
+        .unwrap_or_else(|refusal| refusal),
     }
 }
 
 fn authorized(world: &World, party: Party, method: &str, path: &str, call: &Call) -> bool {
     match party {
         Party::Hetzner => call.token.as_deref() == Some(&world.token),
-        Party::Gitlab => gitlab::takes_runner_token(method, path) || gitlab::user_of(world, call).is_some(),
+        Party::Gitlab => {
+            gitlab::takes_runner_token(method, path) || gitlab::user_of(world, call).is_some()
+        }
         Party::Control => true,
     }
 }
@@ -198,16 +248,27 @@ fn unknown(party: Party, found: &Found) -> Reply {
 
 fn bad_json(party: Party) -> Reply {
     match party {
-        Party::Hetzner => hetzner::error(400, "json_error", "invalid JSON in the request", Value::Null),
-        Party::Gitlab | Party::Control => {
-            Reply::json(400, &serde_json::json!({"error": "the body is no JSON object"}))
-        }
+        Party::Hetzner => hetzner::error(
+            400,
+            "json_error",
+            "invalid JSON in the request",
+            Value::Null,
+        ),
+        Party::Gitlab | Party::Control => Reply::json(
+            400,
+            &serde_json::json!({"error": "the body is no JSON object"}),
+        ),
     }
 }
 
 fn rate_limited(party: Party, retry_after: Option<u64>) -> Reply {
     let reply = match party {
-        Party::Hetzner => hetzner::error(429, "rate_limit_exceeded", "rate limit exceeded", Value::Null),
+        Party::Hetzner => hetzner::error(
+            429,
+            "rate_limit_exceeded",
+            "rate limit exceeded",
+            Value::Null,
+        ),
         Party::Gitlab | Party::Control => gitlab::message(
             429,
             "This endpoint has been requested too many times. Try again later.",
@@ -230,7 +291,9 @@ fn blown(party: Party, blow: &Blow) -> Reply {
             code,
             message,
         } if party == Party::Hetzner => hetzner::error(*status, code, message, Value::Null),
-        Blow::Error { status, message, .. } => gitlab::message(*status, message),
+        Blow::Error {
+            status, message, ..
+        } => gitlab::message(*status, message),
         Blow::RequestLost | Blow::Hang(_) => server_error(party, 500),
     }
 }
@@ -238,23 +301,32 @@ fn blown(party: Party, blow: &Blow) -> Reply {
 fn server_error(party: Party, status: u16) -> Reply {
     match party {
         Party::Hetzner => hetzner::server_error(status),
-        Party::Gitlab | Party::Control => gitlab::message(status, &format!("{status} Internal Server Error")),
+        Party::Gitlab | Party::Control => {
+            gitlab::message(status, &format!("{status} Internal Server Error"))
+        }
     }
 }
 
 /// The body as JSON: an object, or null where there is none. A form becomes an object of strings.
 fn parse_body(request: &Request) -> Result<Value, ()> {
-    let kind = request.content_type.split(';').next().unwrap_or_default().trim();
+    let kind = request
+        .content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
     match kind {
         "application/x-www-form-urlencoded" => Ok(Value::Object(
             url::form_urlencoded::parse(&request.body)
                 .map(|(key, value)| (key.into_owned(), Value::String(value.into_owned())))
                 .collect(),
         )),
-        "" | "application/json" if !request.body.is_empty() => match serde_json::from_slice(&request.body) {
-            Ok(body @ (Value::Object(_) | Value::Null)) => Ok(body),
-            _ => Err(()),
-        },
+        "" | "application/json" if !request.body.is_empty() => {
+            match serde_json::from_slice(&request.body) {
+                Ok(body @ (Value::Object(_) | Value::Null)) => Ok(body),
+                _ => Err(()),
+            }
+        }
         _ => Ok(Value::Null),
     }
 }
@@ -295,7 +367,10 @@ fn draw(world: &mut World) -> Option<Limit> {
     let exhausted = left < 1.0;
     let remaining = if exhausted { left } else { left - 1.0 };
     world.cloud.bucket = Some((remaining, world.now));
-    #[expect(clippy::cast_possible_truncation, reason = "at most an hour in seconds")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most an hour in seconds"
+    )]
     let missing = ((full - remaining) / per_second).ceil() as i64;
     Some(Limit {
         per_hour: limit,

@@ -14,7 +14,10 @@ use super::dice;
 /// Every fault by its name in `POST /control/faults`, and what it does; its arguments with their defaults.
 pub const FAULTS: &[(&str, &str)] = &[
     ("latency", "The answer takes `ms` (1000) longer, wall time."),
-    ("rate-limited", "429; with `retry_after` seconds that header too."),
+    (
+        "rate-limited",
+        "429; with `retry_after` seconds that header too.",
+    ),
     ("server-error", "`status` (502)."),
     (
         "reply-lost",
@@ -28,10 +31,16 @@ pub const FAULTS: &[(&str, &str)] = &[
     ("stale-list", "A list is as it was `age` (60) seconds ago."),
     (
         "partial-list",
-        "Page `page` (2) of a list, and each later one, is answered with `status` (502).",
+        "Page `page` (2) of a list, or a later one, is answered with `status` (502).",
     ),
-    ("changed-total", "From page 2 on the total is `by` (1) more."),
-    ("next-page-for-ever", "A list claims a next page for ever."),
+    (
+        "changed-total",
+        "On a page after the first the total is `by` (1) more.",
+    ),
+    (
+        "next-page-for-ever",
+        "A list claims a next page for ever; without `count`, until lifted.",
+    ),
     (
         "no-capacity",
         "412 for a server whose `type` and `location` fit, where given.",
@@ -76,11 +85,11 @@ pub(crate) enum Kind {
     Hang,
     /// A list is as it was `age` (60) seconds ago.
     StaleList,
-    /// Page `page` (2) of a list, and each later one, is answered with `status` (502).
+    /// Page `page` (2) of a list, or a later one, is answered with `status` (502).
     PartialList,
-    /// From page 2 on the total is `by` (1) more.
+    /// On a page after the first the total is `by` (1) more.
     ChangedTotal,
-    /// A list claims a next page for ever.
+    /// A list claims a next page for ever; without `count`, until lifted.
     NextPageForEver,
     /// 412 for a server whose `type` and `location` fit, where given.
     NoCapacity,
@@ -137,22 +146,32 @@ fn everywhere() -> String {
 }
 
 impl Rule {
-    fn fits(&self, method: &str, path: &str, body: &Value) -> bool {
+    fn fits(&self, target: &Target<'_>) -> bool {
+        let Target {
+            method,
+            path,
+            page,
+            body,
+        } = *target;
         let path_fits = match self.path.strip_suffix('*') {
             Some(prefix) => path.starts_with(prefix),
             None => path.trim_end_matches('/') == self.path.trim_end_matches('/'),
         };
         let creates = method == "POST" && path.ends_with("/servers");
-        let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let last = path
+            .trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or_default();
         let lists = path.ends_with("/graphql") || (method == "GET" && last.parse::<u64>().is_err());
         let kind_fits = match self.fault {
-            Kind::NoCapacity | Kind::Quota | Kind::NeverRegisters | Kind::CreateThenFails => creates,
+            Kind::NoCapacity | Kind::Quota | Kind::NeverRegisters | Kind::CreateThenFails => {
+                creates
+            }
             Kind::GoneImage => creates || path.contains("/images"),
-            Kind::StaleList
-            | Kind::PartialList
-            | Kind::ChangedTotal
-            | Kind::NextPageForEver
-            | Kind::BusyLag => lists,
+            Kind::PartialList => lists && page >= self.number("page", 2),
+            Kind::ChangedTotal => lists && page >= 2,
+            Kind::StaleList | Kind::NextPageForEver | Kind::BusyLag => lists,
             Kind::ActionError => method != "GET",
             _ => true,
         };
@@ -167,11 +186,16 @@ impl Rule {
     }
 
     fn arg_fits(&self, key: &str, given: Option<&Value>) -> bool {
-        self.args.get(key).is_none_or(|wanted| Some(wanted) == given)
+        self.args
+            .get(key)
+            .is_none_or(|wanted| Some(wanted) == given)
     }
 
     fn number(&self, key: &str, default: u64) -> u64 {
-        self.args.get(key).and_then(Value::as_u64).unwrap_or(default)
+        self.args
+            .get(key)
+            .and_then(Value::as_u64)
+            .unwrap_or(default)
     }
 
     fn text(&self, key: &str, default: &str) -> String {
@@ -189,6 +213,17 @@ impl Rule {
     fn length(&self, key: &str, default: u64) -> SignedDuration {
         SignedDuration::from_secs(i64::try_from(self.number(key, default)).unwrap_or(i64::MAX))
     }
+}
+
+/// What of a call decides whether a rule fits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) method: &'a str,
+    /// With the party's prefix.
+    pub(crate) path: &'a str,
+    /// The page of a list; one that is asked for by a cursor is later than any number.
+    pub(crate) page: u64,
+    pub(crate) body: &'a Value,
 }
 
 /// What the transport does to a call.
@@ -247,12 +282,13 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// Adds a rule; one without count and probability strikes once.
+    /// Adds a rule; one without count and probability strikes once, a list without end for ever.
     pub(crate) fn add(&mut self, mut rule: Rule) -> &Rule {
         self.last += 1;
         rule.id = self.last;
         (rule.seen, rule.struck) = (0, 0);
-        if rule.count.is_none() && rule.probability.is_none() {
+        if rule.count.is_none() && rule.probability.is_none() && rule.fault != Kind::NextPageForEver
+        {
             rule.count = Some(1);
         }
         let at = self.rules.len();
@@ -264,25 +300,19 @@ impl Faults {
         self.rules.clear();
     }
 
-    /// Which rules strike this call. `path` is the whole path, with the party's prefix.
-    pub(crate) fn strike(
-        &mut self,
-        seed: u64,
-        method: &str,
-        path: &str,
-        body: &Value,
-    ) -> (Option<Blow>, Twists) {
+    /// Which rules strike this call.
+    pub(crate) fn strike(&mut self, seed: u64, target: &Target<'_>) -> (Option<Blow>, Twists) {
         let mut blow = None;
         let mut twists = Twists::default();
         for rule in &mut self.rules {
-            if !rule.fits(method, path, body) {
+            if !rule.fits(target) {
                 continue;
             }
             rule.seen += 1;
             let spent = rule.count.is_some_and(|count| rule.struck >= count);
-            let lucky = rule
-                .probability
-                .is_some_and(|probability| dice::unit(seed, rule.id ^ 0xfa17, rule.seen) >= probability);
+            let lucky = rule.probability.is_some_and(|probability| {
+                dice::unit(seed, rule.id ^ 0xfa17, rule.seen) >= probability
+            });
             if rule.seen <= rule.skip || spent || lucky {
                 continue;
             }
@@ -368,6 +398,15 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn at<'a>(method: &'a str, path: &'a str, body: &'a Value) -> Target<'a> {
+        Target {
+            method,
+            path,
+            page: 1,
+            body,
+        }
+    }
+
     fn rule(body: Value) -> Rule {
         serde_json::from_value(body).unwrap()
     }
@@ -376,7 +415,11 @@ mod tests {
     fn a_rule_strikes_as_often_as_it_says_and_is_gone() {
         let mut faults = Faults::default();
         faults.add(rule(json!({"path": "/hetzner/v1/servers", "fault": "server-error", "count": 2, "skip": 1, "args": {"status": 503}})));
-        let mut strike = || faults.strike(1, "GET", "/hetzner/v1/servers", &Value::Null).0;
+        let mut strike = || {
+            faults
+                .strike(1, &at("GET", "/hetzner/v1/servers", &Value::Null))
+                .0
+        };
         assert_eq!(strike(), None);
         assert_eq!(strike(), Some(Blow::ServerError(503)));
         assert_eq!(strike(), Some(Blow::ServerError(503)));
@@ -395,17 +438,19 @@ mod tests {
     #[test]
     fn a_fault_of_lists_spares_the_reading_of_one() {
         let mut faults = Faults::default();
-        faults.add(rule(json!({"path": "/hetzner/v1/*", "fault": "stale-list"})));
+        faults.add(rule(
+            json!({"path": "/hetzner/v1/*", "fault": "stale-list"}),
+        ));
         assert_eq!(
             faults
-                .strike(1, "GET", "/hetzner/v1/servers/7", &Value::Null)
+                .strike(1, &at("GET", "/hetzner/v1/servers/7", &Value::Null))
                 .1
                 .stale,
             None
         );
         assert!(
             faults
-                .strike(1, "GET", "/hetzner/v1/servers", &Value::Null)
+                .strike(1, &at("GET", "/hetzner/v1/servers", &Value::Null))
                 .1
                 .stale
                 .is_some()
@@ -420,7 +465,12 @@ mod tests {
                 json!({"path": "*", "fault": "reply-lost", "probability": 0.5}),
             ));
             (0..64)
-                .map(|_| faults.strike(seed, "GET", "/x", &Value::Null).1.reply_lost)
+                .map(|_| {
+                    faults
+                        .strike(seed, &at("GET", "/x", &Value::Null))
+                        .1
+                        .reply_lost
+                })
                 .collect::<Vec<_>>()
         };
         assert_eq!(run(1), run(1));
@@ -432,8 +482,15 @@ mod tests {
     fn capacity_lacks_only_where_it_was_said() {
         let mut faults = Faults::default();
         faults.add(rule(json!({"path": "/hetzner/v1/servers", "fault": "no-capacity", "probability": 1.0, "args": {"type": "cx23", "location": "fsn1"}})));
-        let mut strike = |body| faults.strike(1, "POST", "/hetzner/v1/servers", &body).0;
-        assert_eq!(strike(json!({"server_type": "cx23", "location": "nbg1"})), None);
+        let mut strike = |body| {
+            faults
+                .strike(1, &at("POST", "/hetzner/v1/servers", &body))
+                .0
+        };
+        assert_eq!(
+            strike(json!({"server_type": "cx23", "location": "nbg1"})),
+            None
+        );
         assert_eq!(
             strike(json!({"server_type": "cx23", "location": "fsn1"})),
             Some(Blow::NoCapacity)

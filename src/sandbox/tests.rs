@@ -677,11 +677,11 @@ async fn lists_can_break_in_the_middle_change_their_total_or_never_end() {
             .await
     };
     client
-        .fault(json!({"path": "/hetzner/v1/servers", "fault": "partial-list", "count": 2}))
+        .fault(json!({"path": "/hetzner/v1/servers", "fault": "partial-list"}))
         .await;
     assert_eq!((page(1).await.status, page(2).await.status), (200, 502));
     client
-        .fault(json!({"path": "/hetzner/v1/servers", "fault": "changed-total", "count": 2}))
+        .fault(json!({"path": "/hetzner/v1/servers", "fault": "changed-total"}))
         .await;
     let total = |got: Got| got.body["meta"]["pagination"]["total_entries"].clone();
     assert_eq!((total(page(1).await), total(page(2).await)), (json!(4), json!(5)));

@@ -35,8 +35,8 @@ use crate::model::{
 };
 
 /// How often a reader begins again because a writer replaced the state meanwhile. A writer does so once a tick, so a
-/// second time is rare already.
-const READS: usize = 5;
+/// second time is rare already; this many are a bound, no more.
+const READS: usize = 10;
 
 /// State in files.
 #[derive(Debug)]
@@ -108,6 +108,12 @@ impl FileStore {
 impl StateStore for FileStore {
     async fn load(&self) -> Result<Loaded, StateError> {
         self.alone("read", |files, _| files.load()).await
+    }
+
+    async fn load_history(&self) -> Result<History, StateError> {
+        // What was wrong with it is told by `load`.
+        self.alone("read", |files, _| Ok(files.read_history(&mut Vec::new())))
+            .await
     }
 
     async fn save(&self, state: &State, expected: Serial) -> Result<(), StateError> {
@@ -291,7 +297,7 @@ impl Files {
 
     /// Which file the state is now. It stays open with the answer, so that no other can get its number meanwhile.
     fn identity(&self) -> (Option<File>, Option<(u64, u64)>) {
-        let file = File::open(&self.state).ok();
+        let file = whole::open_to_read(&self.state);
         let number = file.as_ref().and_then(|file| file.metadata().ok());
         (file, number.map(|metadata| (metadata.dev(), metadata.ino())))
     }

@@ -6,6 +6,11 @@
 //! lives, is not taken over: there the kernel's lock may not reach (a folder shared over the network). The file is never
 //! removed, since another may have it open, waiting.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the shell: who holds a lock is told by the system"
+)]
+
 use std::{
     fs::{self, File, TryLockError},
     io::{Read, Seek, Write},

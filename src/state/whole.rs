@@ -4,6 +4,11 @@
 //! folder is synced. Whenever the process or the machine dies, the file is the old one or the new one. When writing
 //! fails (a full disk), the temporary file is removed and the old one is untouched.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the shell's file system; StateError names the path"
+)]
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
@@ -54,6 +59,11 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path)(error)),
     }
+}
+
+/// Opens a file for reading; none when it cannot be.
+pub(super) fn open_to_read(path: &Path) -> Option<File> {
+    File::open(path).ok()
 }
 
 /// Opens a file for reading and writing, making it when there is none; its content stays.

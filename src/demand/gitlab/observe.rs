@@ -74,6 +74,8 @@ struct Gathered {
     finished: BTreeMap<u64, (String, ProjectJob)>,
     runners: BTreeMap<u64, Runner>,
     failures: Vec<(String, DemandError)>,
+    /// Projects that nobody named, without CI.
+    passed_over: BTreeSet<String>,
     pages: u32,
     date: Option<Timestamp>,
 }
@@ -104,6 +106,9 @@ impl Gitlab {
             .await;
         for reading in readings {
             all.take(reading, self.projects.is_empty(), &mut position);
+        }
+        if let Some(served) = self.served.lock().await.as_mut() {
+            served.retain(|project| !all.passed_over.contains(&project.path_with_namespace));
         }
 
         if all.pages == 0 && !all.failures.is_empty() {
@@ -245,6 +250,7 @@ impl Gathered {
             // CI is switched off in a project that nobody named.
             Some(broken) if discovered && broken.status == Some(StatusCode::FORBIDDEN) => {
                 tracing::debug!(project = %name, "its jobs may not be read; passed over");
+                self.passed_over.insert(name.clone());
             }
             Some(broken) => self.failures.push((format!("{name}: jobs"), broken.error)),
             None => {}

@@ -495,17 +495,26 @@ async fn without_projects_those_that_the_user_maintains_are_read() {
                 {"id": 2, "path_with_namespace": "acme/no-ci"},
             ]),
         ))),
+        "POST /user/runners" => Some(Some(reply(201, json!({"id": 7, "token": "glrt-7"})))),
         "GET /projects/2/jobs" => Some(Some(reply(403, json!({"message": "403 Forbidden"})))),
         _ => None,
     })
     .await;
-    let snapshot = observe(&server.client(&[])).await.unwrap();
+    let gitlab = server.client(&[]);
+    let snapshot = observe(&gitlab).await.unwrap();
     assert_eq!(snapshot.completeness, Completeness::Complete);
     assert_eq!(jobs(&snapshot)["1"].project, "acme/app");
     assert_eq!(
         snapshot.runners.len(),
         1,
         "the same runner, in two projects, is one"
+    );
+
+    gitlab.register(&request()).await.unwrap();
+    assert_eq!(
+        server.count("POST /projects/2/runners"),
+        0,
+        "nor does a runner serve it"
     );
 
     let named = server.client(&["1", "2"]);
@@ -758,12 +767,11 @@ async fn a_reading_of_jobs_needs_all_witnesses_to_agree() {
             "GET /runners/1" | "GET /runners/3" => details(1, "idle"),
             "GET /runners/2" | "GET /runners/4" => details(2, "active"),
             "GET /runners/4/jobs" => reply(200, json!([{"id": 10}, {"id": 11}])),
-            "GET /runners/1/jobs" | "GET /runners/2/jobs" | "GET /runners/3/jobs" => reply(200, json!([])),
+            "GET /runners/1/jobs" | "GET /runners/2/jobs" | "GET /runners/3/jobs" | "GET /runners/1/managers" | "GET /runners/2/managers" => reply(200, json!([])),
             "GET /runners/3/managers" => reply(
                 200,
                 json!([{"id": 1, "job_execution_status": "idle"}, {"id": 2, "job_execution_status": "active"}]),
             ),
-            "GET /runners/1/managers" | "GET /runners/2/managers" => reply(200, json!([])),
             _ => return None,
         }))
     })

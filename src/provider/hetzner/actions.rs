@@ -20,7 +20,7 @@ use super::{api::Api, wire::Action};
 const IDS: usize = 25;
 
 /// The first and the longest pause between two rounds.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 
 /// What each request after a round's first adds to the pause, so that hundreds of waiting servers do not eat the hour's budget.
 const PACE: Duration = Duration::from_millis(250);
@@ -173,15 +173,16 @@ async fn run(mut running: Running) {
     loop {
         tokio::time::sleep(pause).await;
         let ids = poller.ids();
-        if ids.is_empty() && poller.rest() {
-            running.rested = true;
-            return;
-        }
         let batches: Vec<_> = ids.chunks(IDS).collect();
         let more = u32::try_from(batches.len().saturating_sub(1)).unwrap_or(u32::MAX);
         stream::iter(batches)
             .for_each_concurrent(4, |batch| poller.poll(batch))
             .await;
+        // At once, so that whoever waits next begins with the short pause.
+        if poller.rest() {
+            running.rested = true;
+            return;
+        }
         pause = (pause + pause / 2).min(PAUSE.1).max(PACE.saturating_mul(more));
     }
 }

@@ -22,6 +22,9 @@ use super::{
 pub(super) fn query(world: &mut World, call: &Call) -> Answer {
     // Without a token GitLab answers as to anybody who is not signed in; the sandbox refuses, as with every call.
     let user = reader(world, call)?;
+    if let Some((_, status)) = call.twists.partial {
+        return Err(super::message(status, "upstream failed"));
+    }
     let variables = call.body.get("variables").cloned().unwrap_or_default();
     let parsed = call
         .text("query")
@@ -60,7 +63,7 @@ fn resolve(world: &World, call: &Call, user: &User, field: &Field) -> Result<Val
                     (project.id, json!({"id": format!("gid://gitlab/Project/{}", project.id), "fullPath": project.path, "name": project.path}))
                 })
                 .collect();
-            connection(field, rows)
+            connection(field, rows, call)
         }
         "jobs" => {
             let rows = if user.admin {
@@ -68,7 +71,7 @@ fn resolve(world: &World, call: &Call, user: &User, field: &Field) -> Result<Val
             } else {
                 Vec::new()
             };
-            connection(field, rows)
+            connection(field, rows, call)
         }
         other => Err(format!("Field '{other}' doesn't exist on type 'Query'")),
     }
@@ -76,7 +79,10 @@ fn resolve(world: &World, call: &Call, user: &User, field: &Field) -> Result<Val
 
 fn jobs(world: &World, call: &Call, field: &Field) -> Result<Vec<(u64, Value)>, String> {
     let wanted: Option<Vec<String>> = field.args.get("statuses").map(|value| {
-        let all = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+        let all = value
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| vec![value.clone()]);
         all.iter()
             .filter_map(Value::as_str)
             .map(str::to_lowercase)
@@ -85,17 +91,16 @@ fn jobs(world: &World, call: &Call, field: &Field) -> Result<Vec<(u64, Value)>, 
     let runner = match field.args.get("compatibleRunnerId").and_then(Value::as_str) {
         None => None,
         Some(_) if wanted.as_deref() != Some(&["pending".to_owned()]) => {
-            return Err(
-                "compatibleRunnerId can only be used when the `statuses` argument is set to exactly PENDING"
-                    .to_owned(),
-            );
+            return Err("compatibleRunnerId can only be used when the `statuses` argument is set to exactly PENDING".to_owned());
         }
         Some(gid) => Some(
             gid.rsplit('/')
                 .next()
                 .and_then(|id| id.parse().ok())
                 .and_then(|id: u64| world.forge.runners.get(&id))
-                .ok_or_else(|| "The resource that you are attempting to access does not exist".to_owned())?,
+                .ok_or_else(|| {
+                    "The resource that you are attempting to access does not exist".to_owned()
+                })?,
         ),
     };
     let then = call.twists.jobs_as_of(world.now).unwrap_or(world.now);
@@ -154,7 +159,7 @@ fn job_json(world: &World, call: &Call, job: &Job, then: jiff::Timestamp) -> Val
 }
 
 /// A page of a connection, by `first` (at most 100) and `after`.
-fn connection(field: &Field, rows: Vec<(u64, Value)>) -> Result<Value, String> {
+fn connection(field: &Field, rows: Vec<(u64, Value)>, call: &Call) -> Result<Value, String> {
     let first = field
         .args
         .get("first")
@@ -163,7 +168,9 @@ fn connection(field: &Field, rows: Vec<(u64, Value)>) -> Result<Value, String> {
         .min(100);
     let after = match field.args.get("after").and_then(Value::as_str) {
         None | Some("") => None,
-        Some(cursor) => Some(read_cursor(cursor).ok_or_else(|| format!("Invalid cursor: {cursor}"))?),
+        Some(cursor) => {
+            Some(read_cursor(cursor).ok_or_else(|| format!("Invalid cursor: {cursor}"))?)
+        }
     };
     let total = rows.len();
     let start = after.map_or(0, |after| {
@@ -180,10 +187,13 @@ fn connection(field: &Field, rows: Vec<(u64, Value)>) -> Result<Value, String> {
         row.map(|(id, _)| URL_SAFE_NO_PAD.encode(json!({"id": id.to_string()}).to_string()))
     };
     let info = json!({
-        "hasNextPage": start + page.len() < total, "hasPreviousPage": start > 0, "startCursor": cursor(page.first()), "endCursor": cursor(page.last()),
+        "hasNextPage": start + page.len() < total || call.twists.endless, "hasPreviousPage": start > 0, "startCursor": cursor(page.first()), "endCursor": cursor(page.last()),
     });
     let nodes: Vec<Value> = page.into_iter().map(|(_, row)| row).collect();
-    select(field, &json!({"count": total, "nodes": nodes, "pageInfo": info}))
+    select(
+        field,
+        &json!({"count": total as u64 + if start > 0 { call.twists.more_in_total } else { 0 }, "nodes": nodes, "pageInfo": info}),
+    )
 }
 
 fn read_cursor(cursor: &str) -> Option<u64> {
@@ -196,10 +206,15 @@ fn read_cursor(cursor: &str) -> Option<u64> {
 fn select(field: &Field, value: &Value) -> Result<Value, String> {
     match value {
         Value::Null => Ok(Value::Null),
-        Value::Array(all) if !field.fields.is_empty() => all.iter().map(|one| select(field, one)).collect(),
+        Value::Array(all) if !field.fields.is_empty() => {
+            all.iter().map(|one| select(field, one)).collect()
+        }
         Value::Object(all) => {
             if field.fields.is_empty() {
-                return Err(format!("Field must have selections (field '{}')", field.name));
+                return Err(format!(
+                    "Field must have selections (field '{}')",
+                    field.name
+                ));
             }
             let mut picked = Map::new();
             for wanted in &field.fields {
@@ -207,8 +222,9 @@ fn select(field: &Field, value: &Value) -> Result<Value, String> {
                     "__typename" => Value::String(field.name.clone()),
                     name => select(
                         wanted,
-                        all.get(name)
-                            .ok_or_else(|| format!("Field '{name}' doesn't exist on '{}'", field.name))?,
+                        all.get(name).ok_or_else(|| {
+                            format!("Field '{name}' doesn't exist on '{}'", field.name)
+                        })?,
                     )?,
                 };
                 picked.insert(wanted.alias.clone(), found);

@@ -66,6 +66,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route("GET", "/api/v4/projects/{id}/jobs/{job_id}", "read a job", jobs::read),
     route("POST", "/api/v4/projects/{id}/jobs/{job_id}/cancel", "cancel a job", jobs::cancel),
     route("GET", "/api/v4/projects/{id}/runners", "list a project's runners", runners::of_project),
+    route("POST", "/api/v4/projects/{id}/runners", "assign a runner to a project", runners::assign),
     route("GET", "/api/v4/groups/{id}/runners", "list a group's runners", runners::of_group),
     route("GET", "/api/v4/runners", "list the user's runners", runners::list),
     route("GET", "/api/v4/runners/all", "list all runners", runners::all),

@@ -138,6 +138,35 @@ pub(super) fn of_project(world: &mut World, call: &Call) -> Answer {
     })
 }
 
+/// Lets a project's runner serve another project too.
+pub(super) fn assign(world: &mut World, call: &Call) -> Answer {
+    let user = writer(world, call, "manage_runner")?;
+    let project = projects::visible(world, &user, call.param(0))?.id;
+    let id = given(call, "runner_id")
+        .ok_or_else(|| bad("runner_id", "is missing"))?
+        .parse::<u64>()
+        .map_err(|_| bad("runner_id", "is invalid"))?;
+    let found = world.forge.runners.get(&id);
+    let runner = found.ok_or_else(|| not_found("Runner"))?;
+    if !may_see(world, &user, runner) {
+        return Err(message_no_access());
+    }
+    if runner.kind != RunnerKind::Project || runner.locked {
+        return Err(forbidden());
+    }
+    if runner.projects.contains(&project) {
+        let why = "Runner is already assigned to the project";
+        return Err(super::message(400, why));
+    }
+    if let Some(runner) = world.forge.runners.get_mut(&id) {
+        runner.projects.insert(project);
+    }
+    world.wake_all();
+    let found = world.forge.runners.get(&id);
+    let runner = found.ok_or_else(|| not_found("Runner"))?;
+    Ok(Reply::json(201, &shape::runner(world, runner, call)))
+}
+
 pub(super) fn of_group(world: &mut World, call: &Call) -> Answer {
     reader(world, call)?;
     let group = projects::group(world, call.param(0))?;

@@ -5,6 +5,7 @@
 //! same world.
 
 pub(crate) mod catalog;
+mod ci;
 pub(crate) mod cloud;
 pub(crate) mod forge;
 mod machine;

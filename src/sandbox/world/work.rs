@@ -4,8 +4,10 @@ use jiff::SignedDuration;
 
 use super::super::scenario::JobSpec;
 use super::{
-    Event, World, add, dice,
-    forge::{Job, JobStatus, Manager, multiple},
+    Event, World, add,
+    ci::multiple,
+    dice,
+    forge::{Job, JobStatus, Manager},
 };
 
 impl World {

@@ -1,0 +1,81 @@
+//! The provider in memory: the suite's first row.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use runfleet::{
+    model::{
+        money::Price,
+        offering::{Architecture, Market, Offering, OfferingKey},
+        resource::ImageRef,
+    },
+    provider::{
+        Provider,
+        memory::{Call, Fault, Memory},
+    },
+};
+
+use super::provider::{Harness, Trouble, suite};
+
+struct InMemory(Memory);
+
+fn key() -> OfferingKey {
+    OfferingKey {
+        provider: "memory".into(),
+        location: "here".to_owned(),
+        machine_type: "m1".to_owned(),
+        market: Market::OnDemand,
+    }
+}
+
+#[async_trait]
+impl Harness for InMemory {
+    fn provider(&self) -> &dyn Provider {
+        &self.0
+    }
+
+    fn offering(&self) -> OfferingKey {
+        key()
+    }
+
+    fn image(&self) -> ImageRef {
+        ImageRef::Name("any".to_owned())
+    }
+
+    async fn order(&self, trouble: Trouble) -> bool {
+        let (call, fault) = match trouble {
+            Trouble::CreateReplyLost(_) => (Call::Create, Fault::LostReply),
+            Trouble::CreateRequestLost => (Call::Create, Fault::LostRequest),
+            Trouble::NoCapacity => (Call::Create, Fault::NoCapacity),
+            Trouble::Quota => (Call::Create, Fault::Quota),
+            Trouble::FailsAfterwards => (Call::Create, Fault::Unavailable),
+            Trouble::PartialList => (Call::List, Fault::Partial),
+            Trouble::DeleteReplyLost => (Call::Delete, Fault::LostReply),
+            Trouble::Unauthorized => (Call::Create, Fault::Unauthorized),
+        };
+        self.0.fault(call, fault);
+        true
+    }
+
+    async fn census(&self) -> usize {
+        self.0.resources().len()
+    }
+}
+
+#[tokio::test]
+async fn the_provider_in_memory_keeps_the_contract() {
+    let price = Price {
+        hourly: "0.01 EUR".parse().expect("money"),
+        monthly_cap: None,
+    };
+    let offering = Offering {
+        key: key(),
+        price: price.clone(),
+        price_without_ipv4: price,
+        cpus: 2,
+        memory_mib: 4096,
+        architecture: Architecture::X86,
+        available: Some(true),
+    };
+    let memory = Memory::new("memory".into(), Timestamp::UNIX_EPOCH).selling(vec![offering]);
+    suite(&InMemory(memory)).await;
+}
