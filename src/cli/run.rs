@@ -271,6 +271,7 @@ async fn carry_out(
             applied = &mut work => applied,
             () = signals.first() => {
                 stop.request();
+                progress.stopping();
                 work.await
             }
         }
