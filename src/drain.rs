@@ -130,3 +130,119 @@ pub fn way(control: &ControlProfile, cordon: Cordon, now: Timestamp) -> Way {
         (_, Cordon::No | Cordon::Unknown) => Way::Cordon,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn secs(seconds: i64) -> SignedDuration {
+        SignedDuration::from_secs(seconds)
+    }
+
+    fn control(cordon: CordonKind, settle: i64) -> ControlProfile {
+        ControlProfile {
+            ci: "gitlab".into(),
+            cordon,
+            settle: secs(settle),
+        }
+    }
+
+    #[test]
+    fn the_order_is_failed_cordoned_least_paid_oldest_and_then_by_address() {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let addresses: Vec<Address> = names
+            .map(|name| Address::machine(&"linux".into(), &name.into()))
+            .to_vec();
+        let rank = |name: usize, failed, cordoned, paid, created| Rank {
+            failed,
+            cordoned,
+            paid_until: Some(at(paid)),
+            created_at: at(created),
+            address: &addresses[name],
+        };
+        let wished = [
+            rank(5, true, false, 900, 90),
+            rank(4, false, true, 900, 90),
+            rank(3, false, false, 100, 90),
+            rank(2, false, false, 200, 10),
+            rank(0, false, false, 200, 20),
+            rank(1, false, false, 200, 20),
+        ];
+        let mut sorted = wished.to_vec();
+        sorted.reverse();
+        sorted.sort();
+        assert_eq!(sorted, wished);
+        let unknown = Rank {
+            paid_until: None,
+            ..wished[3].clone()
+        };
+        assert!(unknown < wished[3]);
+    }
+
+    #[test]
+    fn the_margin_is_the_interval_the_settle_and_the_delete_together() {
+        assert_eq!(margin(secs(180), secs(5), secs(15)), secs(200));
+    }
+
+    #[test]
+    fn by_the_started_hour_a_machine_goes_within_the_margin_of_its_end() {
+        let due = |paid_left| {
+            let clocks = Clocks {
+                now: at(0),
+                paid_until: at(paid_left),
+                idle: secs(100_000),
+            };
+            super::due(Billing::StartedHour, clocks, secs(200), secs(1))
+        };
+        assert_eq!(due(200), Ok(Reason::PaidHourEnds { paid_until: at(200) }));
+        assert_eq!(due(201), Err(Reason::PaidUntil { until: at(201) }));
+        assert!(due(1).is_ok());
+    }
+
+    #[test]
+    fn by_the_second_a_machine_goes_when_it_has_been_idle_for_long_enough_and_its_minimum_is_over() {
+        let billing = Billing::PerSecond { minimum: secs(60) };
+        let due = |idle, paid_left| {
+            let clocks = Clocks {
+                now: at(0),
+                paid_until: at(paid_left),
+                idle: secs(idle),
+            };
+            super::due(billing, clocks, secs(200), secs(300))
+        };
+        assert_eq!(
+            due(299, 0),
+            Err(Reason::IdleShort {
+                idle: secs(299),
+                limit: secs(300)
+            })
+        );
+        assert_eq!(due(300, 0), Ok(Reason::IdleTooLong { idle: secs(300) }));
+        assert_eq!(due(301, 1), Err(Reason::PaidUntil { until: at(1) }));
+    }
+
+    #[test]
+    fn a_settle_of_seconds_is_one_guarded_action_and_a_longer_one_two() {
+        let pause = CordonKind::Pause;
+        for cordon in [Cordon::No, Cordon::Unknown, Cordon::Since(at(-1))] {
+            assert_eq!(way(&control(pause, 60), cordon, at(0)), Way::Retire);
+        }
+        let long = control(pause, 61);
+        assert_eq!(way(&long, Cordon::No, at(0)), Way::Cordon);
+        assert_eq!(way(&long, Cordon::Unknown, at(0)), Way::Cordon);
+        assert_eq!(way(&long, Cordon::Since(at(-60)), at(0)), Way::Wait);
+        assert_eq!(way(&long, Cordon::Since(at(-61)), at(0)), Way::Retire);
+    }
+
+    #[test]
+    fn what_leaves_by_itself_is_left_to() {
+        for settle in [0, 600] {
+            let control = control(CordonKind::Leaves, settle);
+            assert_eq!(way(&control, Cordon::Since(at(-9999)), at(0)), Way::Leave);
+        }
+    }
+}

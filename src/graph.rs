@@ -47,7 +47,7 @@ pub enum Edge {
 /// The graph; edges lead from what is first to what waits.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    graph: DiGraph<ActionId, Edge>,
+    edges: DiGraph<ActionId, Edge>,
     nodes: HashMap<ActionId, NodeIndex>,
     addresses: HashMap<ActionId, String>,
     ladders: BTreeMap<ActionId, Vec<Vec<ActionId>>>,
@@ -60,13 +60,13 @@ impl Graph {
     /// When an id occurs twice, one that is waited for does not occur, or actions wait for each other.
     pub fn of(actions: &[Action]) -> Result<Self, GraphError> {
         let mut graph = Self {
-            graph: DiGraph::with_capacity(actions.len(), actions.len()),
+            edges: DiGraph::with_capacity(actions.len(), actions.len()),
             nodes: HashMap::with_capacity(actions.len()),
             addresses: HashMap::with_capacity(actions.len()),
             ladders: BTreeMap::new(),
         };
         for action in actions {
-            let node = graph.graph.add_node(action.id);
+            let node = graph.edges.add_node(action.id);
             if graph.nodes.insert(action.id, node).is_some() {
                 return Err(GraphError::Twice { id: action.id });
             }
@@ -102,7 +102,7 @@ impl Graph {
     fn connect(&mut self, first: ActionId, waits: &Action, edge: Edge) -> Result<(), GraphError> {
         match (self.nodes.get(&first), self.nodes.get(&waits.id)) {
             (Some(from), Some(to)) => {
-                self.graph.add_edge(*from, *to, edge);
+                self.edges.add_edge(*from, *to, edge);
                 Ok(())
             }
             _ => Err(GraphError::Missing {
@@ -113,12 +113,12 @@ impl Graph {
     }
 
     fn check(&self) -> Result<(), GraphError> {
-        if toposort(&self.graph, None).is_ok() {
+        if toposort(&self.edges, None).is_ok() {
             return Ok(());
         }
-        let round = tarjan_scc(&self.graph)
+        let round = tarjan_scc(&self.edges)
             .into_iter()
-            .find(|part| part.len() > 1 || part.iter().any(|node| self.graph.contains_edge(*node, *node)))
+            .find(|part| part.len() > 1 || part.iter().any(|node| self.edges.contains_edge(*node, *node)))
             .unwrap_or_default();
         Err(GraphError::Cycle {
             path: self.round(&round),
@@ -135,13 +135,13 @@ impl Graph {
                 walked.push(node);
                 return walked
                     .drain(begin..)
-                    .filter_map(|node| self.graph.node_weight(node))
+                    .filter_map(|node| self.edges.node_weight(node))
                     .filter_map(|id| self.addresses.get(id).cloned())
                     .collect();
             }
             walked.push(node);
             at = self
-                .graph
+                .edges
                 .neighbors(node)
                 .filter(|next| inside.contains(next))
                 .min();
@@ -152,14 +152,14 @@ impl Graph {
     /// What waits for what: first, waiting, why. In order of ids.
     pub fn edges(&self) -> Vec<(ActionId, ActionId, Edge)> {
         let mut edges: Vec<_> = self
-            .graph
+            .edges
             .edge_indices()
             .filter_map(|index| {
-                let (from, to) = self.graph.edge_endpoints(index)?;
-                let edge = self.graph.edge_weight(index)?;
+                let (from, to) = self.edges.edge_endpoints(index)?;
+                let edge = self.edges.edge_weight(index)?;
                 Some((
-                    *self.graph.node_weight(from)?,
-                    *self.graph.node_weight(to)?,
+                    *self.edges.node_weight(from)?,
+                    *self.edges.node_weight(to)?,
                     *edge,
                 ))
             })
@@ -172,7 +172,7 @@ impl Graph {
     pub fn schedule(&self) -> Schedule<'_> {
         let mut waiting = BTreeMap::new();
         for (id, node) in &self.nodes {
-            let count = self.graph.neighbors_directed(*node, Direction::Incoming).count();
+            let count = self.edges.neighbors_directed(*node, Direction::Incoming).count();
             waiting.insert(*id, count);
         }
         Schedule {
@@ -251,7 +251,7 @@ impl Schedule<'_> {
         let Some(node) = self.graph.nodes.get(&id) else {
             return Vec::new();
         };
-        let graph = &self.graph.graph;
+        let graph = &self.graph.edges;
         graph
             .neighbors(*node)
             .filter_map(|next| {
@@ -268,5 +268,156 @@ impl Schedule<'_> {
                 .iter()
                 .all(|needs| needs.iter().any(|need| self.failed.contains(need)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{ids::Address, reason::Reason},
+        plan::testing::World,
+    };
+
+    fn action(id: u32, after: &[u32], rungs: &[&[u32]]) -> Action {
+        let ids = |list: &[u32]| list.iter().copied().map(ActionId).collect::<Vec<_>>();
+        let rung = |needs: &&[u32]| Rung {
+            offering: None,
+            provider: "hetzner".into(),
+            price: None,
+            hash: "h".into(),
+            spec: crate::model::resource::ResourceSpec::Machine(World::spec("linux", "a")),
+            needs: ids(needs),
+        };
+        Action {
+            id: ActionId(id),
+            address: Address::machine(&"linux".into(), &format!("m{id}").into()),
+            verb: Verb::Create {
+                ladder: rungs.iter().map(rung).collect(),
+                bootstrap: None,
+            },
+            reason: Reason::Destroy,
+            after: ids(after),
+            before: None,
+        }
+    }
+
+    fn ids(list: &[u32]) -> Vec<ActionId> {
+        list.iter().copied().map(ActionId).collect()
+    }
+
+    #[test]
+    fn an_action_is_ready_once_when_all_that_it_waits_for_has_ended() {
+        let graph = Graph::of(&[
+            action(0, &[], &[]),
+            action(1, &[], &[]),
+            action(2, &[0, 1, 1], &[]),
+        ])
+        .unwrap();
+        let mut schedule = graph.schedule();
+        assert_eq!(schedule.ready(), ids(&[0, 1]));
+        assert!(schedule.ready().is_empty() && !schedule.is_finished());
+        assert!(schedule.done(ActionId(0), true).is_empty());
+        assert!(schedule.done(ActionId(0), true).is_empty());
+        assert!(schedule.ready().is_empty());
+        assert!(schedule.done(ActionId(1), true).is_empty());
+        assert_eq!(schedule.ready(), ids(&[2]));
+        assert!(schedule.is_finished());
+    }
+
+    #[test]
+    fn what_comes_after_a_failure_is_skipped_all_the_way_down() {
+        let graph = Graph::of(&[
+            action(0, &[], &[]),
+            action(1, &[0], &[]),
+            action(2, &[1], &[]),
+            action(3, &[], &[]),
+        ])
+        .unwrap();
+        let mut schedule = graph.schedule();
+        assert_eq!(schedule.ready(), ids(&[0, 3]));
+        assert_eq!(schedule.done(ActionId(0), false), ids(&[1, 2]));
+        assert!(schedule.ready().is_empty() && schedule.is_finished());
+    }
+
+    #[test]
+    fn a_create_is_skipped_only_when_no_rung_is_left() {
+        let actions = [
+            action(0, &[], &[]),
+            action(1, &[], &[]),
+            action(2, &[], &[&[0], &[1]]),
+        ];
+        let graph = Graph::of(&actions).unwrap();
+        let Verb::Create { ladder, .. } = &actions[2].verb else {
+            panic!("a create")
+        };
+        let mut schedule = graph.schedule();
+        schedule.ready();
+        assert!(schedule.done(ActionId(0), false).is_empty());
+        assert!(schedule.ready().is_empty());
+        let mut other = schedule.clone();
+        assert!(schedule.done(ActionId(1), true).is_empty());
+        assert_eq!(schedule.ready(), ids(&[2]));
+        assert!(!schedule.is_usable(&ladder[0]) && schedule.is_usable(&ladder[1]));
+        assert_eq!(other.done(ActionId(1), false), ids(&[2]));
+    }
+
+    #[test]
+    fn a_cycle_is_named_by_its_path() {
+        let error = Graph::of(&[
+            action(0, &[2], &[]),
+            action(1, &[0], &[]),
+            action(2, &[1], &[]),
+            action(3, &[2], &[]),
+        ])
+        .unwrap_err();
+        let path = [
+            "machine.linux/m0",
+            "machine.linux/m1",
+            "machine.linux/m2",
+            "machine.linux/m0",
+        ];
+        assert_eq!(
+            error,
+            GraphError::Cycle {
+                path: path.map(String::from).to_vec()
+            }
+        );
+        let own = Graph::of(&[action(0, &[0], &[])]).unwrap_err();
+        assert_eq!(
+            own.to_string(),
+            "actions wait for each other: machine.linux/m0 -> machine.linux/m0"
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_and_what_is_there_twice_is_an_error() {
+        let missing = Graph::of(&[action(0, &[7], &[])]).unwrap_err();
+        assert!(matches!(
+            missing,
+            GraphError::Missing {
+                missing: ActionId(7),
+                ..
+            }
+        ));
+        let twice = Graph::of(&[action(0, &[], &[]), action(0, &[], &[])]).unwrap_err();
+        assert_eq!(twice, GraphError::Twice { id: ActionId(0) });
+    }
+
+    #[test]
+    fn edges_say_why() {
+        let graph = Graph::of(&[
+            action(0, &[], &[]),
+            action(1, &[0], &[&[0]]),
+            action(2, &[], &[&[1], &[]]),
+        ])
+        .unwrap();
+        assert_eq!(
+            graph.edges(),
+            [
+                (ActionId(0), ActionId(1), Edge::After),
+                (ActionId(1), ActionId(2), Edge::Needs)
+            ]
+        );
     }
 }

@@ -211,3 +211,6 @@ pub fn breaker(failures: &[Failure], offering: &OfferingKey, hash: &SpecHash, no
     }
     breaker
 }
+
+#[cfg(test)]
+mod tests;

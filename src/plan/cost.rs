@@ -120,7 +120,7 @@ fn calls(verb: &Verb) -> (u32, u32) {
     }
 }
 
-fn provider<'a>(verb: &'a Verb) -> Option<&'a ProviderName> {
+fn provider(verb: &Verb) -> Option<&ProviderName> {
     match verb {
         Verb::Create { ladder, .. } => ladder.first().map(|rung| &rung.provider),
         Verb::Adopt { record, .. } => Some(&record.provider),

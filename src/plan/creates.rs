@@ -163,7 +163,7 @@ impl Maker<'_, '_> {
             let count = if alone { wanted } else { 0 };
             match reason {
                 Reason::CapacityRefused { .. } | Reason::Unsettled { .. } => {
-                    draft.hold(&pool.name, count, reason)
+                    draft.hold(&pool.name, count, reason);
                 }
                 _ if alone => draft.warn(&pool.name, count, reason),
                 Reason::BreakerOpen { .. } => draft.warn(&pool.name, 0, reason),

@@ -91,7 +91,10 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
     if let (false, Ok(count)) = (found.foreign.is_empty(), u32::try_from(found.foreign.len())) {
         draft.warn(&stack.name, count, Reason::ForeignPresent { count });
     } else {
-        for wish in &wishes {
+        // Those that are only advised on come last: they take no money or launches from those that act.
+        let (advised, acting): (Vec<_>, Vec<_>) =
+            wishes.iter().partition(|wish| draft.is_advised(&wish.pool.name));
+        for wish in acting.into_iter().chain(advised) {
             made.extend(maker.make(wish, &mut draft));
         }
     }
@@ -100,7 +103,7 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         .into_iter()
         .partition(|machine| draft.is_advised(&machine.bootstrap.pool));
     let needed = creates::needed(&made);
-    let shared = shared::decide(&facts, &wished, &needed, &in_flight, goal, &mut draft);
+    let shared = shared::decide(&facts, &wished, &needed, &in_flight, &found, goal, &mut draft);
     creates::push(made, &shared, &mut draft);
     creates::push(advised, &shared, &mut draft);
     recover::hold_rest(&facts, &mut draft);
@@ -147,10 +150,10 @@ fn drift(machines: &[Machine<'_>], draft: &mut Draft) {
             continue;
         };
         let mut what = Vec::new();
-        if let (Some(have), Some(want)) = (&seen.offering, machine.record.offering()) {
-            if have.machine_type != want.machine_type {
-                what.push(format!("type: {} -> {}", want.machine_type, have.machine_type));
-            }
+        if let (Some(have), Some(want)) = (&seen.offering, machine.record.offering())
+            && have.machine_type != want.machine_type
+        {
+            what.push(format!("type: {} -> {}", want.machine_type, have.machine_type));
         }
         if seen.name != machine.record.name {
             what.push(format!("name: {} -> {}", machine.record.name, seen.name));

@@ -95,7 +95,7 @@ impl Draft {
     }
 
     /// Refuses to act, without alarm.
-    pub(super) fn hold(&mut self, about: impl ToString, count: u32, reason: Reason) {
+    pub(super) fn hold(&mut self, about: &impl ToString, count: u32, reason: Reason) {
         self.held.push(Held {
             about: about.to_string(),
             count,
@@ -105,7 +105,7 @@ impl Draft {
     }
 
     /// Refuses to act, and a person should know.
-    pub(super) fn warn(&mut self, about: impl ToString, count: u32, reason: Reason) {
+    pub(super) fn warn(&mut self, about: &impl ToString, count: u32, reason: Reason) {
         self.held.push(Held {
             about: about.to_string(),
             count,
@@ -190,12 +190,11 @@ impl<'a> Leaver<'a> {
     ) -> Result<(), Reason> {
         let verb = match (self.work, self.runner) {
             (Work::Busy(jobs), _) => return Err(Reason::Busy { jobs }),
-            (Work::Unknown, _) => return Err(Reason::BusyUnknown),
+            (Work::Unknown, _) | (Work::Idle, None) => return Err(Reason::BusyUnknown),
             (Work::NoRunner, runner) => Verb::Delete {
                 target: self.target,
                 registration: runner,
             },
-            (Work::Idle, None) => return Err(Reason::BusyUnknown),
             (Work::Idle, Some((ci, registration))) => {
                 let Some(control) = facts.control(&ci) else {
                     return Err(Reason::BusyUnknown);

@@ -85,8 +85,8 @@ struct Checker<'a> {
     violations: Vec<Violation>,
 }
 
-impl<'a> Checker<'a> {
-    fn broken(&mut self, number: u8, what: impl ToString) {
+impl Checker<'_> {
+    fn broken(&mut self, number: u8, what: &impl ToString) {
         self.violations.push(Violation {
             number,
             what: what.to_string(),
@@ -105,7 +105,7 @@ impl<'a> Checker<'a> {
             }
         }
         if let Err(error) = Graph::of(&self.plan.actions) {
-            self.broken(1, error);
+            self.broken(1, &error);
         }
     }
 
@@ -200,7 +200,7 @@ impl<'a> Checker<'a> {
             }
         }
         for what in over {
-            self.broken(5, what);
+            self.broken(5, &what);
         }
     }
 
@@ -223,7 +223,7 @@ impl<'a> Checker<'a> {
             .map(|money| money.amount)
             .sum();
         if created > Decimal::ZERO && running + created > budget.amount {
-            self.broken(6, format!("{running} + {created} > {budget}"));
+            self.broken(6, &format!("{running} + {created} > {budget}"));
         }
     }
 

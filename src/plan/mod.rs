@@ -1,7 +1,7 @@
 //! What should be done, and why: a plan that leaves no judgement to apply.
 //!
 //! [`decide`] makes it, a function of its input alone. Its parts: [`facts`] and [`fleet`] say what is known, `recover`
-//! closes unfinished attempts, `pool` judges a pool's machines, [`strays`] what has no record, `creates` what is made,
+//! closes unfinished attempts, `pool` and `judge` decide on a pool's machines, [`strays`] what has no record, `creates` what is made,
 //! `shared` keys and firewalls, `cost` what it costs. [`invariants`] says what holds of every plan.
 
 mod cost;
@@ -11,11 +11,16 @@ mod draft;
 pub mod facts;
 pub mod fleet;
 pub mod invariants;
+mod judge;
 mod names;
 mod pool;
 mod recover;
 mod shared;
 pub mod strays;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use decide::{DecideInput, decide};
 

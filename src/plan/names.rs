@@ -135,7 +135,17 @@ pub(super) fn shared(stack: &StackName, kind: ResourceKind, name: &str, key: Opt
         }
         _ => format!("{stack}-{name}"),
     };
-    host(&text)
+    let whole = host(&text);
+    if whole.len() <= LABEL {
+        return whole;
+    }
+    let digest = hex::encode(Sha256::digest(text));
+    let cut: String = whole.chars().take(LABEL - 9).collect();
+    format!(
+        "{}-{}",
+        cut.trim_end_matches('-'),
+        digest.get(..8).unwrap_or_default()
+    )
 }
 
 /// Lower case letters, digits and dashes, beginning with a letter or digit.
@@ -144,7 +154,6 @@ fn host(text: &str) -> String {
         .chars()
         .map(|c| c.to_ascii_lowercase())
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .take(LABEL * 2)
         .collect();
     mapped.trim_matches('-').to_owned()
 }
@@ -168,7 +177,7 @@ mod tests {
             assert!(words.iter().all(|word| word.len() <= 8));
         }
         // prefix, dash, two words, dash, number of seven digits
-        assert!(PREFIX + 1 + 8 + 1 + 8 + 1 + 7 <= LABEL);
+        const { assert!(PREFIX + 1 + 8 + 1 + 8 + 1 + 7 <= LABEL) };
     }
 
     #[test]
@@ -204,6 +213,11 @@ mod tests {
         let name = |key| shared(&"prod".into(), ResourceKind::SshKey, "ops", Some(key));
         assert_eq!(name("ssh-ed25519 AAAA me@here"), name("ssh-ed25519 AAAA"));
         assert_ne!(name("ssh-ed25519 AAAA"), name("ssh-ed25519 BBBB"));
+        let long = |end: &str| {
+            let name = format!("{}{end}", "x".repeat(70));
+            shared(&"prod".into(), ResourceKind::Firewall, &name, None)
+        };
+        assert!(long("a").len() <= LABEL && long("a") != long("b"));
         assert_eq!(
             shared(&"prod".into(), ResourceKind::Firewall, "default", None),
             "prod-default"

@@ -10,13 +10,14 @@ use super::{
     fleet::{self, Presence},
     names,
     recover::InFlight,
+    strays::Found,
 };
 use crate::{
     model::{
         ids::{Address, PoolName, ProviderName, ResourceKind},
         intent::Intent,
         reason::Reason,
-        resource::{FirewallRule, FirewallSpec, Observed, ResourceSpec, SshKeySpec},
+        resource::{FirewallRule, FirewallSpec, Observed, ResourceRef, ResourceSpec, SshKeySpec},
         state::{Phase, Record},
     },
     render::shared_hash,
@@ -89,6 +90,7 @@ pub(super) fn decide(
     wished: &BTreeMap<Address, Wished>,
     needed: &BTreeMap<Address, PoolName>,
     in_flight: &InFlight,
+    found: &Found<'_>,
     goal: Goal,
     draft: &mut Draft,
 ) -> HashMap<Address, ActionId> {
@@ -97,7 +99,7 @@ pub(super) fn decide(
         .iter()
         .map(|(address, id)| (address.clone(), *id))
         .collect();
-    let users = Users::of(facts, in_flight, draft);
+    let users = Users::of(facts, in_flight, found, draft);
     let mut removals = Vec::new();
     for (address, record) in &facts.snapshot.state.resources {
         if !address.kind.is_shared() || draft.is_touched(address) {
@@ -208,25 +210,24 @@ fn align(
             let what = changes.join(", ");
             draft.push(address, verb, Reason::Differs { what }, Vec::new(), Some(record));
         }
-        _ => match interrupted {
-            Some(open) => {
-                let verb = Verb::Adopt {
-                    record: Box::new(Record {
-                        spec: wish.spec.clone(),
-                        hash: shared_hash(&wish.spec),
-                        phase: Phase::Live,
-                        ..record.clone()
-                    }),
-                    intents: vec![open.id.clone()],
-                    losers: Vec::new(),
-                };
-                draft.push(address, verb, Reason::Adopted, Vec::new(), Some(record));
-            }
-            None => {
+        _ => {
+            let Some(open) = interrupted else {
                 let by = wish.by.clone().unwrap_or_else(|| PoolName::new(""));
                 draft.keep_shared(address, Reason::Needed { by });
-            }
-        },
+                return;
+            };
+            let verb = Verb::Adopt {
+                record: Box::new(Record {
+                    spec: wish.spec.clone(),
+                    hash: shared_hash(&wish.spec),
+                    phase: Phase::Live,
+                    ..record.clone()
+                }),
+                intents: vec![open.id.clone()],
+                losers: Vec::new(),
+            };
+            draft.push(address, verb, Reason::Adopted, Vec::new(), Some(record));
+        }
     }
 }
 
@@ -236,7 +237,14 @@ fn remove(address: &Address, record: &Record, users: &Users, goal: Goal, draft: 
         draft.keep_shared(address, Reason::Needed { by: by.clone() });
         return;
     }
-    let after = users.leaving.get(&key).into_iter().flatten().copied().collect();
+    let mut after: Vec<ActionId> = users.leaving.get(&key).into_iter().flatten().copied().collect();
+    if let Some((by, ids)) = users.orphans.get(&record.provider) {
+        if ids.contains(&None) {
+            draft.keep_shared(address, Reason::Needed { by: by.clone() });
+            return;
+        }
+        after.extend(ids.iter().flatten());
+    }
     let verb = Verb::Delete {
         target: record.target(),
         registration: None,
@@ -255,10 +263,12 @@ type Use = (ProviderName, ResourceKind, String);
 struct Users {
     staying: BTreeMap<Use, PoolName>,
     leaving: BTreeMap<Use, BTreeSet<ActionId>>,
+    /// What orphans use is not known: nothing goes before them.
+    orphans: BTreeMap<ProviderName, (PoolName, Vec<Option<ActionId>>)>,
 }
 
 impl Users {
-    fn of(facts: &Facts<'_>, in_flight: &InFlight, draft: &Draft) -> Self {
+    fn of(facts: &Facts<'_>, in_flight: &InFlight, found: &Found<'_>, draft: &Draft) -> Self {
         let mut users = Self::default();
         for (address, record) in &facts.snapshot.state.resources {
             let (ResourceSpec::Machine(spec), Some(pool)) = (&record.spec, &address.pool) else {
@@ -281,6 +291,27 @@ impl Users {
         for key in &in_flight.uses {
             let unknown = || PoolName::new("an unfinished attempt");
             users.staying.entry(key.clone()).or_insert_with(unknown);
+        }
+        let removals: HashMap<&ResourceRef, ActionId> = draft
+            .actions
+            .iter()
+            .filter_map(|action| match &action.verb {
+                Verb::Retire { target, .. } | Verb::Delete { target, .. } => Some((target, action.id)),
+                _ => None,
+            })
+            .collect();
+        let machines = found.orphans.iter().filter(|seen| !seen.target.kind.is_shared());
+        for seen in machines {
+            let provider = seen.target.provider.clone();
+            let pool = seen
+                .labels
+                .get("runfleet-pool")
+                .map_or("an orphan", String::as_str);
+            let (_, ids) = users
+                .orphans
+                .entry(provider)
+                .or_insert_with(|| (pool.into(), Vec::new()));
+            ids.push(removals.get(&seen.target).copied());
         }
         users
     }

@@ -171,9 +171,9 @@ pub(super) fn judge(facts: &Facts<'_>, found: &Found<'_>, goal: Goal, draft: &mu
                 let quiet = matches!(reason, Reason::CondemnedOnce { .. });
                 let about = seen.target.to_string();
                 if quiet {
-                    draft.hold(about, 1, reason.clone());
+                    draft.hold(&about, 1, reason.clone());
                 } else {
-                    draft.warn(about, 1, reason.clone());
+                    draft.warn(&about, 1, reason.clone());
                 }
                 reason
             }
@@ -298,7 +298,7 @@ fn dead_registration(facts: &Facts<'_>, ci: &CiName, runner: &RunnerView, goal: 
                 "{ci} registration {} ({})",
                 runner.registration, runner.description
             );
-            draft.hold(about, 1, Reason::CondemnedOnce { since });
+            draft.hold(&about, 1, Reason::CondemnedOnce { since });
             return;
         }
     };

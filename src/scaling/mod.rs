@@ -114,3 +114,6 @@ pub fn growth(pool: &Pool, target: &Target, room: Room) -> Growth {
     }
     growth
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! Tests of the ladder.
+
+use super::*;
+use crate::{
+    model::resource::ResourceSpec,
+    plan::testing::{World, at, choice, key, offering, pool, price, secs},
+};
+
+fn rung(offering: Option<OfferingKey>) -> Rung {
+    Rung {
+        offering,
+        provider: "hetzner".into(),
+        price: None,
+        hash: "h".into(),
+        spec: ResourceSpec::Machine(World::spec("linux", "a")),
+        needs: Vec::new(),
+    }
+}
+
+fn ladder() -> Vec<Rung> {
+    [key("nbg1", "cx33"), key("fsn1", "cx33"), key("nbg1", "cx43")]
+        .map(|key| rung(Some(key)))
+        .to_vec()
+}
+
+#[test]
+fn the_next_rung_is_the_first_that_has_not_refused() {
+    let none = LaunchBudgets::default();
+    let ladder = ladder();
+    assert_eq!(next(&ladder, &[], &none), Some(0));
+    let mut refused = Vec::new();
+    for at in 0..ladder.len() {
+        assert_eq!(next(&ladder, &refused, &none), Some(at));
+        refused.extend(ladder[at].offering.clone());
+    }
+    assert_eq!(next(&ladder, &refused, &none), None);
+    assert_eq!(next(&[rung(None)], &refused, &none), Some(0));
+    assert_eq!(next(&[], &[], &none), None);
+}
+
+#[test]
+fn a_launch_budget_is_used_up_and_the_next_rung_asked() {
+    let ladder = ladder();
+    let first = key("nbg1", "cx33");
+    let mut budgets = LaunchBudgets::default();
+    budgets.take(&first);
+    assert_eq!(budgets.left(&first), None);
+    budgets.limit(&first, 2);
+    budgets.limit(&first, 5);
+    assert_eq!(budgets.left(&first), Some(2));
+    budgets.take(&first);
+    assert_eq!(next(&ladder, &[], &budgets), Some(0));
+    budgets.take(&first);
+    assert_eq!(next(&ladder, &[], &budgets), Some(1));
+    budgets.take(&first);
+    assert_eq!(budgets.left(&first), Some(0));
+    assert_eq!(LaunchBudgets::of(&budgets.to_map()), budgets);
+    assert_eq!(
+        budgets.to_map(),
+        BTreeMap::from([("hetzner/nbg1 cx33".to_owned(), 0)])
+    );
+    budgets.limit(&key("fsn1", "cx33"), 0);
+    assert_eq!(next(&ladder, &[key("nbg1", "cx43")], &budgets), None);
+}
+
+fn rate(offered: &[Offering], pool: &Pool, currency: Option<&str>) -> (Vec<String>, Vec<String>) {
+    let offerings = offered.iter().map(|offering| (&offering.key, offering)).collect();
+    let currency = currency.map(Currency::new);
+    let (rated, passed) = options(pool, &offerings, currency.as_ref());
+    let keys = rated.iter().map(|rated| rated.offering.key.to_string()).collect();
+    (keys, passed)
+}
+
+#[test]
+fn the_cheapest_comes_first_then_as_declared_and_the_sold_out_last() {
+    let mut pool = pool("linux", &[]);
+    pool.offerings = vec![choice("b", &["y", "x"]), choice("a", &["x"]), choice("c", &[])];
+    let mut sold_out = offering("z", "c", "0.001 EUR");
+    sold_out.available = Some(false);
+    let mut there = offering("y", "c", "0.020 EUR");
+    there.available = Some(true);
+    let offered = [
+        offering("x", "a", "0.010 EUR"),
+        offering("x", "b", "0.010 EUR"),
+        offering("y", "b", "0.010 EUR"),
+        offering("x", "c", "0.005 EUR"),
+        there,
+        sold_out,
+    ];
+    let (keys, passed) = rate(&offered, &pool, None);
+    let wished = ["x c", "y b", "x b", "x a", "y c", "z c"].map(|key| format!("hetzner/{key}"));
+    assert_eq!(keys, wished);
+    assert!(passed.is_empty());
+}
+
+#[test]
+fn the_address_decides_the_price() {
+    let mut pool = pool("linux", &[]);
+    pool.offerings = vec![choice("a", &["x"])];
+    let mut offered = offering("x", "a", "0.010 EUR");
+    offered.price_without_ipv4 = price("0.009 EUR");
+    let offerings = BTreeMap::from([(&offered.key, &offered)]);
+    assert_eq!(options(&pool, &offerings, None).0[0].price, &price("0.010 EUR"));
+    pool.offerings[0].public_ipv4 = false;
+    assert_eq!(options(&pool, &offerings, None).0[0].price, &price("0.009 EUR"));
+}
+
+#[test]
+fn another_market_type_or_provider_is_not_bought() {
+    let mut pool = pool("linux", &[]);
+    pool.offerings = vec![choice("a", &[])];
+    let mut spot = offering("x", "a", "0.001 EUR");
+    spot.key.market = crate::model::offering::Market::Spot;
+    let mut other = offering("x", "a", "0.001 EUR");
+    other.key.provider = "other".into();
+    let offered = [spot, other, offering("x", "b", "0.001 EUR")];
+    assert_eq!(
+        rate(&offered, &pool, None),
+        (vec![], vec!["hetzner does not sell a".to_owned()])
+    );
+    pool.offerings = vec![choice("a", &["q"])];
+    assert_eq!(rate(&offered, &pool, None).1, ["hetzner/q a is not sold"]);
+}
+
+#[test]
+fn one_currency_is_bought_in() {
+    let mut pool = pool("linux", &[]);
+    pool.offerings = vec![choice("a", &["x"]), choice("b", &["x"])];
+    let offered = [offering("x", "a", "0.010 EUR"), offering("x", "b", "0.001 USD")];
+    let (keys, passed) = rate(&offered, &pool, None);
+    assert_eq!((keys.len(), keys[0].as_str()), (1, "hetzner/x a"));
+    assert_eq!(passed, ["hetzner/x b is priced in USD, not EUR"]);
+    assert_eq!(rate(&offered, &pool, Some("USD")).0, ["hetzner/x b"]);
+}
+
+#[test]
+fn a_refusal_is_remembered_for_five_minutes() {
+    let offering = key("nbg1", "cx33");
+    let refusal = |seconds| Refusal {
+        offering: offering.clone(),
+        at: at(seconds),
+        quota: false,
+    };
+    let until = |now| refused_until(&[refusal(0), refusal(-100)], &offering, at(now));
+    assert_eq!(until(299), Some(at(300)));
+    assert_eq!(until(300), None);
+    assert_eq!(refused_until(&[refusal(0)], &key("fsn1", "cx33"), at(1)), None);
+}
+
+fn failure(seconds: i64, what: &str) -> Failure {
+    Failure {
+        pool: "linux".into(),
+        offering: key("nbg1", "cx33"),
+        hash: "h1".into(),
+        at: at(seconds),
+        what: what.into(),
+    }
+}
+
+fn state(failures: &[Failure], now: i64) -> Breaker {
+    breaker(failures, &key("nbg1", "cx33"), &"h2".into(), at(now))
+}
+
+#[test]
+fn three_alike_failures_open_the_breaker_until_half_an_hour_after_the_last() {
+    let three = [failure(0, "a"), failure(20, "a"), failure(10, "a")];
+    let open = Breaker::Open(Reason::BreakerOpen {
+        failures: 3,
+        what: "a".into(),
+        until: at(1820),
+    });
+    assert_eq!(state(&three, 1819), open);
+    assert_eq!(state(&three, 1820), Breaker::HalfOpen);
+    assert_eq!(state(&three[..2], 30), Breaker::Closed);
+    let other = breaker(&three, &key("fsn1", "cx33"), &"h3".into(), at(30));
+    assert_eq!(other, Breaker::Closed);
+    let template = breaker(&three, &key("fsn1", "cx33"), &"h1".into(), at(30));
+    assert_eq!(template, open);
+}
+
+#[test]
+fn failures_that_differ_or_lie_far_apart_are_not_in_a_row() {
+    assert_eq!(
+        state(&[failure(0, "a"), failure(1, "b"), failure(2, "a")], 10),
+        Breaker::Closed
+    );
+    let window = BREAKER_WINDOW.as_secs();
+    assert_eq!(BREAKER_WINDOW, secs(1800));
+    let spread = |last| [failure(0, "a"), failure(1, "a"), failure(last, "a")];
+    assert_eq!(state(&spread(window + 1), window + 2), Breaker::Closed);
+    assert!(matches!(state(&spread(window), window + 2), Breaker::Open(_)));
+}
+
+#[test]
+fn a_trial_that_fails_opens_the_breaker_again() {
+    let mut failures = vec![failure(0, "a"), failure(1, "a"), failure(2, "a")];
+    assert_eq!(state(&failures, 2000), Breaker::HalfOpen);
+    failures.push(failure(2600, "a"));
+    assert!(matches!(
+        state(&failures, 2700),
+        Breaker::Open(Reason::BreakerOpen { failures: 4, .. })
+    ));
+}

@@ -1,0 +1,310 @@
+//! A pool's machines, one by one: each comes to an action, or to a reason for which it is kept.
+
+use super::{
+    IfBusy, Verb,
+    draft::{Draft, Leaver},
+    facts::{Facts, Work},
+    fleet::{Doubt, Health, Machine, Presence},
+};
+use crate::{
+    drain::{self, Clocks, Cordon, Rank},
+    model::{reason::Reason, resource::CordonKind},
+    scaling::Target,
+    stack::Pool,
+};
+
+/// A pool's machines while they are judged. Each comes to one end: an action, or a reason for which it is kept.
+pub(super) struct Judge<'a, 'f> {
+    facts: &'f Facts<'a>,
+    pub(super) draft: &'f mut Draft,
+    /// Those that serve and are there.
+    serving: Vec<&'f Machine<'a>>,
+    /// Those that take no new job.
+    cordoned: Vec<&'f Machine<'a>>,
+}
+
+impl<'a, 'f> Judge<'a, 'f> {
+    /// Ends what needs no target, and sorts the rest.
+    pub(super) fn sort(
+        facts: &'f Facts<'a>,
+        draft: &'f mut Draft,
+        machines: &'f [Machine<'a>],
+        blocked: Option<&Reason>,
+    ) -> Self {
+        let mut judge = Self {
+            facts,
+            draft,
+            serving: Vec::new(),
+            cordoned: Vec::new(),
+        };
+        for machine in machines {
+            if judge.draft.is_touched(machine.address) {
+                continue;
+            }
+            match (&machine.presence, &machine.health, blocked) {
+                (Presence::Gone, ..) => judge.forget(machine),
+                (Presence::Missing { since }, ..) => {
+                    let reason = Reason::MissingOnce { since: *since };
+                    judge.draft.hold(machine.address, 1, reason.clone());
+                    judge.draft.keep(machine, reason);
+                }
+                (_, Health::Leaving, _) => judge.draft.keep(machine, Reason::Unfinished),
+                (_, Health::Ended, None) => judge.clear(machine),
+                (_, Health::Failed(reason), None) => judge.must_go(machine, reason),
+                (_, Health::Ended | Health::Failed(_), Some(reason)) => {
+                    judge.draft.keep(machine, reason.clone());
+                }
+                (_, Health::Well | Health::Booting, _) if machine.cordon == Cordon::No => {
+                    judge.serving.push(machine);
+                }
+                (_, Health::Well | Health::Booting, _) => judge.cordoned.push(machine),
+            }
+        }
+        judge
+    }
+
+    fn forget(&mut self, machine: &Machine<'_>) {
+        let record = machine.record;
+        let verb = Verb::Forget {
+            registration: record.ci.clone().zip(record.registration.clone()),
+        };
+        self.draft
+            .push(machine.address, verb, Reason::Gone, Vec::new(), Some(record));
+    }
+
+    fn clear(&mut self, machine: &Machine<'_>) {
+        let record = machine.record;
+        let verb = Verb::Delete {
+            target: record.target(),
+            registration: record.ci.clone().zip(record.registration.clone()),
+        };
+        self.draft
+            .push(machine.address, verb, Reason::Ended, Vec::new(), Some(record));
+    }
+
+    /// Lets cordoned machines serve again, at most `short` of them: busy ones first, then those paid longest.
+    pub(super) fn want_again(&mut self, short: u32) -> u32 {
+        let mut wanted = 0;
+        let mut cordoned = std::mem::take(&mut self.cordoned);
+        cordoned.sort_by_key(|m| (m.work.busy() != Some(false), rank(m)));
+        while wanted < short {
+            let Some(at) = cordoned.iter().rposition(|m| may_uncordon(self.facts, m)) else {
+                break;
+            };
+            let machine = cordoned.remove(at);
+            let record = machine.record;
+            let (Some(ci), Some(registration)) = (record.ci.clone(), record.registration.clone()) else {
+                continue;
+            };
+            let verb = Verb::Uncordon { ci, registration };
+            self.draft.push(
+                machine.address,
+                verb,
+                Reason::WantedAgain,
+                Vec::new(),
+                Some(record),
+            );
+            wanted += 1;
+        }
+        self.cordoned = cordoned;
+        wanted
+    }
+
+    /// Nothing may shrink: everything stays.
+    pub(super) fn keep_all(&mut self, blocked: &Reason) {
+        let cordoned = std::mem::take(&mut self.cordoned);
+        for machine in std::mem::take(&mut self.serving).into_iter().chain(cordoned) {
+            let reason = match machine.work {
+                Work::Busy(jobs) => Reason::Busy { jobs },
+                _ => blocked.clone(),
+            };
+            self.draft.keep(machine, reason);
+        }
+    }
+
+    pub(super) fn all_go(&mut self, reason: &Reason) {
+        let cordoned = std::mem::take(&mut self.cordoned);
+        for machine in std::mem::take(&mut self.serving).into_iter().chain(cordoned) {
+            self.must_go(machine, reason);
+        }
+    }
+
+    /// A machine that must go as soon as it is idle: cordoned while it is not.
+    fn must_go(&mut self, machine: &Machine<'a>, reason: &Reason) {
+        if matches!(machine.presence, Presence::Here(_)) {
+            let leaver = Leaver::of(machine);
+            let Err(stays) = leaver.leave(self.facts, self.draft, reason.clone(), IfBusy::StayCordoned)
+            else {
+                return;
+            };
+            self.stay_cordoned(machine, reason, stays);
+        } else {
+            self.draft.keep(machine, Reason::BusyUnknown);
+        }
+    }
+
+    fn stay_cordoned(&mut self, machine: &Machine<'a>, reason: &Reason, stays: Reason) {
+        let record = machine.record;
+        if *reason == Reason::Destroy && stays != Reason::Draining {
+            let left = match machine.work {
+                Work::Busy(jobs) => Reason::BusyAtDestroy { jobs },
+                _ => stays.clone(),
+            };
+            self.draft.warn(machine.address, 1, left);
+        }
+        let recorded = matches!(machine.cordon, Cordon::Since(_)) && machine.paused;
+        let runner = record.ci.clone().zip(record.registration.clone());
+        let kind = runner
+            .as_ref()
+            .and_then(|(ci, _)| self.facts.control(ci))
+            .map(|c| c.cordon);
+        let can = matches!(kind, Some(CordonKind::Pause | CordonKind::PauseAll));
+        match runner {
+            Some((ci, registration)) if can && !recorded && machine.work.busy() == Some(true) => {
+                let verb = Verb::Cordon { ci, registration };
+                self.draft
+                    .push(machine.address, verb, reason.clone(), Vec::new(), Some(record));
+            }
+            _ if recorded && machine.work.busy() == Some(true) => self.draft.keep(machine, Reason::Draining),
+            _ => self.draft.keep(machine, stays),
+        }
+    }
+
+    /// Brings the pool down to `max` at once, and to its target as its billing allows.
+    pub(super) fn shrink(&mut self, pool: &Pool, target: &Target, serving: u32) {
+        for machine in std::mem::take(&mut self.cordoned) {
+            self.drain(machine, pool);
+        }
+        let mut machines = std::mem::take(&mut self.serving);
+        let idle = |m: &Machine<'_>| {
+            m.work.busy() == Some(false)
+                && matches!(m.presence, Presence::Here(_))
+                && m.health == Health::Well
+        };
+        machines.sort_by_cached_key(|m| (!idle(m), m.work.busy() != Some(false), m.work.jobs(), rank(m)));
+        let above = serving.saturating_sub(pool.max);
+        let mut left = machines.into_iter();
+        for machine in left.by_ref().take(usize::try_from(above).unwrap_or(usize::MAX)) {
+            self.must_go(machine, &Reason::AboveMax { max: pool.max });
+        }
+        let mut surplus = (serving - above).saturating_sub(target.size);
+        let (mut candidates, rest): (Vec<_>, Vec<_>) = left
+            .map(|m| (idle(m).then(|| self.due(m, pool)), m))
+            .partition(|(due, _)| due.is_some());
+        candidates.sort_by_cached_key(|(due, m)| (!matches!(due, Some(Ok(_))), rank(m)));
+        for (due, machine) in candidates {
+            let within = Reason::WithinTarget { target: target.size };
+            let stays = match due {
+                _ if surplus == 0 => within,
+                Some(Ok(reason)) => {
+                    let leaver = Leaver::of(machine);
+                    match leaver.leave(self.facts, self.draft, reason, IfBusy::Uncordon) {
+                        Ok(()) => {
+                            surplus -= 1;
+                            continue;
+                        }
+                        Err(stays) => stays,
+                    }
+                }
+                Some(Err(stays)) => stays,
+                None => within,
+            };
+            surplus = surplus.saturating_sub(1);
+            self.draft.keep(machine, stays);
+        }
+        for (_, machine) in rest {
+            self.draft.keep(machine, stays(machine, pool, target));
+        }
+    }
+
+    /// A cordoned machine that is not wanted: gone when idle, and until then kept.
+    fn drain(&mut self, machine: &Machine<'a>, pool: &Pool) {
+        let idle = machine.work.busy() == Some(false) && matches!(machine.presence, Presence::Here(_));
+        let due = match machine.cordon {
+            // Paused by a person, perhaps: no reason to pay for less than was bought.
+            Cordon::Unknown => self.due(machine, pool),
+            _ => Ok(self
+                .due(machine, pool)
+                .unwrap_or_else(|_| cordoned_reason(machine))),
+        };
+        let stays = match due {
+            _ if !idle && machine.work == Work::Unknown => Reason::BusyUnknown,
+            _ if !idle => Reason::Draining,
+            Err(stays) => stays,
+            Ok(reason) => {
+                let leaver = Leaver::of(machine);
+                match leaver.leave(self.facts, self.draft, reason, IfBusy::Uncordon) {
+                    Ok(()) => return,
+                    Err(stays) => stays,
+                }
+            }
+        };
+        let record = machine.record;
+        match (machine.doubt, record.ci.clone().zip(record.registration.clone())) {
+            (Some(Doubt::Cordon), Some((ci, registration))) => {
+                let verb = Verb::Cordon { ci, registration };
+                self.draft
+                    .push(machine.address, verb, Reason::Draining, Vec::new(), Some(record));
+            }
+            _ => self.draft.keep(machine, stays),
+        }
+    }
+
+    fn due(&self, machine: &Machine<'_>, pool: &Pool) -> Result<Reason, Reason> {
+        let record = machine.record;
+        let Some(cloud) = self.facts.snapshot.clouds.get(&record.provider) else {
+            return Err(Reason::BusyUnknown);
+        };
+        let settle = self
+            .facts
+            .control(&pool.ci)
+            .map_or(jiff::SignedDuration::ZERO, |c| c.settle);
+        let clocks = Clocks {
+            now: cloud.listing.now,
+            paid_until: machine.paid_until.unwrap_or(cloud.listing.now),
+            idle: machine.idle,
+        };
+        let margin = drain::margin(self.facts.stack.interval, settle, cloud.profile.delete_time);
+        drain::due(cloud.profile.billing, clocks, margin, pool.idle_timeout)
+    }
+}
+
+/// Why a machine leaves that was cordoned earlier and is not due by its billing now.
+fn cordoned_reason(machine: &Machine<'_>) -> Reason {
+    Reason::IdleTooLong { idle: machine.idle }
+}
+
+fn may_uncordon(facts: &Facts<'_>, machine: &Machine<'_>) -> bool {
+    let record = machine.record;
+    let kind = record
+        .ci
+        .as_ref()
+        .and_then(|ci| facts.control(ci))
+        .map(|c| c.cordon);
+    record.registration.is_some()
+        && machine.work != Work::NoRunner
+        && matches!(kind, Some(CordonKind::Pause | CordonKind::PauseAll))
+        && !matches!(machine.presence, Presence::Gone)
+}
+
+fn stays(machine: &Machine<'_>, pool: &Pool, target: &Target) -> Reason {
+    match (&machine.health, machine.work) {
+        (Health::Booting, _) => Reason::Booting {
+            age: machine.age,
+            timeout: pool.ready_timeout,
+        },
+        (_, Work::Busy(jobs)) => Reason::Busy { jobs },
+        (_, Work::Unknown) => Reason::BusyUnknown,
+        _ => Reason::WithinTarget { target: target.size },
+    }
+}
+
+fn rank<'a>(machine: &Machine<'a>) -> Rank<'a> {
+    Rank {
+        failed: matches!(machine.health, Health::Failed(_)),
+        cordoned: machine.cordon != Cordon::No,
+        paid_until: machine.paid_until,
+        created_at: machine.record.created_at,
+        address: machine.address,
+    }
+}

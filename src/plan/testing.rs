@@ -1,0 +1,674 @@
+//! A small world for tests: a snapshot that is built by hand, and a model of what carrying out a plan makes of it.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{DecideInput, Goal, Plan, Verb, decide};
+use crate::{
+    model::{
+        demand::{Cursor, DemandSnapshot, Job, JobState, RunnerView, Wanted},
+        ids::{Address, CloudId, IntentId, PoolName, ResourceKind},
+        intent::{Intent, OpenIntent},
+        money::{Billing, Price},
+        offering::{Architecture, Market, Offering, OfferingKey},
+        reason::Reason,
+        resource::{
+            ClaimLabels, CloudSnapshot, CloudStatus, Completeness, ControlProfile, CordonKind, Identity,
+            ImageRef, Listing, MachineSpec, Observed, ProviderProfile, ResourceRef, ResourceSpec,
+        },
+        snapshot::Snapshot,
+        state::{History, Phase, Record, State},
+    },
+    placement::{self, LaunchBudgets},
+    render::TemplateSet,
+    scaling,
+    stack::{
+        Budget, CiConfig, CiKind, Endpoint, Firewall, Mode, OfferingChoice, Policy, Pool, ProviderConfig,
+        ProviderKind, SshKey, Stack, StateBackend,
+    },
+};
+
+/// The world's beginning.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+pub(crate) fn secs(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds)
+}
+
+pub(crate) fn price(hourly: &str) -> Price {
+    Price {
+        hourly: hourly.parse().unwrap(),
+        monthly_cap: None,
+    }
+}
+
+pub(crate) fn key(location: &str, machine_type: &str) -> OfferingKey {
+    OfferingKey {
+        provider: "hetzner".into(),
+        location: location.into(),
+        machine_type: machine_type.into(),
+        market: Market::OnDemand,
+    }
+}
+
+pub(crate) fn offering(location: &str, machine_type: &str, hourly: &str) -> Offering {
+    Offering {
+        key: key(location, machine_type),
+        price: price(hourly),
+        price_without_ipv4: price(hourly),
+        cpus: 4,
+        memory_mib: 8192,
+        architecture: Architecture::X86,
+        available: None,
+    }
+}
+
+pub(crate) fn choice(machine_type: &str, locations: &[&str]) -> OfferingChoice {
+    OfferingChoice {
+        provider: "hetzner".into(),
+        machine_type: machine_type.into(),
+        locations: locations.iter().map(ToString::to_string).collect(),
+        image: ImageRef::Name("debian-12".into()),
+        public_ipv4: true,
+        market: Market::OnDemand,
+    }
+}
+
+pub(crate) fn pool(name: &str, tags: &[&str]) -> Pool {
+    Pool {
+        name: name.into(),
+        ci: "gitlab".into(),
+        mode: Mode::Act,
+        tags: tags.iter().map(ToString::to_string).collect(),
+        run_untagged: false,
+        jobs_per_runner: 2,
+        min: 0,
+        max: 10,
+        burst: None,
+        policy: Policy::Queue { idle: 0 },
+        ready_timeout: secs(600),
+        idle_timeout: secs(300),
+        cloud_init: "cloud-init/a.tera".into(),
+        vars: BTreeMap::new(),
+        ssh_keys: Vec::new(),
+        firewalls: Vec::new(),
+        offerings: vec![choice("cx33", &["nbg1", "fsn1"])],
+    }
+}
+
+/// A snapshot, a stack, and the time.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) stack: Stack,
+    pub(crate) templates: TemplateSet,
+    next: u64,
+}
+
+impl World {
+    /// One pool `linux` on Hetzner and GitLab, nothing there, nothing wanted.
+    pub(crate) fn new() -> Self {
+        let stack = Stack {
+            name: "test".into(),
+            state: StateBackend::File,
+            interval: secs(180),
+            providers: BTreeMap::from([(
+                "hetzner".into(),
+                ProviderConfig {
+                    name: "hetzner".into(),
+                    kind: ProviderKind::Hetzner,
+                    token: None,
+                    endpoint: Endpoint::Sandbox,
+                    ca_file: None,
+                    concurrency: 10,
+                },
+            )]),
+            ci: BTreeMap::from([(
+                "gitlab".into(),
+                CiConfig {
+                    name: "gitlab".into(),
+                    kind: CiKind::Gitlab,
+                    url: Endpoint::Sandbox,
+                    token: None,
+                    ca_file: None,
+                    projects: Vec::new(),
+                    settle: secs(5),
+                },
+            )]),
+            ssh_keys: BTreeMap::new(),
+            firewalls: BTreeMap::new(),
+            pools: vec![pool("linux", &["linux", "docker"])],
+            budget: Budget::default(),
+            metrics_file: None,
+            sandbox: None,
+            source_hash: String::new(),
+        };
+        let profile = ProviderProfile {
+            name: "hetzner".into(),
+            kind: "hetzner".into(),
+            identity: Identity::Named,
+            billing: Billing::StartedHour,
+            concurrency: 10,
+            batch_size: 1,
+            user_data_limit: 32768,
+            requests_per_hour: Some(3600),
+            settle: secs(60),
+            call_timeout: secs(30),
+            delete_time: secs(15),
+        };
+        let cloud = CloudSnapshot {
+            profile,
+            listing: Listing {
+                resources: Vec::new(),
+                completeness: Completeness::Complete,
+                now: at(0),
+                calls: 3,
+            },
+            offerings: vec![
+                offering("nbg1", "cx33", "0.010 EUR"),
+                offering("fsn1", "cx33", "0.010 EUR"),
+                offering("nbg1", "cx43", "0.020 EUR"),
+            ],
+            offerings_complete: Completeness::Complete,
+            reread: BTreeMap::new(),
+        };
+        let demand = DemandSnapshot {
+            ci: "gitlab".into(),
+            wanted: Wanted::Jobs(Vec::new()),
+            runners: Vec::new(),
+            completeness: Completeness::Complete,
+            cursor: Cursor::default(),
+            now: at(0),
+            calls: 2,
+            control: ControlProfile {
+                ci: "gitlab".into(),
+                cordon: CordonKind::Pause,
+                settle: secs(5),
+            },
+        };
+        Self {
+            snapshot: Snapshot {
+                now: at(0),
+                clouds: BTreeMap::from([("hetzner".into(), cloud)]),
+                demand: BTreeMap::from([("gitlab".into(), demand)]),
+                state: State::empty("test".into(), "l1".into()),
+                open: Vec::new(),
+                history: History::default(),
+            },
+            stack,
+            templates: TemplateSet {
+                files: BTreeMap::from([("cloud-init/a.tera".into(), "#cloud-config\n".into())]),
+            },
+            next: 100,
+        }
+    }
+
+    pub(crate) fn with_shared(mut self) -> Self {
+        self.stack.firewalls.insert(
+            "default".into(),
+            Firewall {
+                name: "default".into(),
+                provider: "hetzner".into(),
+                rules: vec![rule("22")],
+            },
+        );
+        self.stack.ssh_keys.insert(
+            "ops".into(),
+            SshKey {
+                name: "ops".into(),
+                provider: "hetzner".into(),
+                public_key: "ssh-ed25519 AAAA ops".into(),
+            },
+        );
+        self.pool().firewalls = vec!["default".into()];
+        self.pool().ssh_keys = vec!["ops".into()];
+        self
+    }
+
+    pub(crate) fn pool(&mut self) -> &mut Pool {
+        &mut self.stack.pools[0]
+    }
+
+    pub(crate) fn cloud(&mut self) -> &mut CloudSnapshot {
+        self.snapshot.clouds.get_mut("hetzner").unwrap()
+    }
+
+    pub(crate) fn ci(&mut self) -> &mut DemandSnapshot {
+        self.snapshot.demand.get_mut("gitlab").unwrap()
+    }
+
+    pub(crate) fn set_time(&mut self, seconds: i64) {
+        self.snapshot.now = at(seconds);
+        self.cloud().listing.now = at(seconds);
+        self.ci().now = at(seconds);
+    }
+
+    pub(crate) fn by_second(&mut self) {
+        self.cloud().profile.billing = Billing::PerSecond { minimum: secs(60) };
+    }
+
+    fn job(&mut self, state: JobState, runner: Option<&str>, tags: &[&str]) -> &mut Job {
+        self.next += 1;
+        let id = format!("j{}", self.next);
+        let Wanted::Jobs(jobs) = &mut self.ci().wanted else {
+            panic!("a world of jobs")
+        };
+        jobs.push(Job {
+            id: id.as_str().into(),
+            name: "build".into(),
+            project: "acme/app".into(),
+            tags: tags.iter().map(ToString::to_string).collect(),
+            state,
+            queued_at: Some(at(0)),
+            started_at: None,
+            finished_at: None,
+            runner: runner.map(Into::into),
+        });
+        jobs.last_mut().unwrap()
+    }
+
+    pub(crate) fn queue(&mut self, count: u32) {
+        for _ in 0..count {
+            self.job(JobState::Queued, None, &["linux"]);
+        }
+    }
+
+    pub(crate) fn queue_tagged(&mut self, count: u32, tags: &[&str]) {
+        for _ in 0..count {
+            self.job(JobState::Queued, None, tags);
+        }
+    }
+
+    /// A job runs on the machine of this name, or on somebody else's registration.
+    pub(crate) fn run(&mut self, runner: &str) -> &mut Job {
+        self.job(JobState::Running, Some(runner), &["linux"])
+    }
+
+    pub(crate) fn run_adrift(&mut self) {
+        self.job(JobState::Running, None, &["linux"]);
+    }
+
+    pub(crate) fn finished(&mut self, runner: &str, from: i64, to: i64) {
+        let job = self.job(JobState::Finished, Some(runner), &["linux"]);
+        job.started_at = Some(at(from));
+        job.finished_at = Some(at(to));
+    }
+
+    pub(crate) fn spec(pool: &str, name: &str) -> MachineSpec {
+        MachineSpec {
+            pool: pool.into(),
+            runner: name.into(),
+            name: format!("test-{pool}-{name}"),
+            offering: key("nbg1", "cx33"),
+            image: ImageRef::Name("debian-12".into()),
+            public_ipv4: true,
+            ssh_keys: Vec::new(),
+            firewalls: Vec::new(),
+        }
+    }
+
+    pub(crate) fn claim(pool: Option<&str>, name: &str, intent: &str) -> ClaimLabels {
+        ClaimLabels {
+            stack: "test".into(),
+            lineage: "l1".into(),
+            pool: pool.map(Into::into),
+            id: name.into(),
+            hash: "h1".into(),
+            intent: intent.into(),
+            registration: pool.map(|_| name.into()),
+        }
+    }
+
+    pub(crate) fn observed(&mut self, spec: &ResourceSpec, claim: &ClaimLabels, created: i64) -> Observed {
+        self.next += 1;
+        Observed {
+            target: ResourceRef {
+                provider: "hetzner".into(),
+                kind: spec.kind(),
+                id: CloudId::new(self.next.to_string()),
+            },
+            name: spec.name().to_owned(),
+            labels: claim.to_labels(),
+            status: CloudStatus::Running,
+            created_at: at(created),
+            offering: match spec {
+                ResourceSpec::Machine(spec) => Some(spec.offering.clone()),
+                _ => None,
+            },
+            addresses: Vec::new(),
+            rules: match spec {
+                ResourceSpec::Firewall(spec) => Some(spec.rules.clone()),
+                _ => None,
+            },
+            public_key: match spec {
+                ResourceSpec::SshKey(spec) => Some(spec.public_key.clone()),
+                _ => None,
+            },
+            size: None,
+            members: Vec::new(),
+        }
+    }
+
+    pub(crate) fn register(&mut self, pool: &str, name: &str, called: bool) {
+        let now = self.ci().now;
+        self.ci().runners.push(RunnerView {
+            registration: name.into(),
+            description: format!("test-{pool}-{name}"),
+            online: Some(called),
+            paused: false,
+            last_contact: called.then_some(now),
+            busy: None,
+        });
+    }
+
+    /// A machine of `linux` made at `created`, on record, listed and registered.
+    pub(crate) fn machine(&mut self, name: &str, created: i64, called: bool) -> Address {
+        self.machine_of("linux", name, created, called)
+    }
+
+    pub(crate) fn machine_of(&mut self, pool: &str, name: &str, created: i64, called: bool) -> Address {
+        let spec = ResourceSpec::Machine(Self::spec(pool, name));
+        let seen = self.observed(
+            &spec,
+            &Self::claim(Some(pool), name, &format!("i-{name}")),
+            created,
+        );
+        self.register(pool, name, called);
+        let address = Address::machine(&pool.into(), &name.into());
+        self.snapshot.state.resources.insert(
+            address.clone(),
+            Record {
+                provider: "hetzner".into(),
+                id: seen.target.id.clone(),
+                name: seen.name.clone(),
+                intent: IntentId::new(format!("i-{name}")),
+                hash: "h1".into(),
+                created_at: at(created),
+                spec,
+                price: Some(price("0.010 EUR")),
+                ci: Some("gitlab".into()),
+                registration: Some(name.into()),
+                phase: Phase::Live,
+            },
+        );
+        self.cloud().listing.resources.push(seen);
+        address
+    }
+
+    /// A machine of ours that is listed and registered, and not on record.
+    pub(crate) fn orphan(&mut self, name: &str) -> ResourceRef {
+        let spec = ResourceSpec::Machine(Self::spec("linux", name));
+        let seen = self.observed(
+            &spec,
+            &Self::claim(Some("linux"), name, &format!("i-{name}")),
+            -100,
+        );
+        let target = seen.target.clone();
+        self.register("linux", name, true);
+        self.cloud().listing.resources.push(seen);
+        target
+    }
+
+    pub(crate) fn seen(&mut self, name: &str) -> &mut Observed {
+        let resources = &mut self.cloud().listing.resources;
+        resources
+            .iter_mut()
+            .find(|seen| seen.name.ends_with(name))
+            .unwrap()
+    }
+
+    pub(crate) fn runner(&mut self, name: &str) -> &mut RunnerView {
+        let runners = &mut self.ci().runners;
+        runners
+            .iter_mut()
+            .find(|r| r.registration.as_str() == name)
+            .unwrap()
+    }
+
+    pub(crate) fn record(&mut self, address: &Address) -> &mut Record {
+        self.snapshot.state.resources.get_mut(address).unwrap()
+    }
+
+    /// Takes a machine out of the listing; reading it by id finds nothing.
+    pub(crate) fn lose(&mut self, address: &Address) {
+        let id = self.record(address).id.clone();
+        self.cloud().listing.resources.retain(|seen| seen.target.id != id);
+        self.cloud().reread.insert(address.clone(), None);
+    }
+
+    /// An unfinished create of a machine of `linux`.
+    pub(crate) fn open_create(&mut self, name: &str, begun: i64) -> Address {
+        let address = Address::machine(&"linux".into(), &name.into());
+        let mut claim = Self::claim(Some("linux"), name, &format!("o-{name}"));
+        claim.registration = None;
+        self.snapshot.open.push(OpenIntent {
+            id: claim.intent.clone(),
+            address: address.clone(),
+            at: at(begun),
+            intent: Intent::Create {
+                claim,
+                spec: ResourceSpec::Machine(Self::spec("linux", name)),
+                provider: "hetzner".into(),
+                price: Some(price("0.010 EUR")),
+                ci: Some("gitlab".into()),
+            },
+            registration: Some(("gitlab".into(), name.into())),
+        });
+        address
+    }
+
+    /// The machine that an unfinished create made.
+    pub(crate) fn made(&mut self, name: &str, registration: &str) -> CloudId {
+        let spec = ResourceSpec::Machine(Self::spec("linux", name));
+        let mut claim = Self::claim(Some("linux"), name, &format!("o-{name}"));
+        claim.registration = Some(registration.into());
+        let seen = self.observed(&spec, &claim, -10);
+        let id = seen.target.id.clone();
+        self.cloud().listing.resources.push(seen);
+        id
+    }
+
+    pub(crate) fn open(&mut self, address: &Address, intent: Intent) {
+        let id = IntentId::new(format!("x-{address}"));
+        self.snapshot.open.push(OpenIntent {
+            id,
+            address: address.clone(),
+            at: at(-5),
+            intent,
+            registration: None,
+        });
+    }
+
+    pub(crate) fn learn(&mut self) {
+        let history = std::mem::take(&mut self.snapshot.history);
+        self.snapshot.history = history.clone();
+        self.snapshot.history = scaling::learn(history, &self.snapshot, &self.stack);
+    }
+
+    pub(crate) fn decide(&self, goal: Goal) -> Plan {
+        decide(&DecideInput {
+            snapshot: &self.snapshot,
+            stack: &self.stack,
+            templates: &self.templates,
+            goal,
+            seed: 7,
+        })
+    }
+
+    /// Learns and decides, as a tick does.
+    pub(crate) fn plan(&mut self) -> Plan {
+        self.learn();
+        self.decide(Goal::Converge)
+    }
+
+    pub(crate) fn destroy(&mut self) -> Plan {
+        self.learn();
+        self.decide(Goal::Destroy)
+    }
+
+    /// What carrying out a plan, everything going well, makes of the world.
+    pub(crate) fn apply(&mut self, plan: &Plan) {
+        let mut budgets = LaunchBudgets::of(&plan.launch_budgets);
+        for action in plan.actions.clone() {
+            let address = action.address.clone();
+            match action.verb {
+                Verb::Create { ladder, .. } => {
+                    let at = placement::next(&ladder, &[], &budgets).unwrap();
+                    let rung = ladder[at].clone();
+                    if let Some(offering) = &rung.offering {
+                        budgets.take(offering);
+                    }
+                    self.create(&address, &rung);
+                }
+                Verb::Adopt {
+                    record,
+                    intents,
+                    losers,
+                } => {
+                    self.snapshot.open.retain(|open| !intents.contains(&open.id));
+                    self.snapshot.state.resources.insert(address, *record);
+                    for (_, id) in losers {
+                        self.ci().runners.retain(|runner| runner.registration != id);
+                    }
+                }
+                Verb::Abandon { open } => {
+                    self.snapshot.open.retain(|have| have.id != open.id);
+                    if let Some((_, id)) = open.registration {
+                        self.ci().runners.retain(|runner| runner.registration != id);
+                    }
+                }
+                Verb::Update { have, want, .. } => {
+                    self.close(&address);
+                    if let ResourceSpec::Firewall(spec) = &want {
+                        let resources = &mut self.cloud().listing.resources;
+                        let seen = resources
+                            .iter_mut()
+                            .find(|seen| seen.target == have.target)
+                            .unwrap();
+                        seen.rules = Some(spec.rules.clone());
+                    }
+                    self.record(&address).spec = want;
+                }
+                Verb::Cordon { registration, .. } => {
+                    self.close(&address);
+                    let since = self.ci().now;
+                    self.runner(registration.as_str()).paused = true;
+                    self.record(&address).phase = Phase::Cordoned {
+                        since,
+                        why: action.reason.to_string(),
+                    };
+                }
+                Verb::Uncordon { registration, .. } => {
+                    self.close(&address);
+                    self.runner(registration.as_str()).paused = false;
+                    self.record(&address).phase = Phase::Live;
+                }
+                Verb::Retire {
+                    target, registration, ..
+                } => {
+                    self.remove(&address, Some(&target), Some(registration.as_str()));
+                }
+                Verb::Delete { target, registration } => {
+                    let registration = registration.map(|(_, id)| id);
+                    self.remove(
+                        &address,
+                        Some(&target),
+                        registration
+                            .as_ref()
+                            .map(crate::model::ids::RegistrationId::as_str),
+                    );
+                }
+                Verb::Forget { registration } => {
+                    let registration = registration.map(|(_, id)| id);
+                    self.remove(
+                        &address,
+                        None,
+                        registration
+                            .as_ref()
+                            .map(crate::model::ids::RegistrationId::as_str),
+                    );
+                }
+                Verb::Unregister { registration, .. } => {
+                    self.ci()
+                        .runners
+                        .retain(|runner| runner.registration != registration);
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, address: &Address) {
+        self.snapshot.open.retain(|open| open.address != *address);
+    }
+
+    fn remove(&mut self, address: &Address, target: Option<&ResourceRef>, registration: Option<&str>) {
+        self.close(address);
+        self.cloud()
+            .listing
+            .resources
+            .retain(|seen| Some(&seen.target) != target);
+        self.snapshot.state.resources.remove(address);
+        self.cloud().reread.remove(address);
+        self.ci()
+            .runners
+            .retain(|runner| Some(runner.registration.as_str()) != registration);
+    }
+
+    fn create(&mut self, address: &Address, rung: &super::Rung) {
+        let pool: Option<PoolName> = address.pool.clone();
+        let pool = pool.as_ref().map(PoolName::as_str);
+        let created = (self.snapshot.now.as_second()) - at(0).as_second();
+        let intent = format!("i-{}", self.next);
+        let claim = Self::claim(pool, &address.name, &intent);
+        let seen = self.observed(&rung.spec, &claim, created);
+        if let Some(pool) = pool {
+            self.register(pool, &address.name, false);
+        }
+        let record = Record {
+            provider: rung.provider.clone(),
+            id: seen.target.id.clone(),
+            name: seen.name.clone(),
+            intent: claim.intent,
+            hash: rung.hash.clone(),
+            created_at: seen.created_at,
+            spec: rung.spec.clone(),
+            price: rung.price.clone(),
+            ci: (address.kind == ResourceKind::Machine).then(|| "gitlab".into()),
+            registration: claim.registration,
+            phase: Phase::Live,
+        };
+        self.cloud().listing.resources.push(seen);
+        self.snapshot.state.resources.insert(address.clone(), record);
+    }
+}
+
+pub(crate) fn rule(port: &str) -> crate::model::resource::FirewallRule {
+    crate::model::resource::FirewallRule {
+        direction: crate::model::resource::Direction::In,
+        protocol: "tcp".into(),
+        port: Some(port.into()),
+        networks: vec!["0.0.0.0/0".into()],
+    }
+}
+
+/// Every reason that a plan gives, anywhere.
+pub(crate) fn reasons(plan: &Plan) -> Vec<Reason> {
+    let actions = plan.actions.iter().map(|action| &action.reason);
+    let kept = plan.kept.iter().map(|kept| &kept.reason);
+    let held = plan.held.iter().map(|held| &held.reason);
+    let strays = plan
+        .orphans
+        .iter()
+        .chain(&plan.foreign)
+        .map(|stray| &stray.reason);
+    actions.chain(kept).chain(held).chain(strays).cloned().collect()
+}
+
+/// The verbs of a plan with their addresses' names.
+pub(crate) fn verbs(plan: &Plan) -> Vec<String> {
+    let verb = |action: &super::Action| format!("{} {}", action.verb.as_str(), action.address);
+    plan.actions.iter().map(verb).collect()
+}

@@ -1,0 +1,431 @@
+//! Tests of the target, the growth, and what is learnt.
+
+use super::*;
+use crate::{
+    model::{
+        demand::{Counts, Cursor, Wanted},
+        ids::Address,
+        intent::Intent,
+        resource::{CloudStatus, Completeness},
+        state::{Failure, History, Refusal},
+    },
+    plan::{
+        facts::Facts,
+        testing::{World, at, key, pool, secs},
+    },
+};
+
+fn load(queued: u32, running: u32) -> Load {
+    Load { queued, running }
+}
+
+fn sized(min: u32, max: u32, idle: u32) -> Pool {
+    let mut pool = pool("linux", &["linux"]);
+    (pool.min, pool.max, pool.policy) = (min, max, Policy::Queue { idle });
+    pool
+}
+
+#[test]
+fn the_target_is_the_formula() {
+    let table = [
+        ((0, 10, 0), (0, 0), 0, 0, "ceil((0 + 0) / 2) + 0 = 0"),
+        ((0, 10, 0), (5, 0), 3, 3, "ceil((5 + 0) / 2) + 0 = 3"),
+        ((0, 10, 0), (3, 3), 3, 3, "ceil((3 + 3) / 2) + 0 = 3"),
+        ((0, 10, 2), (1, 0), 3, 3, "ceil((1 + 0) / 2) + 2 = 3"),
+        ((0, 2, 0), (5, 0), 2, 3, "ceil((5 + 0) / 2) + 0 = 3, max = 2"),
+        ((4, 10, 0), (5, 0), 4, 3, "ceil((5 + 0) / 2) + 0 = 3, min = 4"),
+    ];
+    for ((min, max, idle), (queued, running), size, wanted, formula) in table {
+        let target = target(&sized(min, max, idle), load(queued, running));
+        assert_eq!(
+            (target.size, target.wanted, target.formula.as_str()),
+            (size, wanted, formula)
+        );
+    }
+    let huge = target(&sized(0, u32::MAX, 9), load(u32::MAX, u32::MAX));
+    assert_eq!(huge.work, u32::MAX.div_ceil(2));
+}
+
+#[test]
+fn each_machine_is_wanted_for_its_own_reason() {
+    let pool = sized(5, 10, 1);
+    let load = load(3, 0);
+    let target = target(&pool, load);
+    let codes: Vec<&str> = (0..5).map(|at| reason(&pool, load, &target, at).code()).collect();
+    assert_eq!(codes, ["demand", "demand", "idle_buffer", "min_size", "min_size"]);
+}
+
+fn grown(pool: &Pool, wanted: u32, room: (u32, u32, u32)) -> (u32, Vec<(u32, &'static str)>) {
+    let target = target(pool, load(wanted * 2, 0));
+    let (serving, existing, booting) = room;
+    let growth = growth(
+        pool,
+        &target,
+        Room {
+            serving,
+            existing,
+            booting,
+        },
+    );
+    let limits = growth
+        .limits
+        .iter()
+        .map(|(count, reason)| (*count, reason.code()))
+        .collect();
+    (growth.create, limits)
+}
+
+#[test]
+fn growth_is_what_is_missing_within_max_and_burst() {
+    let mut pool = sized(0, 4, 0);
+    assert_eq!(grown(&pool, 3, (1, 1, 0)), (2, vec![]));
+    assert_eq!(grown(&pool, 3, (3, 3, 0)), (0, vec![]));
+    assert_eq!(grown(&pool, 2, (3, 3, 0)), (0, vec![]));
+    assert_eq!(grown(&pool, 4, (1, 3, 0)), (1, vec![(2, "max_reached")]));
+    assert_eq!(grown(&pool, 4, (1, 9, 0)), (0, vec![(3, "max_reached")]));
+    assert_eq!(grown(&pool, 6, (4, 4, 0)), (0, vec![(2, "max_reached")]));
+    assert_eq!(grown(&pool, 6, (2, 3, 0)), (1, vec![(3, "max_reached")]));
+    pool.burst = Some(2);
+    assert_eq!(grown(&pool, 4, (0, 0, 0)), (2, vec![(2, "burst_reached")]));
+    assert_eq!(grown(&pool, 4, (1, 1, 1)), (1, vec![(2, "burst_reached")]));
+    assert_eq!(grown(&pool, 4, (2, 2, 5)), (0, vec![(2, "burst_reached")]));
+    assert_eq!(grown(&pool, 2, (0, 0, 0)), (2, vec![]));
+}
+
+#[test]
+fn max_reached_says_what_is_wanted() {
+    let pool = sized(0, 2, 0);
+    let target = target(&pool, load(9, 0));
+    let growth = growth(&pool, &target, Room::default());
+    assert_eq!(growth.limits, [(3, Reason::MaxReached { wanted: 5, max: 2 })]);
+}
+
+fn loads_of(world: &World) -> Vec<(u32, u32)> {
+    let facts = Facts::of(&world.snapshot, &world.stack);
+    let loads = loads(&facts);
+    let of = |pool: &Pool| {
+        loads
+            .get(&pool.name)
+            .map(|load| (load.queued, load.running))
+            .unwrap()
+    };
+    world.stack.pools.iter().map(of).collect()
+}
+
+#[test]
+fn a_queued_job_goes_to_the_first_pool_with_room() {
+    let mut world = World::new();
+    world.stack.pools.push(pool("second", &["linux", "big"]));
+    world.stack.pools.push(pool("third", &["linux"]));
+    world.pool().max = 1;
+    world.stack.pools[1].max = 1;
+    world.queue(2);
+    assert_eq!(loads_of(&world), [(2, 0), (0, 0), (0, 0)]);
+    world.queue(1);
+    assert_eq!(loads_of(&world), [(2, 0), (1, 0), (0, 0)]);
+    world.queue(2);
+    assert_eq!(loads_of(&world), [(2, 0), (2, 0), (1, 0)]);
+    world.stack.pools[2].max = 0;
+    assert_eq!(loads_of(&world), [(3, 0), (2, 0), (0, 0)]);
+}
+
+#[test]
+fn a_running_job_counts_where_it_runs_and_takes_room_there() {
+    let mut world = World::new();
+    world.stack.pools.push(pool("second", &["linux"]));
+    world.pool().max = 1;
+    world.queue(2);
+    world.machine_of("second", "m2", 0, true);
+    world.machine("m1", 0, true);
+    world.run("m1");
+    world.run("m2");
+    world.run("theirs");
+    assert_eq!(loads_of(&world), [(1, 1), (1, 1)]);
+}
+
+#[test]
+fn a_job_on_a_machine_that_is_being_made_counts_for_its_pool() {
+    let mut world = World::new();
+    world.open_create("calm-crow", -5);
+    world.run("calm-crow");
+    assert_eq!(loads_of(&world), [(0, 1)]);
+}
+
+#[test]
+fn another_cis_pool_gets_no_job_and_untagged_ones_go_where_they_are_taken() {
+    let mut world = World::new();
+    world.stack.pools.push(pool("second", &["linux"]));
+    world.pool().ci = "other".into();
+    world.queue(1);
+    world.queue_tagged(1, &[]);
+    assert_eq!(loads_of(&world), [(0, 0), (1, 0)]);
+    world.stack.pools[1].run_untagged = true;
+    assert_eq!(loads_of(&world), [(0, 0), (2, 0)]);
+}
+
+#[test]
+fn a_job_that_is_told_twice_counts_once_and_as_running() {
+    let mut world = World::new();
+    world.machine("m1", 0, true);
+    world.queue(2);
+    world.run("m1");
+    world.finished("m1", 0, 5);
+    let Wanted::Jobs(jobs) = &mut world.ci().wanted else {
+        panic!("jobs")
+    };
+    let (queued, running) = (jobs[0].clone(), jobs[2].clone());
+    jobs[2].id = queued.id.clone();
+    jobs.push(queued);
+    jobs.push(running);
+    assert_eq!(loads_of(&world), [(1, 2)]);
+}
+
+#[test]
+fn counts_go_to_their_pools() {
+    let mut world = World::new();
+    let counts = Counts {
+        queued: 3,
+        running: 1,
+    };
+    world.ci().wanted = Wanted::Counts([("linux".into(), counts), ("gone".into(), counts)].into());
+    assert_eq!(loads_of(&world), [(3, 1)]);
+}
+
+fn memory(world: &World, address: &Address) -> crate::model::state::MachineMemory {
+    world
+        .snapshot
+        .history
+        .machines
+        .get(address)
+        .cloned()
+        .unwrap_or_default()
+}
+
+#[test]
+fn the_idle_clock_begins_when_the_last_job_ended_and_ends_with_the_next() {
+    let mut world = World::new();
+    let address = world.machine("m1", -1000, true);
+    world.learn();
+    assert_eq!(memory(&world, &address).idle_since, Some(at(0)));
+    world.set_time(100);
+    world.learn();
+    assert_eq!(memory(&world, &address).idle_since, Some(at(0)));
+    world.finished("m1", 20, 60);
+    world.learn();
+    assert_eq!(memory(&world, &address).idle_since, Some(at(60)));
+    world.ci().completeness = Completeness::partial("502");
+    world.learn();
+    assert_eq!(memory(&world, &address).idle_since, Some(at(60)));
+    world.ci().completeness = Completeness::Complete;
+    world.run("m1");
+    world.learn();
+    assert_eq!(memory(&world, &address).idle_since, None);
+}
+
+#[test]
+fn a_machine_that_never_called_has_no_idle_clock() {
+    let mut world = World::new();
+    let address = world.machine("m1", -100, false);
+    world.learn();
+    assert_eq!(
+        memory(&world, &address),
+        crate::model::state::MachineMemory::default()
+    );
+    world.runner("m1").last_contact = Some(at(20));
+    world.set_time(30);
+    world.learn();
+    let memory = memory(&world, &address);
+    assert_eq!((memory.ready_at, memory.idle_since), (Some(at(20)), Some(at(30))));
+    let boots = &world.snapshot.history.boot_seconds;
+    assert_eq!(boots.get("hetzner/nbg1 cx33 h1"), Some(&vec![120]));
+    world.learn();
+    assert_eq!(world.snapshot.history.boot_seconds.values().flatten().count(), 1);
+}
+
+#[test]
+fn a_machine_is_missing_from_its_first_absence_until_it_is_seen() {
+    let mut world = World::new();
+    let address = world.machine("m1", -100, true);
+    let listed = world.cloud().listing.resources.clone();
+    world.lose(&address);
+    world.learn();
+    world.set_time(10);
+    world.learn();
+    assert_eq!(memory(&world, &address).missing_since, Some(at(0)));
+    world.cloud().listing.completeness = Completeness::partial("502");
+    world.learn();
+    assert_eq!(memory(&world, &address).missing_since, Some(at(0)));
+    world.cloud().listing.resources = listed;
+    world.learn();
+    assert_eq!(memory(&world, &address).missing_since, None);
+}
+
+#[test]
+fn a_failed_machine_is_counted_once_and_a_ready_one_ends_the_row() {
+    let mut world = World::new();
+    world.machine("m1", -601, false);
+    world.learn();
+    world.learn();
+    let failures = &world.snapshot.history.failures;
+    assert_eq!(failures.len(), 1);
+    assert_eq!(failures[0].what, "not ready after 10m");
+    world.machine("m2", -100, true);
+    world.learn();
+    assert!(world.snapshot.history.failures.is_empty());
+}
+
+#[test]
+fn a_machine_that_served_and_broke_is_no_failure_to_become_ready() {
+    let mut world = World::new();
+    world.machine("m1", -601, true);
+    world.seen("m1").status = CloudStatus::Off;
+    world.learn();
+    assert!(world.snapshot.history.failures.is_empty());
+}
+
+#[test]
+fn machines_that_are_gone_are_forgotten() {
+    let mut world = World::new();
+    let address = world.machine("m1", -100, true);
+    world.learn();
+    world.snapshot.state.resources.clear();
+    world.learn();
+    assert!(!world.snapshot.history.machines.contains_key(&address));
+}
+
+#[test]
+fn each_job_is_counted_once_and_the_cursor_moves_on_whole_answers() {
+    let mut world = World::new();
+    world.finished("m1", 0, 40);
+    world.finished("m1", 0, 50);
+    world.ci().cursor = Cursor("c1".into());
+    world.learn();
+    world.learn();
+    let history = &world.snapshot.history;
+    assert_eq!(history.job_seconds.get("build"), Some(&vec![40, 50]));
+    assert_eq!(history.counted_jobs.len(), 2);
+    world.ci().cursor = Cursor("c2".into());
+    world.ci().completeness = Completeness::partial("502");
+    world.learn();
+    let cursor = |world: &World| world.snapshot.history.cursors.get("gitlab").cloned();
+    assert_eq!(cursor(&world), Some(Cursor("c1".into())));
+    world.ci().completeness = Completeness::Complete;
+    world.learn();
+    assert_eq!(cursor(&world), Some(Cursor("c2".into())));
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let mut world = World::new();
+    for index in 0..60 {
+        world.finished("m1", 0, index);
+    }
+    world.set_time(0);
+    let refusal = |seconds| Refusal {
+        offering: key("nbg1", "cx33"),
+        at: at(seconds),
+        quota: true,
+    };
+    let failure = |seconds| Failure {
+        pool: "linux".into(),
+        offering: key("nbg1", "cx33"),
+        hash: "h".into(),
+        at: at(seconds),
+        what: "a".into(),
+    };
+    let memory = BREAKER_MEMORY.as_secs();
+    world.snapshot.history.refusals = (0..150).map(|_| refusal(-1)).collect();
+    world.snapshot.history.failures = (0..150).map(|_| failure(-1)).collect();
+    world.learn();
+    let history = &world.snapshot.history;
+    assert_eq!(
+        (history.refusals.len(), history.failures.len()),
+        (History::EVENTS, History::EVENTS)
+    );
+    let lengths: Vec<i64> = (10..60).collect();
+    assert_eq!(history.job_seconds.get("build"), Some(&lengths));
+    world.snapshot.history.refusals = vec![refusal(-memory - 1), refusal(-memory)];
+    world.snapshot.history.failures = vec![failure(-memory - 1), failure(-memory)];
+    world.learn();
+    let history = &world.snapshot.history;
+    assert_eq!((history.refusals.len(), history.failures.len()), (1, 1));
+}
+
+#[test]
+fn the_names_of_jobs_are_bounded_and_those_still_seen_stay() {
+    let mut world = World::new();
+    for index in 0..1000 {
+        world
+            .snapshot
+            .history
+            .job_seconds
+            .insert(format!("a{index}"), vec![1]);
+    }
+    world.finished("m1", 0, 5);
+    world.learn();
+    let lengths = &world.snapshot.history.job_seconds;
+    assert_eq!(lengths.len(), 1000);
+    assert!(lengths.contains_key("build"));
+}
+
+#[test]
+fn launches_start_at_one_double_with_success_and_are_free_again_at_the_cap() {
+    let mut world = World::new();
+    let offering = key("nbg1", "cx33");
+    world.snapshot.history.refusals = vec![Refusal {
+        offering: offering.clone(),
+        at: at(0),
+        quota: false,
+    }];
+    let budget = |world: &World| world.snapshot.history.launch_budgets.get(&offering).copied();
+    world.learn();
+    assert_eq!(budget(&world), Some(1));
+    world.machine("early", 1, true);
+    world.learn();
+    assert_eq!(budget(&world), Some(1), "the refusal is still remembered");
+    world.set_time(300);
+    for index in 0..5 {
+        world.machine(&format!("m{index}"), 300, true);
+        world.machine(&format!("n{index}"), 300, true);
+        world.learn();
+        assert_eq!(budget(&world), Some(2 << index));
+        world.learn();
+        assert_eq!(budget(&world), Some(2 << index), "no success, no change");
+    }
+    world.machine("last", 300, true);
+    world.learn();
+    assert_eq!(budget(&world), None);
+    assert!(world.snapshot.history.refusals.is_empty());
+}
+
+#[test]
+fn an_open_attempt_is_not_condemned_nor_is_its_registration() {
+    let mut world = World::new();
+    world.open_create("calm-crow", -5);
+    world.made("calm-crow", "calm-crow");
+    world.register("linux", "calm-crow", false);
+    world.register("linux", "bold-owl", false);
+    let target = world.orphan("keen-fox");
+    let address = Address::machine(&"linux".into(), &"keen-fox".into());
+    world.learn();
+    let keys: Vec<&String> = world.snapshot.history.condemned.keys().collect();
+    assert_eq!(keys, ["gitlab registration bold-owl", &target.to_string()]);
+    let registration = None;
+    world.open(&address, Intent::Delete { target, registration });
+    world.set_time(50);
+    world.learn();
+    let condemned = &world.snapshot.history.condemned;
+    assert_eq!(condemned.len(), 1);
+    assert_eq!(condemned.values().next(), Some(&at(0)));
+}
+
+#[test]
+fn a_registration_that_is_online_is_not_condemned() {
+    let mut world = World::new();
+    world.register("linux", "bold-owl", true);
+    world.register("linux", "keen-fox", false);
+    world.runner("keen-fox").last_contact = Some(at(-9));
+    world.learn();
+    assert_eq!(world.snapshot.history.condemned.len(), 1);
+    assert_eq!(world.stack.interval, secs(180));
+}
