@@ -1,5 +1,11 @@
 //! The command line without a world behind it: usage, exit codes, where errors go, what is generated.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on says where"
+)]
+
 use std::{
     path::Path,
     process::{Command, Output, Stdio},

@@ -407,7 +407,7 @@ impl Run<'_> {
         let left = self.plan.actions.len() - begun;
         applied.skipped += u32::try_from(left).unwrap_or(u32::MAX);
         applied.interrupted =
-            self.stop.requested() && (left > 0 || applied.open > 0 || !applied.held.is_empty());
+            self.stop.requested() && (applied.skipped > 0 || applied.open > 0 || !applied.held.is_empty());
         broken
     }
 

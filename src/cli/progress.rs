@@ -13,6 +13,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use super::{
     output::Output,
     show::{
+        counted,
         document::DiagnosticView,
         lines::{Line, Writer, completed, elapsed, failed},
         progress_words,
@@ -74,6 +75,14 @@ impl Progress {
             running,
             ticker,
         }
+    }
+
+    /// Says at once that a signal was heard.
+    pub(super) fn stopping(&self) {
+        let left = lock(&self.running).len();
+        let left = counted(left, "action");
+        let rest = "a second signal stops at once, and is safe too";
+        self.warn("stopping".to_owned(), format!("{left} in flight; {rest}"));
     }
 
     fn start(&self, action: &Action) {
@@ -168,6 +177,11 @@ impl Reporter for Progress {
                     _ => self.sink.say(&completed(action, *seconds, *id)),
                 }
             }
+            // A stop came before its first call: nothing failed.
+            Event::Errored { action, why: "", .. } => {
+                self.end(action);
+                self.warn(action.address.to_string(), "not begun".to_owned());
+            }
             Event::Errored { action, seconds, why } => {
                 self.end(action);
                 match &self.sink {
@@ -199,13 +213,8 @@ impl Reporter for Progress {
                     "not done: a stop was asked for".to_owned(),
                 );
             }
-            Event::Draining { left } => {
-                let rest = "a second signal stops at once, and is safe too";
-                self.warn(
-                    "stopping".to_owned(),
-                    format!("{left} actions are in flight; {rest}"),
-                );
-            }
+            // Told when the signal came, by `stopping`: apply notices it only when something ends.
+            Event::Draining { .. } => {}
         }
     }
 }

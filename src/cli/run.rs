@@ -1,6 +1,6 @@
 //! What `scale`, `apply` and `destroy` have in common: lock, observe, decide, show, ask, apply, say how it ended.
 
-use std::{future::Future, io::BufRead as _, time::Duration};
+use std::{collections::BTreeSet, future::Future, io::BufRead as _, time::Duration};
 
 use tokio::time::Instant;
 
@@ -17,7 +17,11 @@ use super::{
     signals::Signals,
 };
 use crate::{
-    model::ids::ResourceKind,
+    model::{
+        ids::{Address, ResourceKind},
+        intent::Intent,
+        reason::Reason,
+    },
     plan::{Goal, Plan, Summary, Verb},
     tick::{self, Applied, Clock, LoadedStack, Planned, Session, Stop},
 };
@@ -25,7 +29,7 @@ use crate::{
 /// How often `destroy --wait` looks again: jobs take minutes, and each look costs some requests of the hour's quota.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// A plan that waited longer for its answer is made anew before it is carried out: the world went on meanwhile.
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_mins(1);
 
 /// Whether a person must say yes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +144,7 @@ async fn rounds(
         approval = Approval::Given;
         let outcome = carry_out(told, session, &planned, &stop, signals).await?;
         let left = match errand.goal {
-            Goal::Destroy => left(&planned.plan, &outcome.applied),
+            Goal::Destroy => left(&planned, &outcome.applied),
             Goal::Converge => 0,
         };
         let again = errand.wait && left > 0 && !stop.requested();
@@ -172,7 +176,7 @@ async fn approved(
         })
         .await?;
         told.context.mended(&planned);
-        told.plan(&planned.plan)?;
+        told.plan(&planned)?;
         if approval == Approval::Given || planned.plan.is_noop() {
             return Ok(Some(planned));
         }
@@ -267,6 +271,7 @@ async fn carry_out(
             applied = &mut work => applied,
             () = signals.first() => {
                 stop.request();
+                progress.stopping();
                 work.await
             }
         }
@@ -279,25 +284,43 @@ async fn carry_out(
     })
 }
 
-/// How many machines remain after a destroy: those that were kept or only cordoned, those held back, those that failed.
-fn left(plan: &Plan, applied: &Applied) -> usize {
-    let machines = |kind| kind == ResourceKind::Machine;
-    let kept = plan
-        .kept
-        .iter()
-        .filter(|kept| machines(kept.address.kind))
-        .count();
-    let cordoned = plan
-        .actions
-        .iter()
-        .filter(|action| machines(action.address.kind) && matches!(action.verb, Verb::Cordon { .. }))
-        .count();
-    let failed = applied
+/// How many machines remain after a destroy: on record or begun and not removed, and orphans not yet condemned.
+fn left(planned: &Planned, applied: &Applied) -> usize {
+    let plan = &planned.plan;
+    let undone: BTreeSet<String> = applied
         .failed
         .iter()
-        .filter(|failed| machines(failed.address.kind) && failed.verb != "cordon")
+        .map(|failed| failed.address.to_string())
+        .chain(applied.held.iter().map(|held| held.about.clone()))
+        .collect();
+    let ends = |verb: &Verb| {
+        matches!(
+            verb,
+            Verb::Retire { .. } | Verb::Delete { .. } | Verb::Forget { .. } | Verb::Abandon { .. }
+        )
+    };
+    let ended: BTreeSet<&Address> = plan
+        .actions
+        .iter()
+        .filter(|action| ends(&action.verb) && !undone.contains(&action.address.to_string()))
+        .map(|action| &action.address)
+        .collect();
+    let state = &planned.snapshot.state.resources;
+    let begun =
+        planned.snapshot.open.iter().filter(|open| {
+            matches!(open.intent, Intent::Create { .. }) && !state.contains_key(&open.address)
+        });
+    let machines = state
+        .keys()
+        .chain(begun.map(|open| &open.address))
+        .filter(|address| address.kind == ResourceKind::Machine && !ended.contains(address))
         .count();
-    kept + cordoned + applied.held.len() + failed + applied.skipped as usize
+    let orphans = plan
+        .orphans
+        .iter()
+        .filter(|stray| matches!(stray.reason, Reason::CondemnedOnce { .. }))
+        .count();
+    machines + orphans + applied.skipped as usize
 }
 
 fn exit_of(context: &Context, planned: &Planned, applied: &Applied, left: usize) -> Exit {
@@ -350,12 +373,14 @@ impl<'a> Told<'a> {
         self.context.output.line(line)
     }
 
-    fn plan(&self, plan: &Plan) -> Result<(), Failure> {
+    fn plan(&self, planned: &Planned) -> Result<(), Failure> {
+        let plan = &planned.plan;
+        let unread = show::sources::unread(&planned.snapshot);
         if !self.context.output.json {
-            let text = show::plan::plan(plan, self.context.output.paint);
+            let text = show::plan::plan(plan, &unread, self.context.output.paint);
             return self.context.output.text(&text);
         }
-        for line in Self::writer(plan.complete).planned(plan, self.now()) {
+        for line in Self::writer(plan.complete).planned(plan, &unread, self.now()) {
             self.line(&line)?;
         }
         Ok(())

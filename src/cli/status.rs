@@ -8,9 +8,11 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     if context.output.json {
         context.output.document(&document)?;
     } else {
-        context
-            .output
-            .text(&show::status::text(&document, context.output.paint))?;
+        context.output.text(&show::status::text(
+            &document,
+            &show::sources::unread(&planned.snapshot),
+            context.output.paint,
+        ))?;
     }
     Ok(context.looked(&planned))
 }

@@ -279,7 +279,7 @@ impl DiagnosticView {
 }
 
 /// The document of a plan.
-pub fn plan(plan: &Plan) -> PlanDocument {
+pub fn plan(plan: &Plan, unread: &[DiagnosticView]) -> PlanDocument {
     PlanDocument {
         format_version: FORMAT_VERSION.into(),
         complete: plan.complete,
@@ -307,7 +307,7 @@ pub fn plan(plan: &Plan) -> PlanDocument {
             quota_share: plan.api.quota_share,
             observed: plan.api.observed,
         },
-        diagnostics: diagnostics(plan),
+        diagnostics: unread.iter().cloned().chain(diagnostics(plan)).collect(),
     }
 }
 
@@ -503,7 +503,7 @@ mod tests {
 
     #[test]
     fn the_document_of_a_plan_has_the_keys_that_were_promised() {
-        let json = serde_json::to_value(plan(&fixture::plan())).unwrap();
+        let json = serde_json::to_value(plan(&fixture::plan(), &[])).unwrap();
         let keys: Vec<_> = json.as_object().unwrap().keys().collect();
         let promised = "format_version complete stack lineage serial expires changes held drift orphans foreign summary \
                         cost api diagnostics";
@@ -577,7 +577,7 @@ mod tests {
     #[test]
     fn the_document_of_a_plan_is_valid_by_its_schema() {
         let schema = serde_json::to_value(schemars::schema_for!(PlanDocument)).unwrap();
-        let json = serde_json::to_value(plan(&fixture::plan())).unwrap();
+        let json = serde_json::to_value(plan(&fixture::plan(), &[])).unwrap();
         jsonschema::validate(&schema, &json).unwrap();
     }
 }

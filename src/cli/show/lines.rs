@@ -182,7 +182,7 @@ impl Writer {
     }
 
     /// Each action of a plan, then its summary.
-    pub fn planned(self, plan: &Plan, now: Timestamp) -> Vec<Line> {
+    pub fn planned(self, plan: &Plan, unread: &[DiagnosticView], now: Timestamp) -> Vec<Line> {
         let change = |action: &Action| {
             let word = Change::of(&action.verb).as_str();
             let change = PlannedChange {
@@ -195,8 +195,8 @@ impl Writer {
             self.line("info", message, now, Body::PlannedChange { change })
         };
         let mut lines: Vec<Line> = plan.actions.iter().map(change).collect();
-        for held in super::document::diagnostics(plan) {
-            lines.push(self.diagnostic(held, now));
+        for told in unread.iter().cloned().chain(super::document::diagnostics(plan)) {
+            lines.push(self.diagnostic(told, now));
         }
         lines.push(self.summary(plan.summary(), 0, 0, "plan", summary_line(plan.summary()), now));
         lines
@@ -336,7 +336,7 @@ mod tests {
         let now = fixture::at("01:30:00");
         let writer = Writer { complete: true };
         let mut lines = vec![writer.version(Some("prod"), now)];
-        lines.extend(writer.planned(&plan, now));
+        lines.extend(writer.planned(&plan, &[], now));
         lines.push(writer.start(&plan.actions[1], now));
         lines.push(writer.progress(&plan.actions[1], "rung 2: cx33 in fsn1", None, now));
         lines.push(writer.complete(&plan.actions[1], 2.14, Some("42"), now));

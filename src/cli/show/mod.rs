@@ -9,6 +9,7 @@ pub mod explain;
 pub mod lines;
 pub mod outcome;
 pub mod plan;
+pub mod sources;
 pub mod status;
 mod style;
 mod table;

@@ -8,7 +8,9 @@ use crate::{
 };
 
 use super::{
-    Change, Paint, bought, counted, hourly, monthly,
+    Change, Paint, bought, counted,
+    document::DiagnosticView,
+    hourly, monthly,
     table::{Cell, Table},
 };
 
@@ -17,9 +19,10 @@ use super::{
 const LISTED: usize = 20;
 
 /// The whole plan: changes with reasons, what stays and what is held, cost before and after, requests.
-pub fn plan(plan: &Plan, paint: Paint) -> String {
+pub fn plan(plan: &Plan, unread: &[DiagnosticView], paint: Paint) -> String {
     let mut out = String::with_capacity(1024 + plan.actions.len() * 160);
     header(&mut out, plan, paint);
+    warnings(&mut out, plan.complete, unread, paint);
     if !plan.is_noop() {
         changes(&mut out, plan, paint);
         ladders(&mut out, plan, paint);
@@ -79,11 +82,22 @@ fn header(out: &mut String, plan: &Plan, paint: Paint) {
         plan.serial,
         plan.made_at.strftime("%Y-%m-%d %H:%M:%SZ")
     );
-    if !plan.complete {
-        let warning = paint.warning();
+}
+
+/// Which sources did not answer in full, and what follows from it.
+pub(super) fn warnings(out: &mut String, complete: bool, unread: &[DiagnosticView], paint: Paint) {
+    let warning = paint.warning();
+    for source in unread {
         let _ = writeln!(
             out,
-            "{warning}Warning: not every source answered in full. What is missing counts as alive and busy.{warning:#}"
+            "{warning}Warning: {}: {}{warning:#}",
+            source.summary, source.detail
+        );
+    }
+    if !complete || !unread.is_empty() {
+        let _ = writeln!(
+            out,
+            "{warning}Warning: what was not answered counts as alive and busy.{warning:#}"
         );
     }
 }
@@ -348,7 +362,16 @@ fn cost(out: &mut String, plan: &Plan) {
             .unwrap_or_default();
         parts.push(format!("{}{month}", arrow(&hourly(&before), &hourly(&after))));
     }
-    let _ = writeln!(out, "Cost: {}.", parts.join("; "));
+    let dearest = plan
+        .actions
+        .iter()
+        .any(|action| matches!(&action.verb, Verb::Create { ladder, .. } if ladder.len() > 1));
+    let bound = if dearest {
+        ", if only the dearest offerings are left"
+    } else {
+        ""
+    };
+    let _ = writeln!(out, "Cost: {}{bound}.", parts.join("; "));
 }
 
 fn arrow(before: &str, after: &str) -> String {
@@ -414,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_plan_with_everything_reads_well() {
-        insta::assert_snapshot!(plan(&fixture::plan(), Paint::PLAIN), @r"
+        insta::assert_snapshot!(plan(&fixture::plan(), &[], Paint::PLAIN), @r"
         Stack prod (serial 12, 2026-03-01 01:30:00Z)
 
         Actions:  + create  ~ update  - delete  . forget  ! cordon
@@ -450,14 +473,14 @@ mod tests {
           linux: target 1, 0 queued, 1 running, 2 serving  (ceil((0 + 1) / 2) + 0 = 1)
 
         Plan: 2 to create, 1 to update, 0 to replace, 1 to delete, 1 to forget, 1 to cordon.
-        Cost: 0.0190 → 0.0285 EUR/h, 13.87 → 20.80 EUR/month.
+        Cost: 0.0190 → 0.0285 EUR/h, 13.87 → 20.80 EUR/month, if only the dearest offerings are left.
         API: 7 requests to read; to apply about 12 and 4 s, 0.3 % of the hour's quota.
         ");
     }
 
     #[test]
     fn no_changes_says_why_for_each_pool() {
-        insta::assert_snapshot!(plan(&fixture::quiet(), Paint::PLAIN), @r"
+        insta::assert_snapshot!(plan(&fixture::quiet(), &[], Paint::PLAIN), @r"
         Stack prod (serial 12, 2026-03-01 01:30:00Z)
 
         Kept
@@ -475,7 +498,7 @@ mod tests {
     fn a_partial_reading_is_said_first() {
         let mut quiet = fixture::quiet();
         quiet.complete = false;
-        let text = plan(&quiet, Paint::PLAIN);
+        let text = plan(&quiet, &[], Paint::PLAIN);
         assert!(
             text.lines()
                 .nth(1)
@@ -486,7 +509,7 @@ mod tests {
 
     #[test]
     fn many_kept_machines_are_counted_by_reason() {
-        let text = plan(&fixture::large(10_000), Paint::PLAIN);
+        let text = plan(&fixture::large(10_000), &[], Paint::PLAIN);
         assert!(
             text.contains("10000 machines  busy  it runs jobs"),
             "{}",
@@ -497,10 +520,10 @@ mod tests {
 
     #[test]
     fn without_colour_there_is_no_escape_and_with_it_there_is() {
-        assert!(!plan(&fixture::plan(), Paint::PLAIN).contains('\u{1b}'));
-        let colored = plan(&fixture::plan(), Paint::new(true));
+        assert!(!plan(&fixture::plan(), &[], Paint::PLAIN).contains('\u{1b}'));
+        let colored = plan(&fixture::plan(), &[], Paint::new(true));
         assert!(colored.contains("\u{1b}[32m+ create\u{1b}[0m"));
         let plain = anstream::adapter::strip_str(&colored).to_string();
-        assert_eq!(plain, plan(&fixture::plan(), Paint::PLAIN));
+        assert_eq!(plain, plan(&fixture::plan(), &[], Paint::PLAIN));
     }
 }

@@ -23,7 +23,9 @@ use crate::{
 };
 
 use super::{
-    FORMAT_VERSION, Paint, counted, decimal, hourly, monthly,
+    FORMAT_VERSION, Paint, counted, decimal,
+    document::DiagnosticView,
+    hourly, monthly,
     table::{Cell, Table},
 };
 
@@ -137,7 +139,7 @@ pub fn status(plan: &Plan, snapshot: &Snapshot) -> StatusDocument {
 }
 
 /// The same as a person reads it.
-pub fn text(document: &StatusDocument, paint: Paint) -> String {
+pub fn text(document: &StatusDocument, unread: &[DiagnosticView], paint: Paint) -> String {
     let runners: usize = document.pools.iter().map(|pool| pool.runners.len()).sum();
     let mut out = String::with_capacity(512 + runners * 120);
     let (bold, dim) = (paint.bold(), paint.dim());
@@ -149,13 +151,7 @@ pub fn text(document: &StatusDocument, paint: Paint) -> String {
         counted(runners, "runner"),
         cost_text(&document.cost)
     );
-    if !document.complete {
-        let warning = paint.warning();
-        let _ = writeln!(
-            out,
-            "{warning}Warning: not every source answered in full; what is missing counts as alive.{warning:#}"
-        );
-    }
+    super::plan::warnings(&mut out, document.complete, unread, paint);
     for pool in &document.pools {
         let _ = writeln!(
             out,
@@ -204,7 +200,10 @@ fn pool_table(pool: &PoolView, paint: Paint) -> Table<8> {
             _ => paint.warning(),
         };
         let price = match (&runner.price_hourly, &runner.currency) {
-            (Some(price), Some(currency)) => format!("{price} {currency}"),
+            (Some(price), Some(currency)) => format!("{price} {currency}")
+                .parse::<Money>()
+                .map(|money| format!("{:.4} {}", money.amount.round_dp(4), money.currency))
+                .unwrap_or_default(),
             _ => String::new(),
         };
         let paid = runner
@@ -441,7 +440,7 @@ mod tests {
     #[test]
     fn every_machine_is_shown_with_where_it_stands() {
         let document = status(&fixture::plan(), &fixture::snapshot());
-        insta::assert_snapshot!(text(&document, Paint::PLAIN), @r"
+        insta::assert_snapshot!(text(&document, &[], Paint::PLAIN), @r"
         Stack prod (serial 0): 6 runners, 0.0190 EUR/h, 13.87 EUR/month
 
         linux: target 1, 0 queued, 1 running, 6 runners
@@ -482,6 +481,6 @@ mod tests {
         snapshot.open.clear();
         let document = status(&plan, &snapshot);
         assert_eq!(document.cost.hourly, "0");
-        assert!(text(&document, Paint::PLAIN).contains("0 runners, nothing to pay"));
+        assert!(text(&document, &[], Paint::PLAIN).contains("0 runners, nothing to pay"));
     }
 }
