@@ -54,7 +54,10 @@ fn a_wrong_token_holds_everything_and_deletes_nothing() {
     project.hetzner_token = sandbox.token().to_owned();
     project.gitlab_token = "wrong".to_owned();
     sandbox.advance("57m");
-    project.run(&["plan", "--detailed-exitcode"]).exits(1).says("ci.gitlab.token");
+    project
+        .run(&["plan", "--detailed-exitcode"])
+        .exits(1)
+        .says("ci.gitlab.token");
     project.run(&["scale"]).exits(1);
     assert_eq!(sandbox.servers().len(), 1);
     assert_eq!(project.state(), before);
