@@ -76,7 +76,9 @@ pub(super) fn resolve(
 pub(super) fn hold_rest(facts: &Facts<'_>, draft: &mut Draft) {
     let held: HashSet<String> = draft.held.iter().map(|held| held.about.clone()).collect();
     for open in &facts.snapshot.open {
-        if !draft.is_touched(&open.address) && !held.contains(&open.address.to_string()) {
+        // Each create was closed or held by itself.
+        let is_create = matches!(open.intent, Intent::Create { .. });
+        if !is_create && !draft.is_touched(&open.address) && !held.contains(&open.address.to_string()) {
             draft.hold(&open.address, 1, Reason::Unsettled { since: open.at });
         }
     }
