@@ -9,6 +9,7 @@ use super::{
 use crate::{
     demand::{Registration, RegistrationRequest, RunnerControl},
     model::{
+        demand::description,
         ids::{Address, ResourceKind},
         intent::{Intent, Outcome, Step},
         reason::Reason,
@@ -163,7 +164,7 @@ impl Run<'_> {
         };
         if registration.is_none() {
             let request = RegistrationRequest {
-                description: spec.name.clone(),
+                description: description(&spec.name, &self.plan.lineage),
                 selector: pool.selector(),
             };
             match control.register(&request).await {

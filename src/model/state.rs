@@ -211,6 +211,9 @@ pub struct History {
     /// (`CI registration ID`), condemned once, since when.
     #[serde(default)]
     pub condemned: BTreeMap<String, Timestamp>,
+    /// Unfinished creates that a complete listing lacked, since when by the cloud's clock.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub absent: BTreeMap<IntentId, Timestamp>,
     /// Offerings that said no, newest last.
     #[serde(default)]
     pub refusals: Vec<Refusal>,

@@ -10,6 +10,7 @@ use crate::{
     model::{
         demand::{JobState, Wanted},
         ids::{Address, JobId},
+        intent::Intent,
         offering::OfferingKey,
         reason::Reason,
         snapshot::Snapshot,
@@ -43,6 +44,7 @@ pub fn learn(history: History, snapshot: &Snapshot, stack: &Stack) -> History {
     keep_last(&mut history.refusals, History::EVENTS);
     let newborn = machines(&mut history, &facts);
     condemn(&mut history, &facts);
+    attempts(&mut history, &facts);
     budgets(&mut history, &newborn, snapshot.now);
     jobs(&mut history, snapshot);
     keep_last(&mut history.failures, History::EVENTS);
@@ -113,6 +115,27 @@ fn worked(memory: &mut MachineMemory, facts: &Facts<'_>, record: &Record, work: 
             memory.idle_since = Some(finished.map_or(since, |at| at.max(since)));
         }
         _ => {}
+    }
+}
+
+/// Since when each unfinished create has been absent from complete listings. A listing that is partial says nothing.
+fn attempts(history: &mut History, facts: &Facts<'_>) {
+    let before = std::mem::take(&mut history.absent);
+    for open in &facts.snapshot.open {
+        let Intent::Create { provider, .. } = &open.intent else {
+            continue;
+        };
+        if !facts.made_by(&open.id).is_empty() {
+            continue;
+        }
+        let since = before.get(&open.id).copied();
+        let now = facts
+            .cloud_gap(provider)
+            .is_none()
+            .then(|| facts.cloud_now(provider));
+        if let Some(since) = since.or(now) {
+            history.absent.insert(open.id.clone(), since);
+        }
     }
 }
 
