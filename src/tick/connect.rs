@@ -13,7 +13,7 @@ use crate::{
     net::{Auth, ClientConfig},
     provider::{Provider, ProviderError},
     secrets::{self, SecretError},
-    stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef, Stack},
+    stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef},
     state::file::FileStore,
 };
 
@@ -168,7 +168,7 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
 
 /// Whether anything of the stack is in this process.
 #[cfg(feature = "sandbox")]
-fn wants_sandbox(stack: &Stack) -> bool {
+fn wants_sandbox(stack: &crate::stack::Stack) -> bool {
     stack
         .providers
         .values()
