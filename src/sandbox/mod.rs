@@ -57,7 +57,7 @@ use tokio::task::JoinHandle;
 pub use api::{Operation, Party, operations};
 pub use faults::FAULTS;
 pub use gitlab::NULLABLE as GITLAB_NULLABLE;
-pub use reference::reference;
+pub use reference::{Check, checks, reference};
 pub use scenario::{JobSpec, Scenario, ScenarioError, SnapshotSpec, TokenSpec, UnavailableSpec};
 pub use settings::{SettingError, Settings};
 pub use store::StoreError;
