@@ -121,3 +121,25 @@ fn a_lost_reply_to_a_create_makes_one_machine_and_not_two() {
     assert_eq!(sandbox.servers().len(), 1);
     assert_eq!(sandbox.servers(), project.machines_on_record());
 }
+
+#[test]
+fn metrics_are_written_after_a_tick_where_the_stack_wants_them() {
+    let sandbox = Sandbox::start(&[]);
+    let project = Project::new(&sandbox, "");
+    project.edit(
+        "state = \"file\"",
+        "state = \"file\"\nmetrics_file = \"runfleet.prom\"",
+    );
+    sandbox.jobs(5, "10m");
+    project.run(&["scale"]).exits(0);
+    let text = std::fs::read_to_string(project.path("stacks/runfleet.prom")).unwrap();
+    for line in [
+        "runfleet_pool_target_runners{stack=\"test\",pool=\"linux\"} 3.0",
+        "runfleet_last_tick_actions{stack=\"test\",verb=\"create\",result=\"done\"} 5.0",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is not in\n{text}"
+        );
+    }
+}
