@@ -200,11 +200,10 @@ fn budgets(history: &mut History, newborn: &[OfferingKey], now: Timestamp) {
             *budget = budget.saturating_mul(2);
         }
     }
-    let grown = |budget: Option<&u32>| budget.is_some_and(|budget| *budget >= BUDGET_CAP);
-    refusals.retain(|refusal| !grown(history.launch_budgets.get(&refusal.offering)));
-    history.launch_budgets.retain(|offering, budget| {
-        !grown(Some(budget)) && refusals.iter().any(|refusal| refusal.offering == *offering)
-    });
+    let budgets = &mut history.launch_budgets;
+    budgets.retain(|_, budget| *budget < BUDGET_CAP);
+    refusals.retain(|refusal| budgets.contains_key(&refusal.offering));
+    budgets.retain(|offering, _| refusals.iter().any(|refusal| refusal.offering == *offering));
 }
 
 /// Lengths of jobs that ended, each job once, and how far they have been read.
@@ -234,7 +233,7 @@ fn jobs(history: &mut History, snapshot: &Snapshot) {
         }
     }
     keep_last(&mut history.counted_jobs, COUNTED);
-    while history.job_seconds.len() > JOB_NAMES {
+    for _ in JOB_NAMES..history.job_seconds.len() {
         let unused = history
             .job_seconds
             .keys()

@@ -348,7 +348,56 @@ fn what_is_remembered_is_bounded() {
     world.snapshot.history.failures = vec![failure(-memory - 1), failure(-memory)];
     world.learn();
     let history = &world.snapshot.history;
-    assert_eq!((history.refusals.len(), history.failures.len()), (1, 1));
+    assert_eq!(history.refusals, [refusal(-memory)]);
+    assert_eq!(history.failures, [failure(-memory)]);
+}
+
+#[test]
+fn a_machine_that_came_up_clears_its_offering_and_its_template_and_no_other() {
+    let mut world = World::new();
+    let failure = |location, hash: &str| Failure {
+        pool: "linux".into(),
+        offering: key(location, "cx33"),
+        hash: hash.into(),
+        at: at(-1),
+        what: "a".into(),
+    };
+    let other = failure("fsn1", "h2");
+    world.snapshot.history.failures = vec![failure("nbg1", "h2"), failure("fsn1", "h1"), other.clone()];
+    world.machine("m1", -100, true);
+    world.learn();
+    assert_eq!(world.snapshot.history.failures, [other]);
+}
+
+#[test]
+fn boot_times_are_kept_of_a_bounded_number_of_offerings() {
+    let learnt = |known: &[String]| {
+        let mut world = World::new();
+        let boots = known.iter().map(|key| (key.clone(), vec![1]));
+        world.snapshot.history.boot_seconds = boots.collect();
+        world.machine("m1", -100, true);
+        world.learn();
+        world.snapshot.history.boot_seconds
+    };
+    let mut known: Vec<String> = (0..History::EVENTS).map(|at| format!("a{at:03}")).collect();
+    let boots = learnt(&known);
+    assert_eq!(boots.len(), History::EVENTS);
+    assert!(!boots.contains_key("a000") && boots.contains_key("a001"));
+    known[50] = "hetzner/nbg1 cx33 h1".into();
+    let boots = learnt(&known);
+    assert_eq!((boots.len(), boots[&known[50]].len()), (History::EVENTS, 2));
+    assert!(boots.contains_key("a000"));
+    assert_eq!(learnt(&known[..9]).len(), 10);
+}
+
+#[test]
+fn what_is_condemned_and_unread_is_bounded() {
+    let mut world = World::new();
+    world.cloud().listing.completeness = Completeness::partial("502");
+    let keys = (0..=10_000).map(|id| (format!("hetzner server {id}"), at(-9)));
+    world.snapshot.history.condemned = keys.collect();
+    world.learn();
+    assert_eq!(world.snapshot.history.condemned.len(), 10_000);
 }
 
 #[test]
@@ -396,6 +445,23 @@ fn launches_start_at_one_double_with_success_and_are_free_again_at_the_cap() {
     world.learn();
     assert_eq!(budget(&world), None);
     assert!(world.snapshot.history.refusals.is_empty());
+}
+
+#[test]
+fn a_launch_budget_ends_with_the_memory_of_its_refusal() {
+    let mut world = World::new();
+    let refused = |location, seconds| Refusal {
+        offering: key(location, "cx33"),
+        at: at(seconds),
+        quota: false,
+    };
+    let old = -BREAKER_MEMORY.as_secs() - 1;
+    world.snapshot.history.refusals = vec![refused("nbg1", old), refused("fsn1", -600)];
+    world.snapshot.history.launch_budgets = [(key("nbg1", "cx33"), 4), (key("fsn1", "cx33"), 8)].into();
+    world.learn();
+    let history = &world.snapshot.history;
+    assert_eq!(history.refusals, [refused("fsn1", -600)]);
+    assert_eq!(history.launch_budgets, [(key("fsn1", "cx33"), 8)].into());
 }
 
 #[test]
