@@ -45,6 +45,7 @@ pub fn learn(history: History, snapshot: &Snapshot, stack: &Stack) -> History {
     condemn(&mut history, &facts);
     budgets(&mut history, &newborn, snapshot.now);
     jobs(&mut history, snapshot);
+    ticks(&mut history, snapshot);
     keep_last(&mut history.failures, History::EVENTS);
     keep_last(&mut history.decisions, History::DECISIONS);
     history
@@ -241,6 +242,23 @@ fn jobs(history: &mut History, snapshot: &Snapshot) {
             .or(history.job_seconds.keys().next())
             .cloned();
         unused.and_then(|name| history.job_seconds.remove(&name));
+    }
+}
+
+/// When each cloud was read, by its own clock: how far apart ticks really are. A partial reading is none, since nothing
+/// can go by it. A clock that went back begins anew.
+fn ticks(history: &mut History, snapshot: &Snapshot) {
+    history
+        .ticks
+        .retain(|provider, _| snapshot.clouds.contains_key(provider));
+    for (provider, cloud) in &snapshot.clouds {
+        if cloud.listing.completeness.is_complete() {
+            let now = cloud.listing.now;
+            let ticks = history.ticks.entry(provider.clone()).or_default();
+            ticks.retain(|tick| *tick < now);
+            ticks.push(now);
+            keep_last(ticks, History::TICKS);
+        }
     }
 }
 

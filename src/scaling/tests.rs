@@ -11,7 +11,7 @@ use crate::{
     },
     plan::{
         facts::Facts,
-        testing::{World, at, key, pool, secs},
+        testing::{World, at, key, pool, secs, verbs},
     },
 };
 
@@ -494,4 +494,60 @@ fn a_registration_that_is_online_is_not_condemned() {
     world.learn();
     assert_eq!(world.snapshot.history.condemned.len(), 1);
     assert_eq!(world.stack.interval, secs(180));
+}
+
+fn ticks(world: &World) -> Option<Vec<i64>> {
+    let ticks = world.snapshot.history.ticks.get("hetzner")?;
+    let since = |tick: &jiff::Timestamp| tick.duration_since(at(0)).as_secs();
+    Some(ticks.iter().map(since).collect())
+}
+
+#[test]
+fn the_last_four_ticks_are_remembered_by_the_clouds_own_clock() {
+    let mut world = World::new();
+    world.snapshot.now = at(99_999);
+    for seconds in [0, 200, 400, 600] {
+        world.cloud().listing.now = at(seconds);
+        world.learn();
+    }
+    assert_eq!(ticks(&world), Some(vec![0, 200, 400, 600]));
+    world.learn();
+    assert_eq!(ticks(&world), Some(vec![0, 200, 400, 600]), "the same reading");
+    world.cloud().listing.now = at(900);
+    world.learn();
+    assert_eq!(ticks(&world), Some(vec![200, 400, 600, 900]));
+    world.cloud().listing.now = at(500);
+    world.learn();
+    assert_eq!(ticks(&world), Some(vec![200, 400, 500]), "the clock went back");
+}
+
+#[test]
+fn a_partial_listing_is_no_tick_and_a_provider_that_is_gone_is_forgotten() {
+    let mut world = World::new();
+    world.learn();
+    world.set_time(300);
+    world.cloud().listing.completeness = Completeness::partial("502");
+    world.learn();
+    assert_eq!(ticks(&world), Some(vec![0]));
+    world.snapshot.clouds.clear();
+    world.learn();
+    assert_eq!(ticks(&world), None);
+}
+
+#[test]
+fn a_machine_is_not_missed_because_ticks_come_more_slowly_than_configured() {
+    let mut world = World::new();
+    world.machine("m1", -2400, true);
+    assert_eq!(verbs(&world.plan()), Vec::<String>::new());
+    world.set_time(579);
+    assert_eq!(verbs(&world.plan()), Vec::<String>::new(), "621 s are left");
+    world.snapshot.history.ticks.clear();
+    world.set_time(0);
+    world.plan();
+    world.set_time(600);
+    assert_eq!(
+        verbs(&world.plan()),
+        ["retire machine.linux/m1"],
+        "600 s are left"
+    );
 }
