@@ -68,7 +68,8 @@ pub const LONGEST_GAP: SignedDuration = SignedDuration::from_mins(20);
 /// is no later chance), the cordon's settle time and the time of the delete together.
 ///
 /// The next tick comes after the configured `interval`, or after the longest of the gaps between the last `ticks` (oldest
-/// first) where those come more slowly than that: by hand, or by another timer.
+/// first) where those come more slowly than that: by hand, or by another timer. A settle time that one action does not
+/// wait out takes one more tick, since one tick cordons and a later one deletes.
 pub fn margin(
     interval: SignedDuration,
     ticks: &[Timestamp],
@@ -80,7 +81,11 @@ pub fn margin(
         .map(|pair| pair[1].duration_since(pair[0]))
         .filter(|gap| *gap <= LONGEST_GAP)
         .fold(interval, SignedDuration::max);
-    longest.saturating_add(settle).saturating_add(delete_time)
+    let chances = if settle <= GUARDED_SETTLE { 1 } else { 2 };
+    longest
+        .saturating_mul(chances)
+        .saturating_add(settle)
+        .saturating_add(delete_time)
 }
 
 /// A surplus idle machine's clocks.
@@ -198,6 +203,12 @@ mod tests {
     #[test]
     fn the_margin_is_the_interval_the_settle_and_the_delete_together() {
         assert_eq!(margin(secs(180), &[], secs(5), secs(15)), secs(200));
+        assert_eq!(margin(secs(180), &[], secs(60), secs(15)), secs(255));
+    }
+
+    #[test]
+    fn a_settle_that_takes_two_ticks_leaves_room_for_two() {
+        assert_eq!(margin(secs(180), &[], secs(61), secs(15)), secs(436));
     }
 
     #[test]
