@@ -265,3 +265,6 @@ fn ticks(history: &mut History, snapshot: &Snapshot) {
 fn keep_last<T>(list: &mut Vec<T>, count: usize) {
     list.drain(..list.len().saturating_sub(count));
 }
+
+#[cfg(test)]
+mod tests;
