@@ -238,6 +238,9 @@ pub struct History {
     /// What past ticks decided, newest last.
     #[serde(default)]
     pub decisions: Vec<PastDecision>,
+    /// When each provider was last listed as a whole, by its own clock, newest last.
+    #[serde(default)]
+    pub ticks: BTreeMap<ProviderName, Vec<Timestamp>>,
 }
 
 impl History {
@@ -247,6 +250,8 @@ impl History {
     pub const EVENTS: usize = 100;
     /// How many lengths are kept per job name or offering.
     pub const LENGTHS: usize = 50;
+    /// How many ticks are kept per provider.
+    pub const TICKS: usize = 4;
     /// How long an offering that answered `NoCapacity` is remembered.
     pub const REFUSAL_MEMORY: SignedDuration = SignedDuration::from_mins(5);
 }

@@ -47,6 +47,7 @@ pub fn learn(history: History, snapshot: &Snapshot, stack: &Stack) -> History {
     attempts(&mut history, &facts);
     budgets(&mut history, &newborn, snapshot.now);
     jobs(&mut history, snapshot);
+    ticks(&mut history, snapshot);
     keep_last(&mut history.failures, History::EVENTS);
     keep_last(&mut history.decisions, History::DECISIONS);
     history
@@ -223,11 +224,10 @@ fn budgets(history: &mut History, newborn: &[OfferingKey], now: Timestamp) {
             *budget = budget.saturating_mul(2);
         }
     }
-    let grown = |budget: Option<&u32>| budget.is_some_and(|budget| *budget >= BUDGET_CAP);
-    refusals.retain(|refusal| !grown(history.launch_budgets.get(&refusal.offering)));
-    history.launch_budgets.retain(|offering, budget| {
-        !grown(Some(budget)) && refusals.iter().any(|refusal| refusal.offering == *offering)
-    });
+    let budgets = &mut history.launch_budgets;
+    budgets.retain(|_, budget| *budget < BUDGET_CAP);
+    refusals.retain(|refusal| budgets.contains_key(&refusal.offering));
+    budgets.retain(|offering, _| refusals.iter().any(|refusal| refusal.offering == *offering));
 }
 
 /// Lengths of jobs that ended, each job once, and how far they have been read.
@@ -257,7 +257,7 @@ fn jobs(history: &mut History, snapshot: &Snapshot) {
         }
     }
     keep_last(&mut history.counted_jobs, COUNTED);
-    while history.job_seconds.len() > JOB_NAMES {
+    for _ in JOB_NAMES..history.job_seconds.len() {
         let unused = history
             .job_seconds
             .keys()
@@ -268,6 +268,26 @@ fn jobs(history: &mut History, snapshot: &Snapshot) {
     }
 }
 
+/// When each cloud was read, by its own clock: how far apart ticks really are. A partial reading is none, since nothing
+/// can go by it. A clock that went back begins anew.
+fn ticks(history: &mut History, snapshot: &Snapshot) {
+    history
+        .ticks
+        .retain(|provider, _| snapshot.clouds.contains_key(provider));
+    for (provider, cloud) in &snapshot.clouds {
+        if cloud.listing.completeness.is_complete() {
+            let now = cloud.listing.now;
+            let ticks = history.ticks.entry(provider.clone()).or_default();
+            ticks.retain(|tick| *tick < now);
+            ticks.push(now);
+            keep_last(ticks, History::TICKS);
+        }
+    }
+}
+
 fn keep_last<T>(list: &mut Vec<T>, count: usize) {
     list.drain(..list.len().saturating_sub(count));
 }
+
+#[cfg(test)]
+mod tests;
