@@ -233,7 +233,7 @@ async fn provider(
             call_timeout: CALL,
             total_timeout: TOTAL,
             retries: RETRIES,
-            requests_per_hour: Some(HETZNER_PER_HOUR),
+            requests_per_hour: Some(config.requests_per_hour.unwrap_or(HETZNER_PER_HOUR)),
             concurrency: config.concurrency,
         };
         let made = Hetzner::new(config.name.clone(), client, config.concurrency);
