@@ -18,7 +18,8 @@ use crate::{
     placement,
     plan::{Action, Bootstrap, Rung, Verb},
     provider::{Accepted, Claim, Disposition, Provider, ProviderError},
-    render::{self, Join},
+    render::{self, Join, RenderError},
+    stack::Pool,
 };
 
 /// Longer than any CI's join token, so that user data measured with it is not larger with the real one.
@@ -184,8 +185,9 @@ impl Run<'_> {
             url: held.url.clone(),
             token: held.token.clone(),
         };
-        let rendered = render::user_data(self.context.templates, self.context.stack, pool, spec, &join);
-        Ok(rendered.map_err(|error| error.to_string()))
+        Ok(self
+            .user_data(pool, spec, &join)
+            .map_err(|error| error.to_string()))
     }
 
     /// Records what the cloud's answer means.
@@ -295,6 +297,15 @@ impl Run<'_> {
             .collect()
     }
 
+    fn user_data(&self, pool: &Pool, spec: &MachineSpec, join: &Join) -> Result<SecretString, RenderError> {
+        let stack = self.context.stack;
+        match self.prepared.get(&pool.name) {
+            Some(Ok(prepared)) => prepared.user_data(stack, pool, spec, join),
+            Some(Err(error)) => Err(error.clone()),
+            None => render::user_data(self.context.templates, stack, pool, spec, join),
+        }
+    }
+
     /// Whether a machine's user data is larger than its provider takes, on any rung; known before any call.
     fn too_large(&self, ladder: &[Rung], bootstrap: Option<&Bootstrap>) -> Option<Reason> {
         let pool = self.context.stack.pool(&bootstrap?.pool)?;
@@ -310,16 +321,9 @@ impl Run<'_> {
         })
     }
 
-    fn measure(
-        &self,
-        rung: &Rung,
-        pool: &crate::stack::Pool,
-        spec: &MachineSpec,
-        join: &Join,
-    ) -> Option<Reason> {
+    fn measure(&self, rung: &Rung, pool: &Pool, spec: &MachineSpec, join: &Join) -> Option<Reason> {
         let limit = self.provider(&rung.provider)?.profile().user_data_limit;
-        let rendered =
-            render::user_data(self.context.templates, self.context.stack, pool, spec, join).ok()?;
+        let rendered = self.user_data(pool, spec, join).ok()?;
         let bytes = rendered.expose_secret().len();
         (bytes > limit).then_some(Reason::UserDataTooLarge {
             bytes: bytes as u64,

@@ -21,7 +21,7 @@ mod retire;
 mod simple;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -44,7 +44,7 @@ use crate::{
     graph::{Graph, GraphError, Schedule},
     journal::{Fold, Folded},
     model::{
-        ids::{Address, CiName, ProviderName, Serial},
+        ids::{Address, CiName, PoolName, ProviderName, Serial},
         offering::OfferingKey,
         reason::Reason,
         resource::ClaimLabels,
@@ -54,7 +54,7 @@ use crate::{
     placement::LaunchBudgets,
     plan::{Action, Held, Plan, Summary, Verb},
     provider::Provider,
-    render::TemplateSet,
+    render::{Prepared, RenderError, TemplateSet},
     stack::Stack,
     state::{Lease, StateError, StateStore},
 };
@@ -288,6 +288,8 @@ struct Run<'a> {
     reporter: &'a dyn Reporter,
     stop: &'a Stop,
     slots: BTreeMap<ProviderName, Semaphore>,
+    /// The templates of the pools in which machines are made.
+    prepared: BTreeMap<PoolName, Result<Prepared<'a>, RenderError>>,
     placement: Mutex<Placement>,
 }
 
@@ -343,6 +345,7 @@ pub async fn apply(
                 )
             })
             .collect(),
+        prepared: prepared(context, plan),
         placement: Mutex::new(Placement {
             refused: Vec::new(),
             refusals: Vec::new(),
@@ -357,6 +360,22 @@ pub async fn apply(
         Some(error) => Err(error.into()),
         None => result.map(|()| applied),
     }
+}
+
+fn prepared<'a>(context: &Context<'a>, plan: &Plan) -> BTreeMap<PoolName, Result<Prepared<'a>, RenderError>> {
+    let pools: BTreeSet<&PoolName> = plan
+        .actions
+        .iter()
+        .filter_map(|action| match &action.verb {
+            Verb::Create { bootstrap, .. } => bootstrap.as_ref().map(|bootstrap| &bootstrap.pool),
+            _ => None,
+        })
+        .collect();
+    pools
+        .into_iter()
+        .filter_map(|name| context.stack.pool(name))
+        .map(|pool| (pool.name.clone(), Prepared::new(context.templates, pool)))
+        .collect()
 }
 
 impl Run<'_> {
