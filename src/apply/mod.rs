@@ -63,8 +63,8 @@ use crate::{
 /// so this is far above what is called at once, which each client bounds.
 const AT_ONCE: usize = 4096;
 /// Actions per provider that may be at their calls, for each call that its client makes at once: while one is at the
-/// cloud, another is at the CI.
-const SLOTS_PER_CALL: usize = 2;
+/// cloud, another is at the CI, and a third waits for the disk.
+const SLOTS_PER_CALL: usize = 3;
 
 /// Our own clock, so that tests have one of theirs.
 #[derive(Clone)]
