@@ -39,9 +39,6 @@ impl Run<'_> {
                 why: "not a create".to_owned(),
             });
         };
-        if let Some(reason) = self.too_large(ladder, bootstrap.as_ref()) {
-            return Ok(End::Held { reason });
-        }
         let mut registration = None;
         let mut refusals = Vec::new();
         let end = loop {
@@ -57,7 +54,7 @@ impl Run<'_> {
                 self.note(action, &format!("rung {}: {}", at + 1, rung_name(rung)));
             }
             let rang = self
-                .rung(action, rung, bootstrap.as_ref(), &mut registration)
+                .rung(action, ladder, at, bootstrap.as_ref(), &mut registration)
                 .await?;
             match rang {
                 Rang::End(end) => break end,
@@ -87,10 +84,12 @@ impl Run<'_> {
     async fn rung(
         &self,
         action: &Action,
-        rung: &Rung,
+        ladder: &[Rung],
+        at: usize,
         bootstrap: Option<&Bootstrap>,
         registration: &mut Option<Registration>,
     ) -> Result<Rang, LedgerError> {
+        let rung = &ladder[at];
         let fail = |why: String| Ok(Rang::End(End::Failed { why }));
         let Some(provider) = self.provider(&rung.provider) else {
             return fail(format!("the stack has no provider {}", rung.provider));
@@ -103,6 +102,12 @@ impl Run<'_> {
         }
         if !self.lease_outlasts(provider.profile().call_timeout) {
             return fail("the lock would end before the call does".to_owned());
+        }
+        // Before this create's first call, and not before it has a place: that of thousands would hold up the first ones.
+        if registration.is_none()
+            && let Some(reason) = self.too_large(ladder, bootstrap)
+        {
+            return Ok(Rang::End(End::Held { reason }));
         }
         let shared = match self.shared_of(&rung.spec) {
             Ok(shared) => shared,
