@@ -170,14 +170,19 @@ impl Graph {
 
     /// Begins to carry it out.
     pub fn schedule(&self) -> Schedule<'_> {
-        let mut waiting = BTreeMap::new();
+        let mut waiting = HashMap::with_capacity(self.nodes.len());
+        let mut ready = BTreeSet::new();
         for (id, node) in &self.nodes {
             let count = self.edges.neighbors_directed(*node, Direction::Incoming).count();
             waiting.insert(*id, count);
+            if count == 0 {
+                ready.insert(*id);
+            }
         }
         Schedule {
             graph: self,
             waiting,
+            ready,
             ended: BTreeSet::new(),
             failed: BTreeSet::new(),
         }
@@ -189,7 +194,9 @@ impl Graph {
 pub struct Schedule<'g> {
     graph: &'g Graph,
     /// Actions that have not begun, with the number of those that they wait for.
-    waiting: BTreeMap<ActionId, usize>,
+    waiting: HashMap<ActionId, usize>,
+    /// Those of them that wait for none: kept apart, since asking each time would cost the square of a plan's length.
+    ready: BTreeSet<ActionId>,
     ended: BTreeSet<ActionId>,
     failed: BTreeSet<ActionId>,
 }
@@ -197,16 +204,11 @@ pub struct Schedule<'g> {
 impl Schedule<'_> {
     /// The actions that may begin now; each is told once.
     pub fn ready(&mut self) -> Vec<ActionId> {
-        let ready: Vec<ActionId> = self
-            .waiting
-            .iter()
-            .filter(|(_, count)| **count == 0)
-            .map(|(id, _)| *id)
-            .collect();
+        let ready = std::mem::take(&mut self.ready);
         for id in &ready {
             self.waiting.remove(id);
         }
-        ready
+        ready.into_iter().collect()
     }
 
     /// Notes that an action has ended. Those that cannot be done any more because it did not end well are skipped,
@@ -226,10 +228,14 @@ impl Schedule<'_> {
                     continue;
                 };
                 *count = count.saturating_sub(1);
+                let left = *count;
                 if !ok && (edge == Edge::After || self.has_no_rung(next)) {
                     self.waiting.remove(&next);
+                    self.ready.remove(&next);
                     skipped.push(next);
                     ends.push((next, false));
+                } else if left == 0 {
+                    self.ready.insert(next);
                 }
             }
         }

@@ -19,7 +19,8 @@ use crate::{
     placement,
     plan::{Action, Bootstrap, Rung, Verb},
     provider::{Accepted, Claim, Disposition, Provider, ProviderError},
-    render::{self, Join},
+    render::{self, Join, RenderError},
+    stack::Pool,
 };
 
 /// Longer than any CI's join token, so that user data measured with it is not larger with the real one.
@@ -39,9 +40,6 @@ impl Run<'_> {
                 why: "not a create".to_owned(),
             });
         };
-        if let Some(reason) = self.too_large(ladder, bootstrap.as_ref()) {
-            return Ok(End::Held { reason });
-        }
         let mut registration = None;
         let mut refusals = Vec::new();
         let end = loop {
@@ -57,7 +55,7 @@ impl Run<'_> {
                 self.note(action, &format!("rung {}: {}", at + 1, rung_name(rung)));
             }
             let rang = self
-                .rung(action, rung, bootstrap.as_ref(), &mut registration)
+                .rung(action, ladder, at, bootstrap.as_ref(), &mut registration)
                 .await?;
             match rang {
                 Rang::End(end) => break end,
@@ -87,10 +85,12 @@ impl Run<'_> {
     async fn rung(
         &self,
         action: &Action,
-        rung: &Rung,
+        ladder: &[Rung],
+        at: usize,
         bootstrap: Option<&Bootstrap>,
         registration: &mut Option<Registration>,
     ) -> Result<Rang, LedgerError> {
+        let rung = &ladder[at];
         let fail = |why: String| Ok(Rang::End(End::Failed { why }));
         let Some(provider) = self.provider(&rung.provider) else {
             return fail(format!("the stack has no provider {}", rung.provider));
@@ -103,6 +103,12 @@ impl Run<'_> {
         }
         if !self.lease_outlasts(provider.profile().call_timeout) {
             return fail("the lock would end before the call does".to_owned());
+        }
+        // Before this create's first call, and not before it has a place: that of thousands would hold up the first ones.
+        if registration.is_none()
+            && let Some(reason) = self.too_large(ladder, bootstrap)
+        {
+            return Ok(Rang::End(End::Held { reason }));
         }
         let shared = match self.shared_of(&rung.spec) {
             Ok(shared) => shared,
@@ -185,8 +191,9 @@ impl Run<'_> {
             url: held.url.clone(),
             token: held.token.clone(),
         };
-        let rendered = render::user_data(self.context.templates, self.context.stack, pool, spec, &join);
-        Ok(rendered.map_err(|error| error.to_string()))
+        Ok(self
+            .user_data(pool, spec, &join)
+            .map_err(|error| error.to_string()))
     }
 
     /// Records what the cloud's answer means.
@@ -296,6 +303,15 @@ impl Run<'_> {
             .collect()
     }
 
+    fn user_data(&self, pool: &Pool, spec: &MachineSpec, join: &Join) -> Result<SecretString, RenderError> {
+        let stack = self.context.stack;
+        match self.prepared.get(&pool.name) {
+            Some(Ok(prepared)) => prepared.user_data(stack, pool, spec, join),
+            Some(Err(error)) => Err(error.clone()),
+            None => render::user_data(self.context.templates, stack, pool, spec, join),
+        }
+    }
+
     /// Whether a machine's user data is larger than its provider takes, on any rung; known before any call.
     fn too_large(&self, ladder: &[Rung], bootstrap: Option<&Bootstrap>) -> Option<Reason> {
         let pool = self.context.stack.pool(&bootstrap?.pool)?;
@@ -311,16 +327,9 @@ impl Run<'_> {
         })
     }
 
-    fn measure(
-        &self,
-        rung: &Rung,
-        pool: &crate::stack::Pool,
-        spec: &MachineSpec,
-        join: &Join,
-    ) -> Option<Reason> {
+    fn measure(&self, rung: &Rung, pool: &Pool, spec: &MachineSpec, join: &Join) -> Option<Reason> {
         let limit = self.provider(&rung.provider)?.profile().user_data_limit;
-        let rendered =
-            render::user_data(self.context.templates, self.context.stack, pool, spec, join).ok()?;
+        let rendered = self.user_data(pool, spec, join).ok()?;
         let bytes = rendered.expose_secret().len();
         (bytes > limit).then_some(Reason::UserDataTooLarge {
             bytes: bytes as u64,

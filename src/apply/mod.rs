@@ -23,7 +23,7 @@ mod retire;
 mod simple;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -41,7 +41,7 @@ use crate::{
     graph::{Graph, GraphError, Schedule},
     journal::{Fold, Folded},
     model::{
-        ids::{Address, CiName, ProviderName, Serial},
+        ids::{Address, CiName, PoolName, ProviderName, Serial},
         offering::OfferingKey,
         reason::Reason,
         resource::ClaimLabels,
@@ -51,7 +51,7 @@ use crate::{
     placement::LaunchBudgets,
     plan::{Action, Held, Plan, Verb},
     provider::Provider,
-    render::TemplateSet,
+    render::{Prepared, RenderError, TemplateSet},
     stack::Stack,
     state::{Lease, StateError, StateStore},
 };
@@ -60,8 +60,8 @@ use crate::{
 /// so this is far above what is called at once, which each client bounds.
 const AT_ONCE: usize = 4096;
 /// Actions per provider that may be at their calls, for each call that its client makes at once: while one is at the
-/// cloud, another is at the CI.
-const SLOTS_PER_CALL: usize = 2;
+/// cloud, another is at the CI, and a third waits for the disk.
+const SLOTS_PER_CALL: usize = 3;
 
 /// What went wrong with the record itself; no single action's failure.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +127,8 @@ struct Run<'a> {
     reporter: &'a dyn Reporter,
     stop: &'a Stop,
     slots: BTreeMap<ProviderName, Semaphore>,
+    /// The templates of the pools in which machines are made.
+    prepared: BTreeMap<PoolName, Result<Prepared<'a>, RenderError>>,
     placement: Mutex<Placement>,
 }
 
@@ -182,6 +184,7 @@ pub async fn apply(
                 )
             })
             .collect(),
+        prepared: prepared(context, plan),
         placement: Mutex::new(Placement {
             refused: Vec::new(),
             refusals: Vec::new(),
@@ -196,6 +199,22 @@ pub async fn apply(
         Some(error) => Err(error.into()),
         None => result.map(|()| applied),
     }
+}
+
+fn prepared<'a>(context: &Context<'a>, plan: &Plan) -> BTreeMap<PoolName, Result<Prepared<'a>, RenderError>> {
+    let pools: BTreeSet<&PoolName> = plan
+        .actions
+        .iter()
+        .filter_map(|action| match &action.verb {
+            Verb::Create { bootstrap, .. } => bootstrap.as_ref().map(|bootstrap| &bootstrap.pool),
+            _ => None,
+        })
+        .collect();
+    pools
+        .into_iter()
+        .filter_map(|name| context.stack.pool(name))
+        .map(|pool| (pool.name.clone(), Prepared::new(context.templates, pool)))
+        .collect()
 }
 
 impl Run<'_> {

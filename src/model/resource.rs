@@ -311,6 +311,20 @@ impl Observed {
     pub fn claim(&self) -> Option<ClaimLabels> {
         ClaimLabels::from_labels(&self.labels)
     }
+
+    /// The attempt and the registration that its claim names, where it carries one: [`Self::claim`] without a copy.
+    pub fn claimed(&self) -> Option<(&str, Option<&str>)> {
+        let get = |key: &str| self.labels.get(key).map(String::as_str);
+        for required in [
+            ClaimLabels::STACK,
+            "runfleet-lineage",
+            "runfleet-id",
+            "runfleet-hash",
+        ] {
+            get(required)?;
+        }
+        Some((get("runfleet-intent")?, get("runfleet-registration")))
+    }
 }
 
 /// Whether an answer is whole.
@@ -446,5 +460,49 @@ mod tests {
             registration: Some("42".into()),
         };
         assert_eq!(ClaimLabels::from_labels(&claim.to_labels()), Some(claim));
+    }
+
+    #[test]
+    fn what_is_read_of_a_claim_without_a_copy_is_what_it_says() {
+        let labels = |absent: &str| {
+            let pairs = ["stack", "lineage", "pool", "id", "hash", "intent", "registration"];
+            let present = pairs.iter().filter(|key| **key != absent);
+            let labels = present.map(|key| (format!("runfleet-{key}"), (*key).to_owned()));
+            labels.collect::<Labels>()
+        };
+        for absent in [
+            "",
+            "stack",
+            "lineage",
+            "pool",
+            "id",
+            "hash",
+            "intent",
+            "registration",
+        ] {
+            let seen = Observed {
+                target: ResourceRef {
+                    provider: "hetzner".into(),
+                    kind: ResourceKind::Machine,
+                    id: "1".into(),
+                },
+                name: String::new(),
+                labels: labels(absent),
+                status: CloudStatus::Running,
+                created_at: Timestamp::UNIX_EPOCH,
+                offering: None,
+                addresses: Vec::new(),
+                rules: None,
+                public_key: None,
+                size: None,
+                members: Vec::new(),
+            };
+            let claim = seen.claim();
+            let whole = claim.as_ref().map(|claim| {
+                let registration = claim.registration.as_ref().map(RegistrationId::as_str);
+                (claim.intent.as_str(), registration)
+            });
+            assert_eq!(seen.claimed(), whole, "without {absent:?}");
+        }
     }
 }

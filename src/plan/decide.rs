@@ -158,7 +158,7 @@ fn drift(machines: &[Machine<'_>], draft: &mut Draft) {
         if seen.name != machine.record.name {
             what.push(format!("name: {} -> {}", machine.record.name, seen.name));
         }
-        if seen.claim().is_none() {
+        if seen.claimed().is_none() {
             what.push("labels: our claim is gone".to_owned());
         }
         if !what.is_empty() {

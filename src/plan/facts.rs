@@ -71,8 +71,9 @@ pub struct Facts<'a> {
     /// What is wished.
     pub stack: &'a Stack,
     resources: HashMap<(&'a ProviderName, ResourceKind, &'a CloudId), &'a Observed>,
-    by_intent: HashMap<IntentId, Vec<&'a Observed>>,
-    labelled: HashSet<RegistrationId>,
+    /// What carries the nonce of an attempt that is open.
+    by_intent: HashMap<&'a str, Vec<&'a Observed>>,
+    labelled: HashSet<&'a str>,
     runners: HashMap<(&'a CiName, &'a RegistrationId), &'a RunnerView>,
     jobs: HashMap<(&'a CiName, &'a RegistrationId), u32>,
     finished: HashMap<(&'a CiName, &'a RegistrationId), Timestamp>,
@@ -87,21 +88,29 @@ pub struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// Indexes a snapshot; one pass over each of its parts.
     pub fn of(snapshot: &'a Snapshot, stack: &'a Stack) -> Self {
+        // Sized before they are filled: growing hashes all that is there again.
+        let clouds = snapshot.clouds.values();
+        let seen: usize = clouds.map(|cloud| cloud.listing.resources.len()).sum();
+        let runners: usize = snapshot.demand.values().map(|demand| demand.runners.len()).sum();
+        let records = snapshot.state.resources.len();
         let mut facts = Self {
             snapshot,
             stack,
-            resources: HashMap::new(),
+            resources: HashMap::with_capacity(seen),
             by_intent: HashMap::new(),
-            labelled: HashSet::new(),
-            runners: HashMap::new(),
-            jobs: HashMap::new(),
+            labelled: HashSet::with_capacity(seen),
+            runners: HashMap::with_capacity(runners),
+            jobs: HashMap::with_capacity(runners),
             finished: HashMap::new(),
             adrift_pools: HashSet::new(),
             adrift_cis: HashSet::new(),
-            recorded: HashMap::new(),
-            registrations: HashMap::new(),
+            recorded: HashMap::with_capacity(records),
+            registrations: HashMap::with_capacity(records),
             offerings: BTreeMap::new(),
         };
+        for open in &snapshot.open {
+            facts.by_intent.insert(open.id.as_str(), Vec::new());
+        }
         for cloud in snapshot.clouds.values() {
             facts.index_cloud(cloud);
         }
@@ -133,11 +142,13 @@ impl<'a> Facts<'a> {
             let known = self
                 .resources
                 .insert((&target.provider, target.kind, &target.id), seen);
-            let (None, Some(claim)) = (known, seen.claim()) else {
+            let (None, Some((intent, registration))) = (known, seen.claimed()) else {
                 continue;
             };
-            self.labelled.extend(claim.registration);
-            self.by_intent.entry(claim.intent).or_default().push(seen);
+            self.labelled.extend(registration);
+            if let Some(made) = self.by_intent.get_mut(intent) {
+                made.push(seen);
+            }
         }
         self.offerings.extend(cloud.offerings.iter().map(|o| (&o.key, o)));
     }
@@ -150,7 +161,7 @@ impl<'a> Facts<'a> {
         let Wanted::Jobs(jobs) = &demand.wanted else {
             return;
         };
-        let mut counted = HashSet::new();
+        let mut counted = HashSet::with_capacity(jobs.len());
         for job in jobs {
             match (job.state, &job.runner) {
                 (JobState::Running, Some(runner)) if counted.insert(&job.id) => {
@@ -231,9 +242,9 @@ impl<'a> Facts<'a> {
             .copied()
     }
 
-    /// What carries this attempt's nonce, lowest id first.
+    /// What carries this open attempt's nonce, lowest id first.
     pub fn made_by(&self, intent: &IntentId) -> Vec<&'a Observed> {
-        let mut made = self.by_intent.get(intent).cloned().unwrap_or_default();
+        let mut made = self.by_intent.get(intent.as_str()).cloned().unwrap_or_default();
         made.sort_by_key(|seen| numeric(&seen.target.id));
         made
     }
@@ -252,7 +263,7 @@ impl<'a> Facts<'a> {
 
     /// Whether any resource that was seen says that it uses this registration.
     pub fn is_labelled(&self, registration: &RegistrationId) -> bool {
-        self.labelled.contains(registration)
+        self.labelled.contains(registration.as_str())
     }
 
     /// A registration as its CI tells it.

@@ -124,6 +124,7 @@ impl World {
                     endpoint: Endpoint::Sandbox,
                     ca_file: None,
                     concurrency: 10,
+                    requests_per_hour: None,
                 },
             )]),
             ci: BTreeMap::from([(

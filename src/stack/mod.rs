@@ -110,6 +110,8 @@ pub struct ProviderConfig {
     pub ca_file: Option<PathBuf>,
     /// How many calls at once.
     pub concurrency: usize,
+    /// How many requests an hour its account is allowed; none: what the vendor allows everybody.
+    pub requests_per_hour: Option<u32>,
 }
 
 /// The CI kinds of this version.

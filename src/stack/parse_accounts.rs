@@ -37,6 +37,7 @@ impl Check<'_> {
                     endpoint,
                     ca_file: raw.ca_file,
                     concurrency: usize::try_from(raw.concurrency).unwrap_or(usize::MAX),
+                    requests_per_hour: raw.requests_per_hour,
                 },
             );
         }

@@ -111,6 +111,9 @@ pub(super) struct RawProvider {
     #[serde(default = "concurrency")]
     #[schemars(range(min = 1, max = 100))]
     pub(super) concurrency: u32,
+    /// How many requests an hour the account is allowed. Without: what the vendor allows everybody (Hetzner: 3600).
+    #[schemars(range(min = 1))]
+    pub(super) requests_per_hour: Option<u32>,
 }
 
 /// A CI system.

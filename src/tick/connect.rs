@@ -28,7 +28,7 @@ const RETRIES: u32 = 4;
 const HETZNER_PER_HOUR: u32 = 3600;
 /// GitLab's public address.
 const GITLAB_COM: &str = "https://gitlab.com";
-/// Calls to a CI at once.
+/// Calls to a CI at once, at least: as many as its clouds are called with, since each create is a call to both.
 const CI_CONCURRENCY: usize = 20;
 
 /// How far a stack file is trusted.
@@ -139,11 +139,13 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
         let provider = provider(config, embedded.as_ref(), &folder, trust).await?;
         providers.insert(name.clone(), provider);
     }
+    let at_clouds: usize = stack.providers.values().map(|config| config.concurrency).sum();
+    let concurrency = at_clouds.max(CI_CONCURRENCY);
     let mut demand: BTreeMap<_, Arc<dyn Demand>> = BTreeMap::new();
     let mut control: BTreeMap<_, Arc<dyn RunnerControl>> = BTreeMap::new();
     for (name, config) in &stack.ci {
         let CiKind::Gitlab = config.kind;
-        let client = Arc::new(gitlab(config, embedded.as_ref(), &folder, trust).await?);
+        let client = Arc::new(gitlab(config, concurrency, embedded.as_ref(), &folder, trust).await?);
         demand.insert(name.clone(), client.clone());
         control.insert(name.clone(), client);
     }
@@ -238,7 +240,7 @@ async fn provider(
         call_timeout: CALL,
         total_timeout: TOTAL,
         retries: RETRIES,
-        requests_per_hour: Some(HETZNER_PER_HOUR),
+        requests_per_hour: Some(config.requests_per_hour.unwrap_or(HETZNER_PER_HOUR)),
         concurrency: config.concurrency,
     };
     let made = Hetzner::new(config.name.clone(), client, config.concurrency);
@@ -269,6 +271,7 @@ async fn provider(
 
 async fn gitlab(
     config: &CiConfig,
+    concurrency: usize,
     embedded: Option<&Embedded>,
     folder: &Path,
     trust: &Trust,
@@ -297,7 +300,7 @@ async fn gitlab(
         total_timeout: TOTAL,
         retries: RETRIES,
         requests_per_hour: None,
-        concurrency: CI_CONCURRENCY,
+        concurrency,
     };
     let made = Gitlab::new(GitlabConfig {
         name: config.name.clone(),

@@ -11,5 +11,6 @@ mod support;
 
 mod bad_input;
 mod first_tick;
+mod reads;
 mod secrets;
 mod signals;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::{StreamExt, stream};
 use http::{HeaderMap, StatusCode, header::LINK};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,11 @@ use crate::demand::DemandError;
 /// Most pages that a listing is followed for, whatever the server says: at 100 a page, five times the 10,000 runners
 /// that runfleet is measured with.
 const MOST_PAGES: u32 = 500;
+/// Pages of one listing that are asked for at once: with them a hundred pages take a dozen answer times, and a small
+/// GitLab still has workers for others.
+const AT_ONCE: usize = 8;
+/// The parameter that numbers a page.
+const PAGE: &str = "page";
 
 /// Why a listing is not whole.
 #[derive(Clone, Debug)]
@@ -79,6 +85,16 @@ pub(super) struct Pager<'a> {
     date: Option<Timestamp>,
 }
 
+/// One page.
+struct Page<T> {
+    items: Vec<T>,
+    total: Option<u64>,
+    date: Option<Timestamp>,
+    next: Option<(String, Query)>,
+    /// How many pages there are, where the listing has numbers and the server counts.
+    pages: Option<u64>,
+}
+
 impl<'a> Pager<'a> {
     pub(super) fn new(api: &'a Api, path: &str, query: Query, deadline: Instant) -> Self {
         Self {
@@ -96,36 +112,65 @@ impl<'a> Pager<'a> {
         let Some((path, query)) = self.next.take() else {
             return Ok(None);
         };
-        let request = get(&path, query.clone());
-        let reply = timeout_at(self.deadline, self.api.send(request))
-            .await
-            .map_err(|_| DemandError::Unavailable {
-                why: "the time that one observation may take is over".to_owned(),
-            })??;
-        if !reply.status.is_success() {
-            return Err(Broken {
-                status: Some(reply.status),
-                error: refusal(&reply, Effect::Read),
-            });
+        let page = self.fetch(&path, &query).await?;
+        self.take(page).map(Some)
+    }
+
+    /// The first page, and with it those that it lets us number, some at a time: each costs the server's answer
+    /// time, and a fleet of thousands has a hundred. What remains is for [`Self::page`].
+    async fn numbered<T: DeserializeOwned + Listed>(
+        &mut self,
+        items: &mut BTreeMap<u64, T>,
+    ) -> Result<(), Broken> {
+        let Some((path, query)) = self.next.take() else {
+            return Ok(());
+        };
+        let first = self.fetch::<T>(&path, &query).await?;
+        let second = first.next.as_ref().map(|(_, query)| query.clone());
+        let last = first.pages.unwrap_or(0).min(u64::from(MOST_PAGES));
+        keep(items, self.take(first)?);
+        let Some(second) = second.filter(|query| last > 2 && value(query, PAGE) == Some("2")) else {
+            return Ok(());
+        };
+        // The server's own query, so that whatever it put there stays.
+        let queries = (2..=last).map(|number| {
+            let mut query = second.clone();
+            query.retain(|(key, _)| key != PAGE);
+            query.push((PAGE.to_owned(), number.to_string()));
+            query
+        });
+        let (api, deadline) = (self.api, self.deadline);
+        let mut pages = stream::iter(queries)
+            .map(|query| {
+                let path = &path;
+                async move { fetch::<T>(api, path, &query, deadline).await }
+            })
+            .buffered(AT_ONCE);
+        while let Some(page) = pages.next().await {
+            keep(items, self.take(page?)?);
         }
-        let items = decode(&reply)?;
+        Ok(())
+    }
+
+    async fn fetch<T: DeserializeOwned>(&self, path: &str, query: &Query) -> Result<Page<T>, Broken> {
+        fetch(self.api, path, query, self.deadline).await
+    }
+
+    /// Holds a page against those before it.
+    fn take<T>(&mut self, page: Page<T>) -> Result<Vec<T>, Broken> {
         self.read += 1;
-        self.date = reply.date.max(self.date);
-        let total = number(&reply.headers, "x-total");
+        self.date = page.date.max(self.date);
         if self.read == 1 {
-            self.total = total;
-        } else if self.total != total {
+            self.total = page.total;
+        } else if self.total != page.total {
             return Err(Broken::odd(format!(
                 "the total changed between pages: {} and then {}",
                 shown(self.total),
-                shown(total)
+                shown(page.total)
             )));
         }
-        self.next = next(self.api.base(), &reply.headers, &path, &query)?;
-        if self.next.as_ref().is_some_and(|next| *next == (path, query)) {
-            return Err(Broken::odd("the link to the next page leads to the same page"));
-        }
-        Ok(Some(items))
+        self.next = page.next;
+        Ok(page.items)
     }
 
     /// The answering server's clock.
@@ -161,23 +206,64 @@ pub(super) async fn list<T: DeserializeOwned + Listed>(
     }
 }
 
+async fn fetch<T: DeserializeOwned>(
+    api: &Api,
+    path: &str,
+    query: &Query,
+    deadline: Instant,
+) -> Result<Page<T>, Broken> {
+    let request = get(path, query.clone());
+    let reply = timeout_at(deadline, api.send(request))
+        .await
+        .map_err(|_| DemandError::Unavailable {
+            why: "the time that one observation may take is over".to_owned(),
+        })??;
+    if !reply.status.is_success() {
+        return Err(Broken {
+            status: Some(reply.status),
+            error: refusal(&reply, Effect::Read),
+        });
+    }
+    let next = next(api.base(), &reply.headers, path, query)?;
+    if next
+        .as_ref()
+        .is_some_and(|(to, with)| to == path && with == query)
+    {
+        return Err(Broken::odd("the link to the next page leads to the same page"));
+    }
+    Ok(Page {
+        items: decode(&reply)?,
+        total: number(&reply.headers, "x-total"),
+        date: reply.date,
+        next,
+        pages: number(&reply.headers, "x-total-pages"),
+    })
+}
+
+fn keep<T: Listed>(items: &mut BTreeMap<u64, T>, page: Vec<T>) {
+    items.extend(page.into_iter().map(|item| (item.id(), item)));
+}
+
+fn value<'a>(query: &'a Query, key: &str) -> Option<&'a str> {
+    let found = query.iter().find(|(known, _)| known == key);
+    found.map(|(_, value)| value.as_str())
+}
+
 async fn collect<T: DeserializeOwned + Listed>(
     pager: &mut Pager<'_>,
     items: &mut BTreeMap<u64, T>,
 ) -> Result<(), Broken> {
-    while let Some(page) = pager.page::<T>().await? {
-        let before = items.len();
-        items.extend(page.into_iter().map(|item| (item.id(), item)));
-        if !pager.has_next() {
-            break;
+    pager.numbered(items).await?;
+    while pager.has_next() {
+        if pager.read() >= MOST_PAGES {
+            return Err(Broken::odd(format!("more than {MOST_PAGES} pages")));
         }
-        if items.len() == before {
+        let before = items.len();
+        keep(items, pager.page::<T>().await?.unwrap_or_default());
+        if pager.has_next() && items.len() == before {
             return Err(Broken::odd(
                 "a page brought nothing new, and yet names a next one",
             ));
-        }
-        if pager.read() >= MOST_PAGES {
-            return Err(Broken::odd(format!("more than {MOST_PAGES} pages")));
         }
     }
     let seen = u64::try_from(items.len()).unwrap_or(u64::MAX);

@@ -379,6 +379,40 @@ async fn a_total_that_changes_between_pages_is_partial() {
     assert_eq!(snapshot.runners.len(), 1);
 }
 
+/// Runners on five pages, one on each, as the server numbers them; the fourth page says this of the total.
+async fn five_pages(fourth: &'static str) -> Server {
+    usual(move |call| {
+        (call.what == "GET /projects/acme%2Fapp/runners").then(|| {
+            let pages = url::form_urlencoded::parse(call.query.as_bytes());
+            let page = pages.into_owned().find(|(key, _)| key == "page");
+            let page: u64 = page.map_or(1, |(_, number)| number.parse().unwrap());
+            let total = if page == 4 { fourth } else { "5" };
+            let response = reply(200, json!([runner(page, "prod-a", "online")]));
+            let response = with(with(response, "x-total", total), "x-total-pages", "5");
+            let next = format!("{}/projects/acme%2Fapp/runners?page={}", call.base, page + 1);
+            Some(if page < 5 { link(response, &next) } else { response })
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn pages_that_the_server_numbers_are_each_read_once() {
+    let server = five_pages("5").await;
+    let snapshot = observe(&server.client(&["acme/app"])).await.unwrap();
+    assert_eq!(snapshot.completeness, Completeness::Complete);
+    assert_eq!(snapshot.runners.len(), 5);
+    assert_eq!(server.count("GET /projects/acme%2Fapp/runners"), 5);
+}
+
+#[tokio::test]
+async fn a_total_that_changes_on_a_numbered_page_is_partial() {
+    let server = five_pages("6").await;
+    let snapshot = observe(&server.client(&["acme/app"])).await.unwrap();
+    assert!(why(&snapshot).contains("the total changed between pages: 5 and then 6"));
+    assert_eq!(snapshot.runners.len(), 3);
+}
+
 #[tokio::test]
 async fn fewer_than_the_total_is_partial() {
     let server = usual(|call| {

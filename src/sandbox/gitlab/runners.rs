@@ -57,9 +57,11 @@ fn page(world: &World, call: &Call, fits: impl Fn(&Runner) -> bool) -> Answer {
     let as_of = call.twists.as_of(world.now);
     let tags = call.all("tag_list");
     let paused = given_bool(call, "paused")?;
+    let mut wanted = Vec::new();
     for key in ["status", "scope", "type"] {
-        if call.query(key).is_some_and(|wanted| !known(wanted)) {
-            return Err(bad(key, "does not have a valid value"));
+        match call.query(key) {
+            Some(value) if !known(value) => return Err(bad(key, "does not have a valid value")),
+            value => wanted.extend(value),
         }
     }
     let ids: Vec<u64> = world
@@ -73,11 +75,7 @@ fn page(world: &World, call: &Call, fits: impl Fn(&Runner) -> bool) -> Answer {
             tags.iter()
                 .all(|tag| runner.tags.iter().any(|known| known == tag))
         })
-        .filter(|runner| {
-            ["status", "scope", "type"]
-                .iter()
-                .all(|key| call.query(key).is_none_or(|wanted| has(world, runner, wanted)))
-        })
+        .filter(|runner| wanted.iter().all(|wanted| has(world, runner, wanted)))
         .map(|runner| runner.id)
         .collect();
     listing(call, ids, false, |id| {
