@@ -92,10 +92,18 @@ impl<'a> Ledger<'a> {
             if matches!(old.intent, Intent::Create { .. }) {
                 continue;
             }
-            let outcome = Outcome::Refused {
-                offering: None,
-                quota: false,
-                why: "interrupted; decided on anew".to_owned(),
+            let why = "interrupted; decided on anew".to_owned();
+            let outcome = match old.intent {
+                // It may have taken effect, and then it is ours to lift.
+                Intent::Cordon { .. } => Outcome::Cordoned {
+                    since: self.now(),
+                    why,
+                },
+                _ => Outcome::Refused {
+                    offering: None,
+                    quota: false,
+                    why,
+                },
             };
             self.end(&old.address, &old.id, outcome).await?;
         }

@@ -194,11 +194,12 @@ impl<'a> Leaver<'a> {
         let verb = match (self.work, self.runner) {
             (Work::Busy(jobs), _) => return Err(Reason::Busy { jobs }),
             (Work::Unknown, _) | (Work::Idle, None) => return Err(Reason::BusyUnknown),
-            (Work::NoRunner, runner) => Verb::Delete {
+            (Work::NoRunner, None) => Verb::Delete {
                 target: self.target,
-                registration: runner,
+                registration: None,
             },
-            (Work::Idle, Some((ci, registration))) => {
+            // A listing that lacks a runner may be stale: it is asked for by its id, cordoned and read like any other.
+            (Work::Idle | Work::NoRunner, Some((ci, registration))) => {
                 let Some(control) = facts.control(&ci) else {
                     return Err(Reason::BusyUnknown);
                 };

@@ -280,14 +280,16 @@ fn cordoned_reason(machine: &Machine<'_>) -> Reason {
     Reason::IdleTooLong { idle: machine.idle }
 }
 
+/// Whether a cordon is ours to lift. What a person paused stays paused.
 fn may_uncordon(facts: &Facts<'_>, machine: &Machine<'_>) -> bool {
     let record = machine.record;
+    let ours = matches!(machine.cordon, Cordon::Since(_)) || machine.doubt == Some(Doubt::Cordon);
     let kind = record
         .ci
         .as_ref()
         .and_then(|ci| facts.control(ci))
         .map(|c| c.cordon);
-    record.registration.is_some()
+    ours && record.registration.is_some()
         && machine.work != Work::NoRunner
         && matches!(kind, Some(CordonKind::Pause | CordonKind::PauseAll))
         && !matches!(machine.presence, Presence::Gone)

@@ -972,3 +972,33 @@ fn a_registration_of_another_lineage_is_left_alone() {
     }
     assert!(world.snapshot.history.condemned.is_empty());
 }
+
+#[test]
+fn what_a_person_paused_stays_paused_though_it_is_wanted() {
+    let mut world = World::new();
+    world.machine("brave-otter", -1000, true);
+    world.runner("brave-otter").paused = true;
+    world.queue(1);
+    world.learn();
+    let plan = world.plan();
+    assert!(!codes(&plan).contains("wanted_again"));
+    assert!(codes(&plan).contains("demand"), "another machine does its work");
+}
+
+#[test]
+fn a_machine_whose_registration_a_listing_lacks_is_read_by_id_before_it_goes() {
+    let mut world = World::new();
+    world.machine("brave-otter", -1000, true);
+    world.learn();
+    world.ci().runners.clear();
+    world.learn();
+    let plan = world.plan();
+    assert!(codes(&plan).contains("broken"));
+    assert!(
+        plan.actions
+            .iter()
+            .all(|action| matches!(action.verb, Verb::Retire { .. })),
+        "{:?}",
+        verbs(&plan)
+    );
+}

@@ -3,7 +3,7 @@
 //!
 //! # Contract
 //! - One process, one port: `/hetzner/v1`, `/gitlab` (its API at `/gitlab/api/v4`, `/gitlab/api/graphql`), `/control`.
-//! - A machine registers a runner only with what its own user data says; see [`userdata`].
+//! - A machine registers a runner only with what its own user data says; see `userdata`.
 //! - Every answer's `Date`, and every time in a body, is the world's time, which may run faster than the wall's.
 //! - With a data file, a call that changes the world is answered after the change is in the file.
 //! - The same seed and the same calls at the same times give the same world.

@@ -2,7 +2,7 @@
 //!
 //! # How the `hcloud` crate is used
 //! Its models make the bodies of every write, so that a body cannot miss a field or misname one. Requests go through [`net::Client`]
-//! and answers are decoded by [`wire`], because hcloud's functions give no response headers (no `RateLimit-*`, no `Date`), know no
+//! and answers are decoded by `wire`, because hcloud's functions give no response headers (no `RateLimit-*`, no `Date`), know no
 //! retry, its enums are closed (one unknown status would fail a whole listing) and its models lack `server_type.locations[].available`.
 //!
 //! # Guarantees
