@@ -54,7 +54,6 @@ check: ## what CI runs: format, lints, tests, docs, generated files, licences
 bench: ## speed at 100, 1,000 and 10,000 runners, and of the whole program against a sandbox
 	@scripts/setup bench
 	@cargo bench --locked --bench fleet -- $(ARGS)
-	@cargo build --quiet --locked --release
 	@benches/end_to_end.py --runfleet $(CARGO_TARGET_DIR)/release/runfleet
 
 docs: build ## write the generated pages of docs/ anew

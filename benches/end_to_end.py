@@ -3,6 +3,8 @@
 
     benches/end_to_end.py [--runfleet PATH] [--sizes 1000,5000,10000] [--only NAME]
 
+The program is that of a release build, which `cargo bench` makes too.
+
 Needs nothing but Python. Nothing is asserted: a shared machine may be slow, and whoever reads the numbers judges.
 Peak memory is the kernel's (`ru_maxrss`, as `/usr/bin/time -v` prints it), bytes are those of /proc/PID/io.
 """
