@@ -64,4 +64,4 @@ test-crash: ## 1,000 kills with kill -9 while applying
 	@RUNFLEET_KILLS=1000 cargo test --locked --all-features --test crash -- --nocapture
 
 mutants: ## mutation testing of scaling, drain and placement (needs cargo-mutants)
-	cargo mutants --all-features -f 'src/scaling/**' -f src/drain.rs -f src/placement.rs -- --lib
+	@cargo mutants $(ARGS)

@@ -61,14 +61,31 @@ impl Ord for Rank<'_> {
     }
 }
 
-/// How long before a paid hour's end a machine must begin to go, to be gone in time: the tick interval (there is no
-/// later chance), the cordon's settle time and the time of the delete together.
+/// The longest time between two ticks that says something of the next one: a longer one was a pause.
+pub const LONGEST_GAP: SignedDuration = SignedDuration::from_mins(20);
+
+/// How long before a paid hour's end a machine must begin to go, to be gone in time: the time until the next tick (there
+/// is no later chance), the cordon's settle time and the time of the delete together.
+///
+/// The next tick comes after the configured `interval`, or after the longest of the gaps between the last `ticks` (oldest
+/// first) where those come more slowly than that: by hand, or by another timer. A settle time that one action does not
+/// wait out takes one more tick, since one tick cordons and a later one deletes.
 pub fn margin(
     interval: SignedDuration,
+    ticks: &[Timestamp],
     settle: SignedDuration,
     delete_time: SignedDuration,
 ) -> SignedDuration {
-    interval + settle + delete_time
+    let longest = ticks
+        .windows(2)
+        .map(|pair| pair[1].duration_since(pair[0]))
+        .filter(|gap| *gap <= LONGEST_GAP)
+        .fold(interval, SignedDuration::max);
+    let chances = if settle <= GUARDED_SETTLE { 1 } else { 2 };
+    longest
+        .saturating_mul(chances)
+        .saturating_add(settle)
+        .saturating_add(delete_time)
 }
 
 /// A surplus idle machine's clocks.
@@ -185,7 +202,27 @@ mod tests {
 
     #[test]
     fn the_margin_is_the_interval_the_settle_and_the_delete_together() {
-        assert_eq!(margin(secs(180), secs(5), secs(15)), secs(200));
+        assert_eq!(margin(secs(180), &[], secs(5), secs(15)), secs(200));
+        assert_eq!(margin(secs(180), &[], secs(60), secs(15)), secs(255));
+    }
+
+    #[test]
+    fn a_settle_that_takes_two_ticks_leaves_room_for_two() {
+        assert_eq!(margin(secs(180), &[], secs(61), secs(15)), secs(436));
+    }
+
+    #[test]
+    fn ticks_that_come_more_slowly_than_the_interval_widen_the_margin() {
+        let margin = |ticks: &[i64]| {
+            let ticks: Vec<Timestamp> = ticks.iter().map(|tick| at(*tick)).collect();
+            super::margin(secs(180), &ticks, secs(5), secs(15))
+        };
+        assert_eq!(margin(&[0]), secs(200));
+        assert_eq!(margin(&[0, 179]), secs(200));
+        assert_eq!(margin(&[0, 60, 460, 700]), secs(420));
+        assert_eq!(margin(&[0, 1200]), secs(1220));
+        assert_eq!(margin(&[0, 1201]), secs(200), "a pause says nothing");
+        assert_eq!(margin(&[0, 1201, 1501]), secs(320));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What runfleet tells of itself: logs on stderr, and metrics for node_exporter's textfile collector.
+//! What a tick tells of itself: metrics for node_exporter's textfile collector.
 //!
 //! The metrics are those of one tick, so all are gauges; the file is replaced whole, so a scrape sees one tick or the
 //! next. A tick that could not decide writes nothing: `runfleet_last_tick_timestamp_seconds` then stays where it is,
@@ -22,52 +22,17 @@ use prometheus_client::{
     registry::Registry,
 };
 use rust_decimal::prelude::ToPrimitive;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     model::{money::Money, runner::RunnerState},
     plan::{Plan, Verb},
 };
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For a person.
-    #[default]
-    Text,
-    /// One JSON object on each line.
-    Json,
-}
-
-/// Sends this program's log to stderr: warnings, then with each `verbosity` information, details, everything.
-///
-/// Only its own events: a library's could hold what a request carried, so `RUST_LOG` has no say. Does nothing when
-/// called again.
-pub fn init_tracing(format: LogFormat, verbosity: u8) {
-    let filter = EnvFilter::new(match verbosity {
-        0 => "off,runfleet=warn",
-        1 => "off,runfleet=info",
-        2 => "off,runfleet=debug",
-        _ => "off,runfleet=trace",
-    });
-    let colour = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(colour);
-    let _ = match format {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).try_init(),
-    };
-}
-
 /// What applying came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcomes {
     /// Actions by verb (`create`) and result (`done`, `failed`, `held`, `skipped`).
     pub actions: BTreeMap<(&'static str, &'static str), u32>,
-    /// Requests that applying took.
-    pub calls: u32,
 }
 
 impl Outcomes {
@@ -165,15 +130,11 @@ fn exposition(
             ])
             .set(f64::from(*count));
     }
-    let calls = metrics.family(
-        "last_tick_api_calls",
-        "Requests of the last tick to clouds and CI systems",
+    metrics.gauge(
+        "last_tick_reads",
+        "Requests that observing took of clouds and CI systems",
+        f64::from(plan.api.observed),
     );
-    for (phase, count) in [("observe", plan.api.observed), ("apply", outcomes.calls)] {
-        calls
-            .get_or_create(&vec![("phase", phase.to_owned())])
-            .set(f64::from(count));
-    }
     metrics.gauge(
         "last_tick_timestamp_seconds",
         "When the last tick ended, in seconds since 1970",
@@ -371,7 +332,7 @@ mod tests {
             "runfleet_cost_per_hour{stack=\"prod\",currency=\"EUR\"} 0.0125",
             "runfleet_last_tick_actions{stack=\"prod\",verb=\"create\",result=\"done\"} 2.0",
             "runfleet_held_machines{stack=\"prod\",reason=\"max_reached\",about=\"pool \\\"linux\\\"\"} 2.0",
-            "runfleet_last_tick_api_calls{stack=\"prod\",phase=\"observe\"} 7.0",
+            "runfleet_last_tick_reads{stack=\"prod\"} 7.0",
             "runfleet_last_tick_duration_seconds{stack=\"prod\"} 1.5",
             "runfleet_last_tick_complete{stack=\"prod\"} 1.0",
         ] {

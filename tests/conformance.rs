@@ -1,5 +1,11 @@
 //! One suite for every backend of a port: what `docs` promise of a port is what these run.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests touch the world, and fail by panicking"
+)]
+
 #[path = "conformance/ci.rs"]
 #[cfg(feature = "sandbox")]
 mod ci;

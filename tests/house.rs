@@ -1,5 +1,11 @@
 //! Tests that keep the house: import direction, dead files, oversized files, strangers in the tree.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests touch the world, and fail by panicking"
+)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -50,7 +56,7 @@ fn sources() -> Vec<(String, String)> {
 /// The rung of a path of modules below the crate's root: `["provider", "hetzner"]`.
 fn rung(path: &[&str], ports: &BTreeMap<&str, BTreeSet<String>>) -> usize {
     match path {
-        [] | ["lib"] | ["main"] => 6,
+        [] | ["lib" | "main"] => 6,
         ["model", ..] => 0,
         [
             "stack" | "scaling" | "placement" | "drain" | "graph" | "plan" | "render" | "journal",
@@ -252,6 +258,7 @@ fn every_source_file_is_a_module_of_the_crate() {
 fn a_long_source_file_says_why_it_is_long() {
     let long: Vec<String> = sources()
         .into_iter()
+        .filter(|(name, _)| !name.ends_with("tests.rs") && !name.ends_with("testing.rs"))
         .filter(|(_, text)| without_tests(text).lines().count() > 440 && !text.contains("Long because"))
         .map(|(name, text)| {
             format!(

@@ -3,6 +3,11 @@
 //!
 //! A tool that cannot be had here is skipped with a word on stderr; its script says so by exit code 77.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests touch the world, and fail by panicking"
+)]
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,

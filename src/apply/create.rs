@@ -11,6 +11,7 @@ use super::{
 use crate::{
     demand::{Registration, RegistrationRequest, RunnerControl},
     model::{
+        demand::description,
         ids::{Address, PoolName, ResourceKind},
         intent::{Intent, Outcome, Step},
         reason::Reason,
@@ -191,7 +192,7 @@ impl Run<'_> {
         };
         if registration.is_none() {
             let request = RegistrationRequest {
-                description: spec.name.clone(),
+                description: description(&spec.name, &self.plan.lineage),
                 selector: pool.selector(),
             };
             match control.register(&request).await {

@@ -15,30 +15,27 @@
 //! # Assumptions
 //! The caller holds the stack's lock, and the plan was made from the state that the store holds.
 
+mod clock;
 mod create;
+mod events;
 mod ledger;
 mod retire;
 mod simple;
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use jiff::Timestamp;
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 
 use self::ledger::Ledger;
-pub use self::ledger::{LedgerError, random_hex};
+pub use self::{
+    clock::{Clock, Stop},
+    events::{Applied, Event, Failed, Reporter},
+    ledger::{LedgerError, random_hex},
+};
 use crate::{
     demand::RunnerControl,
     graph::{Graph, GraphError, Schedule},
@@ -52,7 +49,7 @@ use crate::{
         state::{History, Refusal},
     },
     placement::LaunchBudgets,
-    plan::{Action, Held, Plan, Summary, Verb},
+    plan::{Action, Held, Plan, Verb},
     provider::Provider,
     render::{Prepared, RenderError, TemplateSet},
     stack::Stack,
@@ -65,164 +62,6 @@ const AT_ONCE: usize = 4096;
 /// Actions per provider that may be at their calls, for each call that its client makes at once: while one is at the
 /// cloud, another is at the CI, and a third waits for the disk.
 const SLOTS_PER_CALL: usize = 3;
-
-/// Our own clock, so that tests have one of theirs.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
-
-impl Clock {
-    /// The system's.
-    pub fn system() -> Self {
-        Self(Arc::new(Timestamp::now))
-    }
-
-    /// Any other.
-    pub fn of(read: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
-    }
-
-    /// What it says.
-    pub fn now(&self) -> Timestamp {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Clock")
-    }
-}
-
-/// A wish to stop: a signal came. Cheap to share.
-#[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<(AtomicBool, Notify)>);
-
-impl Stop {
-    /// Nobody has asked yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Asks: nothing new is begun from now on.
-    pub fn request(&self) {
-        self.0.0.store(true, Ordering::SeqCst);
-        self.0.1.notify_waiters();
-    }
-
-    /// Whether somebody asked.
-    pub fn requested(&self) -> bool {
-        self.0.0.load(Ordering::SeqCst)
-    }
-
-    /// Sleeps, or returns early with `false` when somebody asks.
-    pub async fn sleep(&self, duration: Duration) -> bool {
-        let notified = self.0.1.notified();
-        tokio::pin!(notified);
-        notified.as_mut().enable();
-        if self.requested() {
-            return false;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(duration) => !self.requested(),
-            () = notified => false,
-        }
-    }
-}
-
-/// Is told what happens while it happens.
-pub trait Reporter: Send + Sync {
-    /// One event.
-    fn event(&self, event: &Event<'_>);
-}
-
-/// Something that happened to an action.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// It begins.
-    Start {
-        /// Which.
-        action: &'a Action,
-    },
-    /// Something worth a line on the way.
-    Note {
-        /// Which.
-        action: &'a Action,
-        /// `rung 2: hetzner/nbg1 cx33`
-        text: &'a str,
-    },
-    /// It is done.
-    Complete {
-        /// Which.
-        action: &'a Action,
-        /// How long it took.
-        seconds: f64,
-        /// The cloud's id of what is there now, where there is something.
-        id: Option<&'a str>,
-    },
-    /// It failed.
-    Errored {
-        /// Which.
-        action: &'a Action,
-        /// How long it took.
-        seconds: f64,
-        /// Why, without secrets.
-        why: &'a str,
-    },
-    /// It was rightly not done.
-    Held {
-        /// Which.
-        action: &'a Action,
-        /// Why.
-        reason: &'a Reason,
-    },
-    /// It was not begun, because something that it needs failed.
-    Skipped {
-        /// Which.
-        action: &'a Action,
-        /// What failed.
-        because: &'a Address,
-    },
-    /// It was left before anything that matters was sent, because a stop was asked for.
-    Stopped {
-        /// Which.
-        action: &'a Action,
-    },
-    /// A stop was asked for, and this many actions are in flight.
-    Draining {
-        /// How many.
-        left: usize,
-    },
-}
-
-/// A failed action.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
-    /// What it was about.
-    pub address: Address,
-    /// What was tried.
-    pub verb: &'static str,
-    /// Why it failed, without secrets.
-    pub why: String,
-}
-
-/// What became of a plan.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Applied {
-    /// What was done.
-    pub done: Summary,
-    /// What failed.
-    pub failed: Vec<Failed>,
-    /// What was rightly not done.
-    pub held: Vec<Held>,
-    /// What was not begun, since what it needs failed or a stop was asked for.
-    pub skipped: u32,
-    /// Whether a stop was asked for before all was done.
-    pub interrupted: bool,
-    /// The state's serial now.
-    pub serial: u64,
-    /// Attempts whose end is unknown; the next tick finds out.
-    pub open: u32,
-}
 
 /// What went wrong with the record itself; no single action's failure.
 #[derive(Debug, thiserror::Error)]
@@ -386,7 +225,7 @@ impl Run<'_> {
             };
             let action = &self.plan.actions[id.0 as usize];
             let ok = match ended {
-                Ok(end) => self.tally(action, end, applied),
+                Ok(end) => Self::tally(action, end, applied),
                 Err(error) => {
                     applied.failed.push(Failed {
                         address: action.address.clone(),
@@ -414,7 +253,8 @@ impl Run<'_> {
         broken
     }
 
-    fn tally(&self, action: &Action, end: End, applied: &mut Applied) -> bool {
+    /// Counts how an action ended; answers whether what waits for it may begin.
+    fn tally(action: &Action, end: End, applied: &mut Applied) -> bool {
         match end {
             End::Done { .. } => {
                 let done = &mut applied.done;

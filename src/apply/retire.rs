@@ -53,10 +53,10 @@ impl Run<'_> {
             return Ok(End::Stopped);
         }
         if let Some(reason) = self.second_reading(control, profile, registration).await {
-            if *if_busy == IfBusy::Uncordon {
-                if let Err(error) = self.uncordon_runner(action, control, ci, registration).await? {
-                    tracing::warn!(address = %action.address, %error, "the cordon could not be lifted; the next tick does");
-                }
+            if *if_busy == IfBusy::Uncordon
+                && let Err(error) = self.uncordon_runner(action, control, ci, registration).await?
+            {
+                tracing::warn!(address = %action.address, %error, "the cordon could not be lifted; the next tick does");
             }
             return Ok(End::Held { reason });
         }

@@ -36,7 +36,7 @@ fn pages() -> Result<Vec<(String, String)>, Failure> {
         ("stack-file.md".to_owned(), crate::stack::reference()),
     ];
     #[cfg(feature = "sandbox")]
-    pages.push(("sandbox.md".to_owned(), sandbox()));
+    pages.push(("sandbox.md".to_owned(), crate::sandbox::reference()));
     for (name, schema) in schemas() {
         let mut text = serde_json::to_string_pretty(&schema)
             .map_err(|error| Failure::error("writing a schema").because(error))?;
@@ -72,34 +72,6 @@ fn reasons() -> String {
     for (code, meaning) in Reason::CATALOGUE {
         let _ = writeln!(page, "| `{code}` | {} |", meaning.trim().replace('|', "\\|"));
     }
-    page
-}
-
-#[cfg(feature = "sandbox")]
-fn sandbox() -> String {
-    use crate::sandbox::{Settings, operations};
-
-    let mut page = format!(
-        "# The sandbox\n{GENERATED}\n`runfleet sandbox` serves these operations on loopback, over one simulated world. \
-         Its first line on stdout is JSON with the addresses and the token.\n\n| party | operation | request |\n|---|---|---|\n"
-    );
-    for operation in operations() {
-        let _ = writeln!(
-            page,
-            "| {} | {} | `{} {}{}` |",
-            operation.party.name(),
-            operation.name,
-            operation.method,
-            operation.party.prefix(),
-            operation.path
-        );
-    }
-    let keys: Vec<String> = Settings::KEYS.iter().map(|key| format!("`{key}`")).collect();
-    let _ = writeln!(
-        page,
-        "\nSettings, each by `--set KEY=VALUE`: {}.",
-        keys.join(", ")
-    );
     page
 }
 

@@ -9,15 +9,14 @@ use super::{
     output::colored,
 };
 
-/// Starts logging. `RUNFLEET_LOG`, in the words of tracing's filters, overrides `-v`.
+/// Starts logging. Only this program's own events: a library's could hold what a request carried, a token among it.
 pub(super) fn start(global: &Global) {
-    let level = match global.verbose {
-        0 => "error",
-        1 => "runfleet=info",
-        2 => "runfleet=debug",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_env("RUNFLEET_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::new(match global.verbose {
+        0 => "off,runfleet=error",
+        1 => "off,runfleet=info",
+        2 => "off,runfleet=debug",
+        _ => "off,runfleet=trace",
+    });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

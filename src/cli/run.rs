@@ -38,6 +38,8 @@ pub(super) enum Approval {
     Given,
     /// Nothing is done without it.
     Required,
+    /// A person at a terminal is asked; elsewhere the verb itself is the approval.
+    WhereAsked,
 }
 
 /// What is to be done.
@@ -177,10 +179,12 @@ async fn approved(
         .await?;
         told.context.mended(&planned);
         told.plan(&planned)?;
-        if approval == Approval::Given || planned.plan.is_noop() {
+        let can_ask = told.context.output.can_ask();
+        let given = approval == Approval::Given || (approval == Approval::WhereAsked && !can_ask);
+        if given || planned.plan.is_noop() {
             return Ok(Some(planned));
         }
-        if !told.context.output.can_ask() {
+        if !can_ask {
             return Err(Failure::new(
                 Exit::Refused,
                 format!(

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::{CiName, JobId, PoolName, RegistrationId},
+    ids::{CiName, JobId, Lineage, PoolName, RegistrationId},
     resource::{Completeness, ControlProfile},
 };
 
@@ -69,7 +69,7 @@ pub enum Wanted {
 pub struct RunnerView {
     /// The CI's id of it.
     pub registration: RegistrationId,
-    /// What it was described as when it was registered: the machine's cloud name for one of ours.
+    /// What it was described as when it was registered: see [`description`] for one of ours.
     pub description: String,
     /// Whether it answers; none where the CI does not say.
     pub online: Option<bool>,
@@ -79,6 +79,28 @@ pub struct RunnerView {
     pub last_contact: Option<Timestamp>,
     /// Whether it runs a job; none where the CI does not say.
     pub busy: Option<bool>,
+}
+
+/// What a machine is registered as: its name in the cloud and the beginning of its lineage, so that of two stacks that
+/// share a name, or one whose state was lost, neither takes the other's registrations for its own.
+pub fn description(machine: &str, lineage: &Lineage) -> String {
+    let mark: String = lineage.as_str().chars().take(LINEAGE_MARK).collect();
+    format!("{machine} {mark}")
+}
+
+/// How much of a lineage a description holds: 32 bits of a random number tell the few lineages of a name apart.
+const LINEAGE_MARK: usize = 8;
+
+impl RunnerView {
+    /// The machine's name in the cloud, for a registration of ours.
+    pub fn machine(&self) -> &str {
+        self.description.split(' ').next().unwrap_or_default()
+    }
+
+    /// Whether it was registered by this lineage.
+    pub fn is_of(&self, lineage: &Lineage) -> bool {
+        self.description == description(self.machine(), lineage)
+    }
 }
 
 /// How far finished jobs have been read; opaque to all but its source.

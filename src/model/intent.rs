@@ -14,6 +14,7 @@ use super::{
 /// What is about to be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "do")]
+#[expect(clippy::large_enum_variant, reason = "creates are the rule")]
 pub enum Intent {
     /// Make a resource. A machine's registration follows as [`Step::Registered`], before the call to the cloud.
     Create {
@@ -96,6 +97,7 @@ pub enum Outcome {
 /// One line of the journal's meaning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "step")]
+#[expect(clippy::large_enum_variant, reason = "beginnings of creates are the rule")]
 pub enum Step {
     /// Before the first call.
     Begin {

@@ -37,6 +37,7 @@ macro_rules! reasons {
         }
 
         impl fmt::Display for Reason {
+            #[expect(clippy::unnecessary_to_owned, reason = "some words are made, others are there")]
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self {
                     $(Self::$variant $( { $($field),* } )? => f.pad(&$say),)*

@@ -211,6 +211,9 @@ pub struct History {
     /// (`CI registration ID`), condemned once, since when.
     #[serde(default)]
     pub condemned: BTreeMap<String, Timestamp>,
+    /// Unfinished creates that a complete listing lacked, since when by the cloud's clock.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub absent: BTreeMap<IntentId, Timestamp>,
     /// Offerings that said no, newest last.
     #[serde(default)]
     pub refusals: Vec<Refusal>,
@@ -235,6 +238,9 @@ pub struct History {
     /// What past ticks decided, newest last.
     #[serde(default)]
     pub decisions: Vec<PastDecision>,
+    /// When each provider was last listed as a whole, by its own clock, newest last.
+    #[serde(default)]
+    pub ticks: BTreeMap<ProviderName, Vec<Timestamp>>,
 }
 
 impl History {
@@ -244,6 +250,8 @@ impl History {
     pub const EVENTS: usize = 100;
     /// How many lengths are kept per job name or offering.
     pub const LENGTHS: usize = 50;
+    /// How many ticks are kept per provider.
+    pub const TICKS: usize = 4;
     /// How long an offering that answered `NoCapacity` is remembered.
     pub const REFUSAL_MEMORY: SignedDuration = SignedDuration::from_mins(5);
 }

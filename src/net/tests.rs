@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "tests touch the world")]
+
 use std::{
     collections::VecDeque,
     sync::{Mutex, atomic::AtomicUsize},

@@ -57,7 +57,10 @@ impl Draft {
             return None;
         }
         let id = ActionId(u32::try_from(self.actions.len()).unwrap_or(u32::MAX));
-        self.touched.insert(address.clone(), Some(id));
+        // An abandoned attempt made nothing: what is or will be at its address is another matter.
+        if !matches!(verb, Verb::Abandon { .. }) {
+            self.touched.insert(address.clone(), Some(id));
+        }
         self.actions.push(Action {
             id,
             address: address.clone(),

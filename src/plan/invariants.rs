@@ -34,7 +34,10 @@ pub const INVARIANTS: &[(u8, &str)] = &[
         1,
         "ids are positions, and every dependency is on an earlier action",
     ),
-    (2, "an address is touched once, or removed and then made anew"),
+    (
+        2,
+        "an address is touched once, or removed and then made anew; to abandon an attempt is not to touch",
+    ),
     (3, "what runs jobs, or may, is neither retired nor deleted"),
     (
         4,
@@ -111,7 +114,8 @@ impl Checker<'_> {
 
     fn touched_once(&mut self) {
         let mut seen: HashMap<&Address, &super::Action> = HashMap::new();
-        for action in &self.plan.actions {
+        let touching = |action: &&super::Action| !matches!(action.verb, Verb::Abandon { .. });
+        for action in self.plan.actions.iter().filter(touching) {
             let before = seen.insert(&action.address, action);
             let anew = before.is_some_and(|before| {
                 matches!(before.verb, Verb::Delete { .. } | Verb::Forget { .. })
@@ -282,7 +286,8 @@ impl Checker<'_> {
     fn fates(&mut self) {
         let mut fates: BTreeMap<&Address, (bool, u32)> = BTreeMap::new();
         for action in &self.plan.actions {
-            fates.entry(&action.address).or_default().0 = true;
+            let touches = !matches!(action.verb, Verb::Abandon { .. });
+            fates.entry(&action.address).or_default().0 |= touches;
         }
         for kept in &self.plan.kept {
             fates.entry(&kept.address).or_default().1 += 1;

@@ -264,7 +264,13 @@ impl<'a, 'f> Judge<'a, 'f> {
             paid_until: machine.paid_until.unwrap_or(cloud.listing.now),
             idle: machine.idle,
         };
-        let margin = drain::margin(self.facts.stack.interval, settle, cloud.profile.delete_time);
+        let ticks = self.facts.snapshot.history.ticks.get(&record.provider);
+        let margin = drain::margin(
+            self.facts.stack.interval,
+            ticks.map(Vec::as_slice).unwrap_or_default(),
+            settle,
+            cloud.profile.delete_time,
+        );
         drain::due(cloud.profile.billing, clocks, margin, pool.idle_timeout)
     }
 }

@@ -64,7 +64,7 @@ impl Names {
             }
         }
         for demand in snapshot.demand.values() {
-            taken.extend(demand.runners.iter().map(|runner| runner.description.clone()));
+            taken.extend(demand.runners.iter().map(|runner| runner.machine().to_owned()));
         }
         Self { seed, taken }
     }
@@ -112,9 +112,9 @@ pub(super) fn prefix(stack: &StackName, pool: &PoolName) -> String {
     )
 }
 
-/// Whether a registration's description is the name of a machine of this pool: its prefix and two words, perhaps a number.
-pub(super) fn is_machine_of(stack: &StackName, pool: &PoolName, description: &str) -> bool {
-    let Some(rest) = description.strip_prefix(&prefix(stack, pool)) else {
+/// Whether a registration's machine has the name of a machine of this pool: its prefix and two words, perhaps a number.
+pub(super) fn is_machine_of(stack: &StackName, pool: &PoolName, machine: &str) -> bool {
+    let Some(rest) = machine.strip_prefix(&prefix(stack, pool)) else {
         return false;
     };
     let parts: Vec<&str> = rest.split('-').collect();

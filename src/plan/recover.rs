@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::{
     ActionId, IfBusy, Verb,
     draft::{Draft, Leaver},
-    facts::{Facts, Sighting, Work},
+    facts::{Facts, Sighting, Work, settled},
     fleet::Machine,
 };
 use crate::{
@@ -76,7 +76,9 @@ pub(super) fn resolve(
 pub(super) fn hold_rest(facts: &Facts<'_>, draft: &mut Draft) {
     let held: HashSet<String> = draft.held.iter().map(|held| held.about.clone()).collect();
     for open in &facts.snapshot.open {
-        if !draft.is_touched(&open.address) && !held.contains(&open.address.to_string()) {
+        // Each create was closed or held by itself.
+        let is_create = matches!(open.intent, Intent::Create { .. });
+        if !is_create && !draft.is_touched(&open.address) && !held.contains(&open.address.to_string()) {
             draft.hold(&open.address, 1, Reason::Unsettled { since: open.at });
         }
     }
@@ -126,14 +128,20 @@ fn create(facts: &Facts<'_>, open: &OpenIntent, draft: &mut Draft, in_flight: &m
     }
 }
 
-/// Whether an attempt that no listing shows can be said to have made nothing: the call has ended, and the listing
-/// has had time to show what it made. Both times are ours.
+/// Whether an attempt that no listing shows can be said to have made nothing.
+///
+/// Whoever decides holds the lock, so the call was ended, if not by an answer then with its process. What it made the
+/// listing shows after the provider's settle time: either so long after the call's own time by our clock, or in two
+/// complete listings so far apart by the cloud's.
 fn is_over(facts: &Facts<'_>, open: &OpenIntent, provider: &ProviderName) -> bool {
     let Some(cloud) = facts.snapshot.clouds.get(provider) else {
         return false;
     };
-    let ends = open.at + cloud.profile.settle + cloud.profile.call_timeout;
-    cloud.listing.completeness.is_complete() && facts.snapshot.now >= ends
+    let settle = cloud.profile.settle;
+    let ends = open.at + settle + cloud.profile.call_timeout;
+    let absent = facts.snapshot.history.absent.get(&open.id);
+    let twice = absent.is_some_and(|since| settled(*since, settle, cloud.listing.now));
+    cloud.listing.completeness.is_complete() && (twice || facts.snapshot.now >= ends)
 }
 
 fn adopt(

@@ -138,12 +138,13 @@ fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &
             let id = &runner.registration;
             let is_dead = facts.owner(ci, id).is_none()
                 && !facts.is_labelled(id)
-                && !open_names.contains(runner.description.as_str())
+                && !open_names.contains(runner.machine())
+                && runner.is_of(&snapshot.state.lineage)
                 && runner.online != Some(true)
                 && matches!(facts.work(ci, id, None), Work::Idle)
                 && pools
                     .iter()
-                    .any(|pool| names::is_machine_of(&snapshot.state.stack, pool, &runner.description));
+                    .any(|pool| names::is_machine_of(&snapshot.state.stack, pool, runner.machine()));
             if is_dead {
                 dead.push((ci, runner));
             }
@@ -316,14 +317,14 @@ fn dead_registration(facts: &Facts<'_>, ci: &CiName, runner: &RunnerView, goal: 
                 .keys()
                 .filter_map(|a| a.pool.as_ref()),
         )
-        .find(|pool| names::is_machine_of(stack, pool, &runner.description));
+        .find(|pool| names::is_machine_of(stack, pool, runner.machine()));
     let Some(pool) = pool else {
         return;
     };
     let name = runner
-        .description
+        .machine()
         .strip_prefix(&names::prefix(stack, pool))
-        .unwrap_or(&runner.description);
+        .unwrap_or(runner.machine());
     let mut address = Address::machine(pool, &RunnerName::from(name));
     if facts.snapshot.state.resources.contains_key(&address) || draft.is_touched(&address) {
         address.name = format!("{}-r{}", address.name, runner.registration);

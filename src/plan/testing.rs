@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{DecideInput, Goal, Plan, Verb, decide};
 use crate::{
     model::{
-        demand::{Cursor, DemandSnapshot, Job, JobState, RunnerView, Wanted},
+        demand::{Cursor, DemandSnapshot, Job, JobState, RunnerView, Wanted, description},
         ids::{Address, CloudId, IntentId, PoolName, ResourceKind},
         intent::{Intent, OpenIntent},
         money::{Billing, Price},
@@ -355,9 +355,10 @@ impl World {
 
     pub(crate) fn register(&mut self, pool: &str, name: &str, called: bool) {
         let now = self.ci().now;
+        let description = description(&format!("test-{pool}-{name}"), &self.snapshot.state.lineage);
         self.ci().runners.push(RunnerView {
             registration: name.into(),
-            description: format!("test-{pool}-{name}"),
+            description,
             online: Some(called),
             paused: false,
             last_contact: called.then_some(now),

@@ -932,3 +932,43 @@ proptest! {
         prop_assert!(world.snapshot.state.machines_of(&"linux".into()).count() <= 100);
     }
 }
+
+#[test]
+fn an_attempt_that_two_complete_listings_lack_a_settle_apart_made_nothing() {
+    let mut world = World::new();
+    world.open_create("calm-crow", -5);
+    world.learn();
+    assert!(codes(&world.plan()).contains("unsettled"));
+    world.cloud().listing.now = at(59);
+    world.learn();
+    assert!(codes(&world.plan()).contains("unsettled"));
+    world.cloud().listing.now = at(60);
+    world.learn();
+    assert!(codes(&world.plan()).contains("never_made"));
+    world.made("calm-crow", "calm-crow");
+    world.learn();
+    assert!(codes(&world.plan()).contains("adopted"));
+    assert!(world.snapshot.history.absent.is_empty());
+}
+
+#[test]
+fn a_partial_listing_says_nothing_of_an_attempt() {
+    let mut world = World::new();
+    world.open_create("calm-crow", -5);
+    world.cloud().listing.completeness = Completeness::partial("page 2");
+    world.learn();
+    assert!(world.snapshot.history.absent.is_empty());
+}
+
+#[test]
+fn a_registration_of_another_lineage_is_left_alone() {
+    let mut world = World::new();
+    world.register("linux", "bold-owl", false);
+    world.runner("bold-owl").description = "test-linux-bold-owl 0badc0de".to_owned();
+    for seconds in [0, 100] {
+        world.set_time(seconds);
+        world.learn();
+        assert!(!codes(&world.plan()).contains("dead_registration"));
+    }
+    assert!(world.snapshot.history.condemned.is_empty());
+}

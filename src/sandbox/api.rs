@@ -39,7 +39,13 @@ impl Party {
         }
     }
 
+    /// Whose path this is, and the path below its prefix. `/control` may stand twice: once from the address that the
+    /// first line of output names, once from the path as it is written everywhere.
     pub(crate) fn of(path: &str) -> Option<(Self, &str)> {
+        let twice = path
+            .strip_prefix("/control")
+            .filter(|rest| rest.starts_with("/control/"));
+        let path = twice.unwrap_or(path);
         [Self::Hetzner, Self::Gitlab, Self::Control]
             .into_iter()
             .find_map(|party| {
@@ -265,6 +271,14 @@ pub(crate) fn decode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_control_path_is_found_below_its_address_and_below_the_origin() {
+        for path in ["/control/jobs", "/control/control/jobs"] {
+            assert_eq!(Party::of(path), Some((Party::Control, "/jobs")));
+        }
+        assert_eq!(Party::of("/controls/jobs"), None);
+    }
 
     #[test]
     fn a_fixed_path_wins_over_a_parameter() {

@@ -13,6 +13,11 @@
 //! It is for tests and for trying things out: no certificate is checked, no data survives a loss of power, and
 //! `/control` asks for no token.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the sandbox is a server with a clock of its own"
+)]
+
 mod api;
 mod clock;
 mod control;
@@ -52,7 +57,7 @@ use tokio::task::JoinHandle;
 pub use api::{Operation, Party, operations};
 pub use faults::FAULTS;
 pub use gitlab::NULLABLE as GITLAB_NULLABLE;
-pub use reference::reference;
+pub use reference::{Check, checks, reference};
 pub use scenario::{JobSpec, Scenario, ScenarioError, SnapshotSpec, TokenSpec, UnavailableSpec};
 pub use settings::{SettingError, Settings};
 pub use store::StoreError;

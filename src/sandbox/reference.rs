@@ -1,25 +1,237 @@
-//! The sandbox's own page: `docs/sandbox.md`.
+//! Where it is checked that each operation is as its vendor's, and the page that says so: `docs/sandbox.md`.
+//!
+//! The tests in `tests/faithful` hold these lists to what the SDKs and runfleet really call.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::OnceLock};
 
-use super::operations;
+use super::{
+    api::{Operation, Party, operations},
+    faults::FAULTS,
+    settings::Settings,
+};
 
-/// The page, as Markdown: every operation that is served.
+/// What is checked of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// Which.
+    pub operation: Operation,
+    /// The vendor's SDK calls it: by what; or why none does.
+    pub sdk: Result<&'static str, &'static str>,
+    /// runfleet's calls of it go through the validating proxy, in both directions without a violation.
+    pub proxy: bool,
+}
+
+/// What the official SDKs call each operation by: `hcloud`, `python-gitlab`.
+#[rustfmt::skip]
+static SDKS: &[(Party, &[(&str, &str)])] = &[
+    (Party::Hetzner, &[
+        ("GET /servers", "servers.get_all, get_list, get_by_name"),
+        ("POST /servers", "servers.create"),
+        ("GET /servers/actions", "servers.actions.get_all"),
+        ("GET /servers/actions/{id}", "servers.actions.get_by_id"),
+        ("GET /servers/{id}", "servers.get_by_id, reload"),
+        ("PUT /servers/{id}", "update"),
+        ("DELETE /servers/{id}", "delete"),
+        ("GET /servers/{id}/actions", "get_actions"),
+        ("GET /servers/{id}/actions/{action_id}", "request"),
+        ("POST /servers/{id}/actions/poweron", "power_on"),
+        ("POST /servers/{id}/actions/poweroff", "power_off"),
+        ("POST /servers/{id}/actions/shutdown", "shutdown"),
+        ("POST /servers/{id}/actions/reboot", "reboot"),
+        ("POST /servers/{id}/actions/reset", "reset"),
+        ("POST /servers/{id}/actions/change_protection", "change_protection"),
+        ("GET /ssh_keys", "ssh_keys.get_all, get_by_fingerprint"),
+        ("POST /ssh_keys", "ssh_keys.create"),
+        ("GET /ssh_keys/{id}", "ssh_keys.get_by_id"),
+        ("PUT /ssh_keys/{id}", "update"),
+        ("DELETE /ssh_keys/{id}", "delete"),
+        ("GET /firewalls", "firewalls.get_all, get_by_name"),
+        ("POST /firewalls", "firewalls.create"),
+        ("GET /firewalls/actions", "firewalls.actions.get_all"),
+        ("GET /firewalls/actions/{id}", "firewalls.actions.get_by_id"),
+        ("GET /firewalls/{id}", "firewalls.get_by_id"),
+        ("PUT /firewalls/{id}", "update"),
+        ("DELETE /firewalls/{id}", "delete"),
+        ("GET /firewalls/{id}/actions", "get_actions"),
+        ("GET /firewalls/{id}/actions/{action_id}", "request"),
+        ("POST /firewalls/{id}/actions/set_rules", "set_rules"),
+        ("POST /firewalls/{id}/actions/apply_to_resources", "apply_to_resources"),
+        ("POST /firewalls/{id}/actions/remove_from_resources", "remove_from_resources"),
+        ("GET /server_types", "server_types.get_all, get_by_name"),
+        ("GET /server_types/{id}", "server_types.get_by_id"),
+        ("GET /locations", "locations.get_all, get_by_name"),
+        ("GET /locations/{id}", "locations.get_by_id"),
+        ("GET /images", "images.get_all, get_by_name_and_architecture"),
+        ("GET /images/{id}", "images.get_by_id"),
+        ("GET /pricing", "request"),
+        ("GET /actions", "request"),
+        ("GET /actions/{id}", "wait_until_finished"),
+        ("GET /primary_ips", "primary_ips.get_all"),
+        ("GET /primary_ips/{id}", "primary_ips.get_by_id"),
+        ("GET /datacenters", "datacenters.get_all"),
+        ("GET /datacenters/{id}", "datacenters.get_by_id"),
+    ]),
+    (Party::Gitlab, &[
+        ("GET /api/v4/user", "auth"),
+        ("GET /api/v4/personal_access_tokens/self", "personal_access_tokens.get"),
+        ("GET /api/v4/version", "version"),
+        ("GET /api/v4/metadata", "http_get"),
+        ("GET /api/v4/projects", "projects.list"),
+        ("GET /api/v4/projects/{id}", "projects.get"),
+        ("GET /api/v4/groups/{id}/projects", "group.projects.list"),
+        ("GET /api/v4/projects/{id}/jobs", "project.jobs.list"),
+        ("GET /api/v4/projects/{id}/jobs/{job_id}", "project.jobs.get"),
+        ("POST /api/v4/projects/{id}/jobs/{job_id}/cancel", "job.cancel"),
+        ("GET /api/v4/projects/{id}/runners", "project.runners.list"),
+        ("POST /api/v4/projects/{id}/runners", "project.runners.create"),
+        ("GET /api/v4/groups/{id}/runners", "group.runners.list"),
+        ("GET /api/v4/runners", "runners.list"),
+        ("GET /api/v4/runners/all", "runners_all.list"),
+        ("GET /api/v4/runners/{id}", "runners.get"),
+        ("PUT /api/v4/runners/{id}", "runner.save"),
+        ("DELETE /api/v4/runners/{id}", "runners.delete"),
+        ("GET /api/v4/runners/{id}/jobs", "runner.jobs.list"),
+        ("GET /api/v4/runners/{id}/managers", "http_list"),
+        ("GET /api/v4/runners/{id}/projects", "http_list"),
+        ("POST /api/v4/runners/{id}/reset_authentication_token", "http_post"),
+        ("POST /api/v4/user/runners", "user.runners.create"),
+        ("POST /api/v4/runners", "runners.create"),
+        ("DELETE /api/v4/runners", "http_delete"),
+        ("DELETE /api/v4/runners/managers", "http_delete"),
+        ("POST /api/v4/runners/verify", "runners.verify"),
+        ("POST /api/v4/jobs/request", "http_post"),
+        ("PUT /api/v4/jobs/{id}", "http_put"),
+        ("PATCH /api/v4/jobs/{id}/trace", "http_request"),
+        ("POST /api/graphql", "GraphQL.execute"),
+    ]),
+];
+
+/// What runfleet calls, and the vendors describe.
+#[rustfmt::skip]
+static PROXIED: &[(Party, &[&str])] = &[
+    (Party::Hetzner, &[
+        "GET /servers",
+        "POST /servers",
+        "GET /servers/{id}",
+        "DELETE /servers/{id}",
+        "GET /ssh_keys",
+        "POST /ssh_keys",
+        "GET /ssh_keys/{id}",
+        "DELETE /ssh_keys/{id}",
+        "GET /firewalls",
+        "POST /firewalls",
+        "GET /firewalls/{id}",
+        "PUT /firewalls/{id}",
+        "DELETE /firewalls/{id}",
+        "POST /firewalls/{id}/actions/set_rules",
+        "GET /server_types",
+        "GET /images",
+        "GET /images/{id}",
+        "GET /pricing",
+        "GET /actions",
+    ]),
+    (Party::Gitlab, &[
+        "GET /api/v4/projects/{id}/jobs",
+        "GET /api/v4/projects/{id}/runners",
+        "POST /api/v4/projects/{id}/runners",
+        "GET /api/v4/runners/{id}",
+        "PUT /api/v4/runners/{id}",
+        "DELETE /api/v4/runners/{id}",
+        "GET /api/v4/runners/{id}/jobs",
+        "GET /api/v4/runners/{id}/managers",
+        "POST /api/v4/user/runners",
+    ]),
+];
+
+/// What is checked of every operation, in the order of [`operations`].
+pub fn checks() -> &'static [Check] {
+    static CHECKS: OnceLock<Vec<Check>> = OnceLock::new();
+    CHECKS.get_or_init(|| operations().iter().copied().map(check).collect())
+}
+
+fn check(operation: Operation) -> Check {
+    let name = format!("{} {}", operation.method, operation.path);
+    let sdks = SDKS.iter().filter(|(party, _)| *party == operation.party);
+    let by = sdks.flat_map(|(_, all)| *all).find(|(known, _)| *known == name);
+    let proxied = PROXIED.iter().filter(|(party, _)| *party == operation.party);
+    Check {
+        operation,
+        sdk: by.map(|(_, by)| *by).ok_or(match operation.party {
+            Party::Control => "the sandbox's own",
+            Party::Hetzner | Party::Gitlab => "",
+        }),
+        proxy: proxied.flat_map(|(_, all)| *all).any(|known| *known == name),
+    }
+}
+
+/// The page, as Markdown: every operation that is served, and where it is checked.
 pub fn reference() -> String {
     let mut page = String::from(
         "# The sandbox\n<!-- Generated by `make docs`. -->\n\n\
-         `runfleet sandbox` serves these operations over one simulated world.\n\n\
-         | party | operation | does |\n|---|---|---|\n",
+         `runfleet sandbox` serves these operations on loopback, over one simulated world. Its first line on stdout is \
+         JSON with the addresses and the token.\n\n\
+         Two things hold them to the vendors' own APIs, both in `tests/faithful`:\n\n\
+         - **SDK**: what of the vendor's own SDK for Python, `hcloud` or `python-gitlab`, calls it. Where the SDK has \
+         nothing of its own for it, its general method does: `request`, `http_get`.\n\
+         - **Proxy**: runfleet calls it in the lives of a fleet through Prism, which holds request and answer to the \
+         vendor's API description, and finds no violation. GitLab's has no GraphQL, user, token or project.\n\n\
+         | party | operation | request | SDK | proxy |\n|---|---|---|---|---|\n",
     );
-    for operation in operations() {
+    for Check {
+        operation,
+        sdk,
+        proxy,
+    } in checks()
+    {
+        let sdk = match sdk {
+            Ok(by) => format!("`{}`", by.replace(", ", "`, `")),
+            Err(why_not) => (*why_not).to_owned(),
+        };
         let _ = writeln!(
             page,
-            "| {} | `{} {}` | {} |",
+            "| {} | {} | `{} {}{}` | {sdk} | {} |",
             operation.party.name(),
+            operation.name,
             operation.method,
+            operation.party.prefix(),
             operation.path,
-            operation.name
+            if *proxy { "yes" } else { "" },
         );
     }
+    let keys: Vec<String> = Settings::KEYS.iter().map(|key| format!("`{key}`")).collect();
+    let _ = writeln!(
+        page,
+        "\nSettings, each by `--set KEY=VALUE`: {}.",
+        keys.join(", ")
+    );
+    page.push_str(
+        "\nFaults, each by `POST /control/faults`, by count or by seeded probability:\n\n| fault | does |\n|---|---|\n",
+    );
+    for (fault, does) in FAULTS {
+        let _ = writeln!(page, "| `{fault}` | {does} |");
+    }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_of_a_list_is_served_and_stands_there_once() {
+        let served = |party: Party, name: &str| {
+            let is = |known: &Operation| {
+                known.party == party && format!("{} {}", known.method, known.path) == name
+            };
+            assert_eq!(operations().iter().filter(|known| is(known)).count(), 1, "{name}");
+        };
+        for (party, all) in SDKS {
+            all.iter().for_each(|(name, _)| served(*party, name));
+        }
+        for (party, all) in PROXIED {
+            all.iter().for_each(|name| served(*party, name));
+        }
+        let listed: usize = SDKS.iter().map(|(_, all)| all.len()).sum();
+        assert_eq!(checks().iter().filter(|check| check.sdk.is_ok()).count(), listed);
+    }
 }

@@ -1,5 +1,7 @@
 //! The sandbox as its clients see it: over HTTP, on a world whose clock moves only when told.
 
+#![allow(clippy::disallowed_methods, reason = "tests touch the world")]
+
 use serde_json::{Value, json};
 
 use super::{Options, Sandbox, Scenario, Settings, start, userdata::tests::example};

@@ -10,6 +10,7 @@ use crate::{
     model::{
         demand::{JobState, Wanted},
         ids::{Address, JobId},
+        intent::Intent,
         offering::OfferingKey,
         reason::Reason,
         snapshot::Snapshot,
@@ -43,8 +44,10 @@ pub fn learn(history: History, snapshot: &Snapshot, stack: &Stack) -> History {
     keep_last(&mut history.refusals, History::EVENTS);
     let newborn = machines(&mut history, &facts);
     condemn(&mut history, &facts);
+    attempts(&mut history, &facts);
     budgets(&mut history, &newborn, snapshot.now);
     jobs(&mut history, snapshot);
+    ticks(&mut history, snapshot);
     keep_last(&mut history.failures, History::EVENTS);
     keep_last(&mut history.decisions, History::DECISIONS);
     history
@@ -113,6 +116,27 @@ fn worked(memory: &mut MachineMemory, facts: &Facts<'_>, record: &Record, work: 
             memory.idle_since = Some(finished.map_or(since, |at| at.max(since)));
         }
         _ => {}
+    }
+}
+
+/// Since when each unfinished create has been absent from complete listings. A listing that is partial says nothing.
+fn attempts(history: &mut History, facts: &Facts<'_>) {
+    let before = std::mem::take(&mut history.absent);
+    for open in &facts.snapshot.open {
+        let Intent::Create { provider, .. } = &open.intent else {
+            continue;
+        };
+        if !facts.made_by(&open.id).is_empty() {
+            continue;
+        }
+        let since = before.get(&open.id).copied();
+        let now = facts
+            .cloud_gap(provider)
+            .is_none()
+            .then(|| facts.cloud_now(provider));
+        if let Some(since) = since.or(now) {
+            history.absent.insert(open.id.clone(), since);
+        }
     }
 }
 
@@ -200,11 +224,10 @@ fn budgets(history: &mut History, newborn: &[OfferingKey], now: Timestamp) {
             *budget = budget.saturating_mul(2);
         }
     }
-    let grown = |budget: Option<&u32>| budget.is_some_and(|budget| *budget >= BUDGET_CAP);
-    refusals.retain(|refusal| !grown(history.launch_budgets.get(&refusal.offering)));
-    history.launch_budgets.retain(|offering, budget| {
-        !grown(Some(budget)) && refusals.iter().any(|refusal| refusal.offering == *offering)
-    });
+    let budgets = &mut history.launch_budgets;
+    budgets.retain(|_, budget| *budget < BUDGET_CAP);
+    refusals.retain(|refusal| budgets.contains_key(&refusal.offering));
+    budgets.retain(|offering, _| refusals.iter().any(|refusal| refusal.offering == *offering));
 }
 
 /// Lengths of jobs that ended, each job once, and how far they have been read.
@@ -234,7 +257,7 @@ fn jobs(history: &mut History, snapshot: &Snapshot) {
         }
     }
     keep_last(&mut history.counted_jobs, COUNTED);
-    while history.job_seconds.len() > JOB_NAMES {
+    for _ in JOB_NAMES..history.job_seconds.len() {
         let unused = history
             .job_seconds
             .keys()
@@ -245,6 +268,26 @@ fn jobs(history: &mut History, snapshot: &Snapshot) {
     }
 }
 
+/// When each cloud was read, by its own clock: how far apart ticks really are. A partial reading is none, since nothing
+/// can go by it. A clock that went back begins anew.
+fn ticks(history: &mut History, snapshot: &Snapshot) {
+    history
+        .ticks
+        .retain(|provider, _| snapshot.clouds.contains_key(provider));
+    for (provider, cloud) in &snapshot.clouds {
+        if cloud.listing.completeness.is_complete() {
+            let now = cloud.listing.now;
+            let ticks = history.ticks.entry(provider.clone()).or_default();
+            ticks.retain(|tick| *tick < now);
+            ticks.push(now);
+            keep_last(ticks, History::TICKS);
+        }
+    }
+}
+
 fn keep_last<T>(list: &mut Vec<T>, count: usize) {
     list.drain(..list.len().saturating_sub(count));
 }
+
+#[cfg(test)]
+mod tests;

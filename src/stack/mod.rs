@@ -275,7 +275,7 @@ pub struct Stack {
     pub name: StackName,
     /// Where its state is.
     pub state: StateBackend,
-    /// How often it is ticked; part of the billing margin.
+    /// How often it is ticked at least; part of the billing margin ([`crate::drain::margin`]).
     pub interval: SignedDuration,
     /// Cloud accounts, by name.
     pub providers: BTreeMap<ProviderName, ProviderConfig>,

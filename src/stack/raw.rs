@@ -55,7 +55,7 @@ pub(super) struct RawHead {
     /// Where the state is kept: `file` is beside the stack file.
     #[serde(default)]
     pub(super) state: RawState,
-    /// How often the stack is ticked, by the timer or by `watch`. Part of the margin before a paid hour ends.
+    /// How often the stack is ticked, by the timer or by `watch`. Part of the margin before a paid hour ends; where the last ticks were further apart (up to 20 minutes), the longest of those gaps counts instead.
     #[serde(default = "interval")]
     pub(super) interval: DurationText,
     /// Where metrics for node_exporter's textfile collector are written after each tick, relative to the stack file's folder. Ends in `.prom`.

@@ -332,7 +332,7 @@ mod tests {
             assert_eq!(scan.header.is_some(), whole > 0, "{cut}");
             assert_eq!(scan.entries.len(), whole.saturating_sub(1), "{cut}");
             assert_eq!(
-                scan.good as usize,
+                usize::try_from(scan.good).unwrap(),
                 if whole > 0 { ends[whole - 1] } else { 0 },
                 "{cut}"
             );

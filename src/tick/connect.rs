@@ -13,7 +13,7 @@ use crate::{
     net::{Auth, ClientConfig},
     provider::{Provider, ProviderError},
     secrets::{self, SecretError},
-    stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef, Stack},
+    stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef},
     state::file::FileStore,
 };
 
@@ -104,6 +104,10 @@ pub enum ConnectError {
 /// Where the sandbox in this process listens.
 #[derive(Clone, Debug, Default)]
 struct Embedded {
+    #[cfg_attr(
+        not(feature = "hetzner"),
+        expect(dead_code, reason = "only its provider asks")
+    )]
     hetzner: String,
     gitlab: String,
     token: String,
@@ -165,7 +169,8 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
 }
 
 /// Whether anything of the stack is in this process.
-fn wants_sandbox(stack: &Stack) -> bool {
+#[cfg(feature = "sandbox")]
+fn wants_sandbox(stack: &crate::stack::Stack) -> bool {
     stack
         .providers
         .values()
@@ -206,53 +211,62 @@ async fn start_sandbox(loaded: &LoadedStack) -> Result<Option<crate::sandbox::Sa
     Ok(Some(sandbox))
 }
 
+#[cfg(feature = "hetzner")]
 async fn provider(
     config: &ProviderConfig,
     embedded: Option<&Embedded>,
     folder: &Path,
     trust: &Trust,
 ) -> Result<Arc<dyn Provider>, ConnectError> {
+    use crate::provider::hetzner::{ENDPOINT, Hetzner};
+
     let ProviderKind::Hetzner = config.kind;
-    #[cfg(feature = "hetzner")]
-    {
-        use crate::provider::hetzner::{ENDPOINT, Hetzner};
-        let place = format!("providers.{}", config.name);
-        let base = base_url(&config.endpoint, ENDPOINT, embedded.map(|at| at.hetzner.as_str()))?;
-        allowed(trust, &base, &format!("{place}.endpoint"))?;
-        let token = token(
-            config.token.as_ref(),
-            &config.endpoint,
-            embedded,
-            &place,
-            folder,
-            trust,
-        )
-        .await?;
-        let client = ClientConfig {
-            base,
-            auth: Auth::Bearer(token),
-            ca_pem: ca_pem(config.ca_file.as_deref(), folder, &place)?,
-            call_timeout: CALL,
-            total_timeout: TOTAL,
-            retries: RETRIES,
-            requests_per_hour: Some(config.requests_per_hour.unwrap_or(HETZNER_PER_HOUR)),
-            concurrency: config.concurrency,
-        };
-        let made = Hetzner::new(config.name.clone(), client, config.concurrency);
-        let provider = made.map_err(|source| ConnectError::Provider {
-            name: config.name.to_string(),
-            source,
-        })?;
-        Ok(Arc::new(provider))
-    }
-    #[cfg(not(feature = "hetzner"))]
-    {
-        let _ = (embedded, folder, trust);
-        Err(ConnectError::NotBuilt {
-            what: format!("providers.{} (Hetzner)", config.name),
-            feature: "hetzner",
-        })
-    }
+    let place = format!("providers.{}", config.name);
+    let base = base_url(&config.endpoint, ENDPOINT, embedded.map(|at| at.hetzner.as_str()))?;
+    allowed(trust, &base, &format!("{place}.endpoint"))?;
+    let token = token(
+        config.token.as_ref(),
+        &config.endpoint,
+        embedded,
+        &place,
+        folder,
+        trust,
+    )
+    .await?;
+    let client = ClientConfig {
+        base,
+        auth: Auth::Bearer(token),
+        ca_pem: ca_pem(config.ca_file.as_deref(), folder, &place)?,
+        call_timeout: CALL,
+        total_timeout: TOTAL,
+        retries: RETRIES,
+        requests_per_hour: Some(config.requests_per_hour.unwrap_or(HETZNER_PER_HOUR)),
+        concurrency: config.concurrency,
+    };
+    let made = Hetzner::new(config.name.clone(), client, config.concurrency);
+    let provider = made.map_err(|source| ConnectError::Provider {
+        name: config.name.to_string(),
+        source,
+    })?;
+    Ok(Arc::new(provider))
+}
+
+#[cfg(not(feature = "hetzner"))]
+#[expect(
+    clippy::unused_async,
+    reason = "with a provider in the build there is something to await"
+)]
+async fn provider(
+    config: &ProviderConfig,
+    _: Option<&Embedded>,
+    _: &Path,
+    _: &Trust,
+) -> Result<Arc<dyn Provider>, ConnectError> {
+    let ProviderKind::Hetzner = config.kind;
+    Err(ConnectError::NotBuilt {
+        what: format!("providers.{} (Hetzner)", config.name),
+        feature: "hetzner",
+    })
 }
 
 async fn gitlab(

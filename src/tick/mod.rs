@@ -4,10 +4,14 @@
 
 mod connect;
 mod load;
+mod metrics;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use self::metrics::Tally;
 
 pub use self::{
     connect::{ConnectError, Trust, connect},
@@ -215,15 +219,27 @@ impl Session {
             has_journal: planned.has_journal,
             is_new: planned.is_new,
         };
-        Ok(apply::apply(
+        let tally = Tally::new(reporter);
+        let begun = Instant::now();
+        let applied = apply::apply(
             &context,
             &planned.plan,
             &planned.snapshot,
             &planned.fold,
-            reporter,
+            &tally,
             stop,
         )
-        .await?)
+        .await?;
+        if let Some(file) = &self.stack().metrics_file {
+            let path = self.loaded.folder().join(file);
+            let took = begun.elapsed();
+            // What was done is done: numbers that cannot be written do not make it undone, and the alert on a tick's
+            // age tells.
+            if let Err(error) = tally.write(&path, &planned.plan, self.clock.now(), took) {
+                tracing::error!(%error, "the metrics could not be written");
+            }
+        }
+        Ok(applied)
     }
 
     /// Asks the clouds and CI systems whether they have what the stack names, and let us do what it needs.

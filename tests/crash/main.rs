@@ -2,6 +2,12 @@
 //!
 //! `RUNFLEET_KILLS` says how many random kills there are (200 without it).
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests touch the world, and fail by panicking"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

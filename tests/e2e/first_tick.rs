@@ -65,8 +65,7 @@ fn destroy_leaves_busy_machines_and_says_so_and_takes_them_when_they_are_idle() 
     sandbox.jobs(3, "10m");
     project.run(&["scale"]).exits(0);
     sandbox.advance("1m");
-    project.run(&["destroy"]).exits(5);
-    project.run(&["destroy", "--auto-approve"]).exits(3);
+    project.run(&["destroy"]).exits(3);
     assert_eq!(sandbox.world()["jobs_killed"], 0);
     sandbox.advance("15m");
     project.run(&["destroy", "--auto-approve"]).exits(0);
@@ -121,4 +120,26 @@ fn a_lost_reply_to_a_create_makes_one_machine_and_not_two() {
     project.run(&["scale"]).exits(0);
     assert_eq!(sandbox.servers().len(), 1);
     assert_eq!(sandbox.servers(), project.machines_on_record());
+}
+
+#[test]
+fn metrics_are_written_after_a_tick_where_the_stack_wants_them() {
+    let sandbox = Sandbox::start(&[]);
+    let project = Project::new(&sandbox, "");
+    project.edit(
+        "state = \"file\"",
+        "state = \"file\"\nmetrics_file = \"runfleet.prom\"",
+    );
+    sandbox.jobs(5, "10m");
+    project.run(&["scale"]).exits(0);
+    let text = std::fs::read_to_string(project.path("stacks/runfleet.prom")).unwrap();
+    for line in [
+        "runfleet_pool_target_runners{stack=\"test\",pool=\"linux\"} 3.0",
+        "runfleet_last_tick_actions{stack=\"test\",verb=\"create\",result=\"done\"} 5.0",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is not in\n{text}"
+        );
+    }
 }

@@ -1,5 +1,11 @@
 //! The program as its user has it, against a sandbox in another process.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests touch the world, and fail by panicking"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,5 +1,7 @@
 //! Each trap of the API, against a small scripted server.
 
+#![allow(clippy::disallowed_methods, reason = "tests touch the world")]
+
 use std::{
     collections::BTreeMap,
     future::pending,

@@ -2,6 +2,11 @@
 //!
 //! It runs only while somebody waits. A caller that gave up (its time is over) is dropped at the next round.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the poller ends when nobody waits for an action any more"
+)]
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

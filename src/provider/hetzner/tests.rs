@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "tests touch the world")]
+
 use std::sync::Mutex as StdMutex;
 
 use axum::{Router, body::Body, extract::State, response::Response};

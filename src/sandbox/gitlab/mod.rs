@@ -183,11 +183,12 @@ fn given<'a>(call: &'a Call, key: &str) -> Option<std::borrow::Cow<'a, str>> {
     }
 }
 
+/// The server takes every word for yes and no that its framework knows; python-gitlab says `True`.
 fn given_bool(call: &Call, key: &str) -> Result<Option<bool>, Reply> {
-    match given(call, key).as_deref() {
+    match given(call, key).map(|word| word.to_ascii_lowercase()).as_deref() {
         None | Some("") => Ok(None),
-        Some("true" | "1") => Ok(Some(true)),
-        Some("false" | "0") => Ok(Some(false)),
+        Some("true" | "t" | "yes" | "y" | "on" | "1") => Ok(Some(true)),
+        Some("false" | "f" | "no" | "n" | "off" | "0") => Ok(Some(false)),
         Some(_) => Err(bad(key, "is invalid")),
     }
 }

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "tests touch the world")]
+
 use jiff::Timestamp;
 
 use super::*;

@@ -1,0 +1,136 @@
+//! The vendors' own descriptions of their APIs, where they are present beside the project.
+
+use std::path::{Path, PathBuf};
+
+use runfleet::sandbox::GITLAB_NULLABLE;
+use serde_json::{Value, json};
+
+use crate::operations::matches;
+
+/// One API, as its vendor describes it.
+pub(crate) struct Description {
+    document: Value,
+}
+
+fn read(name: &str) -> Option<Value> {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../shared/specs")
+        .join(name);
+    let text = fs_err::read_to_string(path).ok()?;
+    Some(serde_json::from_str(&text).unwrap())
+}
+
+/// Hetzner Cloud, OpenAPI 3.
+pub(crate) fn hetzner() -> Option<Description> {
+    let document = read("hetzner-cloud.json")?;
+    Some(Description { document })
+}
+
+/// Listings that the description calls one object: its generator was not told that they are arrays.
+const LISTINGS: [&str; 7] = [
+    "/api/v4/groups/{id}/runners",
+    "/api/v4/projects/{id}/runners",
+    "/api/v4/runners",
+    "/api/v4/runners/all",
+    "/api/v4/runners/{id}/jobs",
+    "/api/v4/runners/{id}/managers",
+    "/api/v4/runners/{id}/projects",
+];
+
+/// Fields that the description calls strings, or one object, because its generator was told no type; the examples of
+/// GitLab's handbook of the API, and the server's source, have these.
+const FIELDS: [(&str, &str); 9] = [
+    (
+        "API_Entities_Ci_RunnerRegistrationDetails/properties/id",
+        "integer",
+    ),
+    ("API_Entities_Ci_RunnerDetails/properties/tag_list", "array"),
+    ("API_Entities_Ci_RunnerDetails/properties/run_untagged", "boolean"),
+    ("API_Entities_Ci_RunnerDetails/properties/locked", "boolean"),
+    (
+        "API_Entities_Ci_RunnerDetails/properties/maximum_timeout",
+        "integer",
+    ),
+    ("API_Entities_Ci_RunnerDetails/properties/projects", "array"),
+    ("API_Entities_Ci_RunnerDetails/properties/groups", "array"),
+    (
+        "API_Entities_Ci_Job/properties/project/properties/ci_job_token_scope_enabled",
+        "boolean",
+    ),
+    (
+        "API_Entities_Ci_JobBasic/properties/project/properties/ci_job_token_scope_enabled",
+        "boolean",
+    ),
+];
+
+/// GitLab's runners and jobs, Swagger 2, with its errors mended: those that the README beside it tells, and those
+/// above. It calls no field nullable, though the server sends nulls, and describes the body of a 204.
+pub(crate) fn gitlab() -> Option<Description> {
+    let mut document = read("gitlab-ci-runners-jobs.swagger2.json")?;
+    for path in LISTINGS {
+        let one = &mut document["paths"][path]["get"]["responses"]["200"]["schema"];
+        if one.get("$ref").is_some() {
+            *one = json!({"type": "array", "items": one.take()});
+        }
+        assert_eq!(one["type"], "array", "{path}");
+    }
+    for (pointer, kind) in FIELDS {
+        let field = document.pointer_mut(&format!("/definitions/{pointer}")).unwrap();
+        *field = match kind {
+            "array" if field["type"] != "array" => json!({"type": "array", "items": field.take()}),
+            "array" => field.take(),
+            kind => json!({"type": kind}),
+        };
+    }
+    // Both `project_id` and `group_id` are said to be required; each goes with one type of runner.
+    let body = &mut document["definitions"]["postApiV4UserRunners"]["required"];
+    assert!(body.is_array());
+    *body = json!(["runner_type"]);
+    for operation in document["paths"].as_object_mut().unwrap().values_mut() {
+        for operation in operation.as_object_mut().unwrap().values_mut() {
+            if let Some(empty) = operation
+                .pointer_mut("/responses/204")
+                .and_then(Value::as_object_mut)
+            {
+                empty.remove("schema");
+            }
+        }
+    }
+    let definitions = document["definitions"].clone();
+    for definition in document["definitions"].as_object_mut().unwrap().values_mut() {
+        make_nullable(definition, &definitions);
+    }
+    Some(Description { document })
+}
+
+fn make_nullable(schema: &mut Value, definitions: &Value) {
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (name, property) in properties {
+        if !GITLAB_NULLABLE.contains(&name.as_str()) {
+            continue;
+        }
+        // Beside a reference nothing counts, so what it leads to takes its place.
+        if let Some(to) = property.get("$ref").and_then(Value::as_str) {
+            *property = definitions[to.rsplit('/').next().unwrap()].clone();
+        }
+        property["x-nullable"] = true.into();
+    }
+}
+
+impl Description {
+    /// Whether it has this operation; the path is below the API's root.
+    pub(crate) fn has(&self, method: &str, path: &str) -> bool {
+        let method = method.to_ascii_lowercase();
+        self.document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .any(|(pattern, operations)| operations.get(&method).is_some() && matches(pattern, path))
+    }
+
+    pub(crate) fn write(&self, path: &Path) {
+        fs_err::write(path, self.document.to_string()).unwrap();
+    }
+}

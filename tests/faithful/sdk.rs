@@ -1,0 +1,88 @@
+//! The official SDKs, hcloud and python-gitlab, against the sandbox in another process.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+use runfleet::sandbox::Party;
+
+use crate::{operations, support::Sandbox};
+
+/// One at a time: the first makes the SDKs' environment.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs a script against a sandbox; false where the SDKs cannot be had.
+fn run(script: &str, sandbox: &Sandbox) -> bool {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/sdk.sh");
+    let output = Command::new("timeout")
+        .arg("300")
+        .arg(tool)
+        .arg(script)
+        .env("SANDBOX", sandbox.addresses.to_string())
+        .env("NO_PROXY", "127.0.0.1")
+        .env("no_proxy", "127.0.0.1")
+        .output()
+        .unwrap();
+    drop(turn);
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.code() {
+        Some(0) => true,
+        Some(77) => {
+            eprintln!("skipped: {said}");
+            false
+        }
+        code => panic!("{script} ended with {code:?}:\n{said}"),
+    }
+}
+
+/// The operations of a party that a sandbox was asked for.
+fn called(sandbox: &Sandbox, party: Party) -> BTreeSet<operations::Name> {
+    let world = sandbox.world();
+    let calls = world["api_calls"].as_object().unwrap();
+    let of_party = |name: &&String| name.starts_with(party.name()) && !name.ends_with("(unknown)");
+    calls.keys().filter(of_party).cloned().collect()
+}
+
+/// The script runs through, and calls exactly what docs/sandbox.md says that it does.
+#[track_caller]
+fn exercises_what_is_claimed(script: &str, party: Party) {
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faithful/scenario.toml");
+    let sandbox = Sandbox::start_with(&["speed=0", "rate_limit=off"], &["--scenario", scenario]);
+    if run(script, &sandbox) {
+        let claimed = operations::claimed(|check| check.operation.party == party && check.sdk.is_ok());
+        assert_eq!(called(&sandbox, party), claimed);
+    }
+}
+
+#[test]
+fn the_hcloud_sdk_exercises_every_operation_that_the_page_says() {
+    exercises_what_is_claimed("sdk_hcloud.py", Party::Hetzner);
+}
+
+#[test]
+fn the_gitlab_sdk_exercises_every_operation_that_the_page_says() {
+    exercises_what_is_claimed("sdk_gitlab.py", Party::Gitlab);
+}
+
+#[test]
+fn both_sdks_work_over_tls() {
+    let sandbox = Sandbox::start(&["tls=on"]);
+    let _ = run("sdk_hcloud.py", &sandbox) && run("sdk_gitlab.py", &sandbox);
+}
+
+#[test]
+fn an_operation_that_no_sdk_exercises_has_a_reason() {
+    for check in runfleet::sandbox::checks() {
+        let said = check.sdk.unwrap_or_else(|why_not| why_not);
+        assert!(!said.is_empty(), "{:?}", check.operation);
+        assert!(
+            check.sdk.is_ok() || check.operation.party == Party::Control,
+            "{:?}",
+            check.operation
+        );
+    }
+}
