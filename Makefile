@@ -51,9 +51,10 @@ check: ## what CI runs: format, lints, tests, docs, generated files, licences
 	@$(STAGE) deny 900 scripts/deny
 	@scripts/run-tests --total
 
-bench: ## speed at 100, 1,000 and 10,000 runners
-	@scripts/setup build
-	@cargo bench --locked --all-features $(ARGS)
+bench: ## speed at 100, 1,000 and 10,000 runners, and of the whole program against a sandbox
+	@scripts/setup bench
+	@cargo bench --locked --bench fleet -- $(ARGS)
+	@benches/end_to_end.py --runfleet $(CARGO_TARGET_DIR)/release/runfleet
 
 docs: build ## write the generated pages of docs/ anew
 	@$(BUILT) docs --out docs

@@ -1,25 +1,27 @@
 //! Creating: the ladder's rungs in order, each a new intent; a machine's registration before its cloud call.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    End, Run,
+    Context, End, Run,
     ledger::{LedgerError, record_of},
 };
 use crate::{
     demand::{Registration, RegistrationRequest, RunnerControl},
     model::{
         demand::description,
-        ids::{Address, ResourceKind},
+        ids::{Address, PoolName, ResourceKind},
         intent::{Intent, Outcome, Step},
         reason::Reason,
         resource::{ClaimLabels, MachineSpec, Observed, ResourceRef, ResourceSpec},
         state::Refusal,
     },
     placement,
-    plan::{Action, Bootstrap, Rung, Verb},
+    plan::{Action, Bootstrap, Plan, Rung, Verb},
     provider::{Accepted, Claim, Disposition, Provider, ProviderError},
-    render::{self, Join, RenderError},
+    render::{self, Join, Prepared, RenderError},
     stack::Pool,
 };
 
@@ -31,6 +33,26 @@ enum Rang {
     End(End),
     /// The offering said no; the next one is asked.
     Refused(String),
+}
+
+/// The templates of the pools in which this plan makes machines.
+pub(super) fn prepared<'a>(
+    context: &Context<'a>,
+    plan: &Plan,
+) -> BTreeMap<PoolName, Result<Prepared<'a>, RenderError>> {
+    let pools: BTreeSet<&PoolName> = plan
+        .actions
+        .iter()
+        .filter_map(|action| match &action.verb {
+            Verb::Create { bootstrap, .. } => bootstrap.as_ref().map(|bootstrap| &bootstrap.pool),
+            _ => None,
+        })
+        .collect();
+    pools
+        .into_iter()
+        .filter_map(|name| context.stack.pool(name))
+        .map(|pool| (pool.name.clone(), Prepared::new(context.templates, pool)))
+        .collect()
 }
 
 impl Run<'_> {

@@ -23,7 +23,7 @@ mod retire;
 mod simple;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -184,7 +184,7 @@ pub async fn apply(
                 )
             })
             .collect(),
-        prepared: prepared(context, plan),
+        prepared: create::prepared(context, plan),
         placement: Mutex::new(Placement {
             refused: Vec::new(),
             refusals: Vec::new(),
@@ -199,22 +199,6 @@ pub async fn apply(
         Some(error) => Err(error.into()),
         None => result.map(|()| applied),
     }
-}
-
-fn prepared<'a>(context: &Context<'a>, plan: &Plan) -> BTreeMap<PoolName, Result<Prepared<'a>, RenderError>> {
-    let pools: BTreeSet<&PoolName> = plan
-        .actions
-        .iter()
-        .filter_map(|action| match &action.verb {
-            Verb::Create { bootstrap, .. } => bootstrap.as_ref().map(|bootstrap| &bootstrap.pool),
-            _ => None,
-        })
-        .collect();
-    pools
-        .into_iter()
-        .filter_map(|name| context.stack.pool(name))
-        .map(|pool| (pool.name.clone(), Prepared::new(context.templates, pool)))
-        .collect()
 }
 
 impl Run<'_> {

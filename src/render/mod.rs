@@ -190,7 +190,7 @@ pub fn user_data(
     Prepared::new(templates, pool)?.user_data(stack, pool, spec, join)
 }
 
-/// A pool's template, read and checked once for all its machines: that takes ten times as long as filling it in.
+/// A pool's template, read and checked once for all its machines: that takes thirty times as long as filling it in.
 #[derive(Debug)]
 pub struct Prepared<'a> {
     templates: &'a TemplateSet,
