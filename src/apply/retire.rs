@@ -7,7 +7,7 @@ use super::{
 use crate::{
     demand::{DemandError, RunnerControl},
     model::{
-        ids::{Address, CiName, RegistrationId},
+        ids::{Address, CiName, IntentId, RegistrationId},
         intent::{Intent, Outcome},
         reason::Reason,
         resource::{ControlProfile, CordonKind, ResourceRef},
@@ -154,26 +154,14 @@ impl Run<'_> {
             why: action.reason.to_string(),
         };
         self.ledger.begin(&action.address, &id, intent).await?;
-        match control.cordon(registration).await {
-            Ok(cordoned) => {
-                let outcome = Outcome::Cordoned {
-                    since: cordoned.since,
-                    why: action.reason.to_string(),
-                };
-                self.ledger.end(&action.address, &id, outcome).await?;
-                Ok(Ok(()))
-            }
-            Err(error) => {
-                // An ambiguous pause stays open: the next tick reads whether the runner is paused.
-                if !matches!(
-                    error,
-                    DemandError::Ambiguous { .. } | DemandError::Malformed { .. }
-                ) {
-                    self.refused(&action.address, &id, &error.to_string()).await?;
-                }
-                Ok(Err(error))
-            }
-        }
+        let answer = control
+            .cordon(registration)
+            .await
+            .map(|cordoned| Outcome::Cordoned {
+                since: cordoned.since,
+                why: action.reason.to_string(),
+            });
+        self.control_ended(&action.address, &id, answer).await
     }
 
     pub(super) async fn uncordon_runner(
@@ -189,9 +177,20 @@ impl Run<'_> {
             registration: registration.clone(),
         };
         self.ledger.begin(&action.address, &id, intent).await?;
-        match control.uncordon(registration).await {
-            Ok(()) => {
-                self.ledger.end(&action.address, &id, Outcome::Uncordoned).await?;
+        let answer = control.uncordon(registration).await.map(|()| Outcome::Uncordoned);
+        self.control_ended(&action.address, &id, answer).await
+    }
+
+    /// Records what a CI's answer means. An unknown one stays open: the next tick reads whether the runner is paused.
+    async fn control_ended(
+        &self,
+        address: &Address,
+        id: &IntentId,
+        answer: Result<Outcome, DemandError>,
+    ) -> Result<Result<(), DemandError>, LedgerError> {
+        match answer {
+            Ok(outcome) => {
+                self.ledger.end(address, id, outcome).await?;
                 Ok(Ok(()))
             }
             Err(error) => {
@@ -199,7 +198,7 @@ impl Run<'_> {
                     error,
                     DemandError::Ambiguous { .. } | DemandError::Malformed { .. }
                 ) {
-                    self.refused(&action.address, &id, &error.to_string()).await?;
+                    self.refused(address, id, &error.to_string()).await?;
                 }
                 Ok(Err(error))
             }
@@ -209,7 +208,7 @@ impl Run<'_> {
     pub(super) async fn refused(
         &self,
         address: &Address,
-        id: &crate::model::ids::IntentId,
+        id: &IntentId,
         why: &str,
     ) -> Result<(), LedgerError> {
         let outcome = Outcome::Refused {
