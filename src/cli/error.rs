@@ -320,6 +320,10 @@ impl From<StateError> for Failure {
             )
             .help("wait for it with: --lock-timeout 5m"),
             StateError::Newer { .. } => Self::of(&error).help("use a newer runfleet; nothing was changed"),
+            StateError::Corrupt { place, .. } if place.ends_with(".journal") => Self::of(&error).help(format!(
+                "nothing was changed. Restore {place} from a copy; without one, move it away: attempts that were in \
+                 flight are then found by their labels as orphans, and removed when two ticks have seen them"
+            )),
             StateError::Corrupt { place, .. } => Self::of(&error).help(format!(
                 "nothing was changed. Restore {place} from a copy; without one, move it away: what is in the cloud is \
                  then shown as foreign, and is not touched"

@@ -1,6 +1,11 @@
 //! What `scale`, `apply` and `destroy` have in common: lock, observe, decide, show, ask, apply, say how it ended.
 
-use std::{collections::BTreeSet, future::Future, io::BufRead as _, time::Duration};
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    io::{self, BufRead as _, IsTerminal as _},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -180,7 +185,8 @@ async fn approved(
         told.context.mended(&planned);
         told.plan(&planned)?;
         let can_ask = told.context.output.can_ask();
-        let given = approval == Approval::Given || (approval == Approval::WhereAsked && !can_ask);
+        let nobody = !io::stdin().is_terminal();
+        let given = approval == Approval::Given || (approval == Approval::WhereAsked && nobody);
         if given || planned.plan.is_noop() {
             return Ok(Some(planned));
         }
@@ -230,7 +236,7 @@ async fn ask(told: &Told<'_>, errand: Errand, plan: &Plan) -> Result<bool, Failu
     ))?;
     let answer = tokio::task::spawn_blocking(|| {
         let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer).map(|_| answer)
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
     });
     let answer = answer
         .await
@@ -324,10 +330,13 @@ fn left(planned: &Planned, applied: &Applied) -> usize {
         .iter()
         .filter(|stray| matches!(stray.reason, Reason::CondemnedOnce { .. }))
         .count();
-    machines + orphans + applied.skipped as usize
+    machines + orphans + plan.foreign.len() + applied.skipped as usize
 }
 
 fn exit_of(context: &Context, planned: &Planned, applied: &Applied, left: usize) -> Exit {
+    if planned.is_failed() {
+        return Exit::Error;
+    }
     if applied.interrupted || !applied.failed.is_empty() || applied.skipped > 0 || left > 0 {
         return Exit::Partial;
     }

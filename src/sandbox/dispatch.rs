@@ -275,6 +275,12 @@ fn server_error(party: Party, status: u16) -> Reply {
 /// The body as JSON: an object, or null where there is none. A form becomes an object of strings.
 fn parse_body(request: &Request) -> Result<Value, ()> {
     let kind = request.content_type.split(';').next().unwrap_or_default().trim();
+    // `curl -d` and urllib send JSON as a form unless told otherwise; no form of these APIs begins with a brace.
+    let kind = if request.body.trim_ascii_start().starts_with(b"{") {
+        "application/json"
+    } else {
+        kind
+    };
     match kind {
         "application/x-www-form-urlencoded" => Ok(Value::Object(
             url::form_urlencoded::parse(&request.body)

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::dice;
+use super::{api::Party, dice};
 
 /// Every fault by its name in `POST /control/faults`, and what it does; its arguments with their defaults.
 pub const FAULTS: &[(&str, &str)] = &[
@@ -150,10 +150,7 @@ impl Rule {
             page,
             body,
         } = *target;
-        let path_fits = match self.path.strip_suffix('*') {
-            Some(prefix) => path.starts_with(prefix),
-            None => path.trim_end_matches('/') == self.path.trim_end_matches('/'),
-        };
+        let path_fits = fits(&self.path, path);
         let creates = method == "POST" && path.ends_with("/servers");
         let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let lists = path.ends_with("/graphql") || (method == "GET" && last.parse::<u64>().is_err());
@@ -378,6 +375,19 @@ fn apply(rule: &Rule, blow: &mut Option<Blow>, twists: &mut Twists) {
     }
 }
 
+/// Whether a rule's path names this one: whole, or as it is below its party's prefix (`/servers`, as in the world's
+/// `api_calls`); with a `*` at its end as the beginning of either.
+fn fits(rule: &str, path: &str) -> bool {
+    let below = Party::of(path).map_or(path, |(_, below)| below);
+    match rule.strip_suffix('*') {
+        Some(prefix) => path.starts_with(prefix) || below.starts_with(prefix),
+        None => {
+            let rule = rule.trim_end_matches('/');
+            path.trim_end_matches('/') == rule || below.trim_end_matches('/') == rule
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,6 +404,16 @@ mod tests {
 
     fn rule(body: Value) -> Rule {
         serde_json::from_value(body).unwrap()
+    }
+
+    #[test]
+    fn a_path_is_named_whole_or_as_it_is_below_its_party() {
+        for rule in ["/hetzner/v1/servers", "/servers", "/hetzner/v1/*", "/serv*", "*"] {
+            assert!(fits(rule, "/hetzner/v1/servers"), "{rule}");
+        }
+        for rule in ["/server", "/hetzner/v1/servers/1", "/gitlab/*"] {
+            assert!(!fits(rule, "/hetzner/v1/servers"), "{rule}");
+        }
     }
 
     #[test]

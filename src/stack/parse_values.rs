@@ -11,6 +11,7 @@ use url::{Host, Url};
 use super::{
     MACHINE_NAME_MAX, RUNNER_NAME_MAX, SecretRef, StackProblem,
     parse::{Check, dotted},
+    problems::looks_like_a_token,
     raw::{DurationText, MoneyText},
     tree::Span,
 };
@@ -246,7 +247,7 @@ impl Check<'_> {
         let name = dotted(path);
         let (good, help) = match secret {
             SecretRef::Env(variable) => (
-                !variable.is_empty() && !variable.contains(['=', '\0']) && !variable.starts_with('$'),
+                is_variable(variable) && !looks_like_a_token(variable),
                 "name the variable, without `$`: { env = \"HCLOUD_TOKEN\" }",
             ),
             SecretRef::File(file) => (
@@ -355,4 +356,13 @@ fn is_loopback(host: &Host<&str>) -> bool {
         Host::Ipv4(address) => address.is_loopback(),
         Host::Ipv6(address) => address.is_loopback(),
     }
+}
+
+/// Whether a shell could set it (POSIX: letters, digits and `_`, no digit first).
+fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

@@ -165,12 +165,30 @@ fn collect_secrets(node: &Node, secret: bool, spans: &mut Vec<Span>) {
         }
         Kind::Integer(_) | Kind::Float(_) if secret => spans.push(node.span.clone()),
         Kind::Array(items) => items.iter().for_each(|item| collect_secrets(item, secret, spans)),
-        // Below the key a table says where the secret is, which is no secret.
-        Kind::Table(entries) => entries
-            .iter()
-            .for_each(|entry| collect_secrets(&entry.node, is_secret_key(&entry.key), spans)),
+        // Below the key a table says where the secret is, which is no secret; under any other word it may be one.
+        Kind::Table(entries) => entries.iter().for_each(|entry| {
+            let place = ["env", "file", "command", "credential"].contains(&entry.key.as_str());
+            let literal = is_secret_key(&entry.key) || (secret && !(place && names_a_place(&entry.node)));
+            collect_secrets(&entry.node, literal, spans);
+        }),
         _ => {}
     }
+}
+
+/// Whether what stands under `env` could be a variable: a token pasted there is none.
+fn names_a_place(node: &Node) -> bool {
+    match &node.kind {
+        Kind::String(value) => !looks_like_a_token(value),
+        _ => true,
+    }
+}
+
+/// Whether a text has the shape of a token that is known to be one, wherever it stands.
+pub(super) fn looks_like_a_token(text: &str) -> bool {
+    ["glpat-", "glrt-", "gldt-", "ghp_", "github_pat_"]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
+        || (text.len() >= 60 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 /// The same for a text that does not parse: line by line, from the value of such a key to the line's end.

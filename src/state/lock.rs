@@ -25,6 +25,8 @@ use super::{
     whole::{failed, open},
 };
 
+/// How long a lock may be held without a name before that is told as it is.
+const NAMELESS: Duration = Duration::from_millis(200);
 /// How often a held lock is tried again: a holder's tick takes seconds, so this is not felt.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -187,7 +189,7 @@ fn unnamed() -> LockInfo {
     LockInfo {
         id: String::new(),
         operation: String::new(),
-        who: "a process that has not written its name".to_owned(),
+        who: "a process that took it a moment ago".to_owned(),
         host: String::new(),
         boot_id: String::new(),
         pid: 0,
@@ -209,6 +211,12 @@ pub(super) async fn take(
             Err(refused @ StateError::Locked { .. }) => refused,
             other => return other,
         };
+        // Whoever took it a moment ago is about to write its name: worth a moment, to be able to say who.
+        let nameless = matches!(&refused, StateError::Locked { holder } if holder.id.is_empty());
+        if nameless && began.elapsed() < NAMELESS {
+            tokio::time::sleep(NAMELESS / 20).await;
+            continue;
+        }
         let left = patience.saturating_sub(began.elapsed());
         if left.is_zero() {
             return Err(refused);

@@ -143,3 +143,22 @@ fn metrics_are_written_after_a_tick_where_the_stack_wants_them() {
         );
     }
 }
+
+#[test]
+fn with_its_state_lost_a_stack_says_whose_machines_they_are_and_makes_none() {
+    let sandbox = Sandbox::start(&[]);
+    let project = Project::new(&sandbox, "");
+    sandbox.jobs(5, "10m");
+    project.run(&["scale"]).exits(0);
+    std::fs::rename(project.path("stacks/test.json"), project.path("test.json.away")).unwrap();
+    project
+        .run(&["scale"])
+        .exits(0)
+        .says("Foreign")
+        .says(".json back");
+    assert_eq!(sandbox.servers().len(), 3, "none is made, none is touched");
+    project.run(&["destroy"]).exits(3);
+    assert_eq!(sandbox.servers().len(), 3);
+    std::fs::rename(project.path("test.json.away"), project.path("stacks/test.json")).unwrap();
+    project.run(&["plan", "--detailed-exitcode"]).exits(0);
+}

@@ -45,3 +45,23 @@ fn a_secret_is_never_an_argument_and_a_literal_one_is_refused() {
         "it tells how to refer to a secret"
     );
 }
+
+#[test]
+fn a_token_where_its_place_should_be_named_is_refused_and_not_shown() {
+    let sandbox = Sandbox::start(&[]);
+    for bad in [
+        "token = { value = \"glpat-hunter2\" }",
+        "token = { env = \"HCLOUD_TOKEN\", vlue = \"glpat-hunter2\" }",
+        "token = { env = \"glpat-hunter2\" }",
+    ] {
+        let project = Project::new(&sandbox, "");
+        project.edit("token = { env = \"HCLOUD_TOKEN\" }", bad);
+        for arguments in [&["validate"][..], &["plan"], &["validate", "--json"]] {
+            let ran = project.run(arguments).exits(1);
+            assert!(
+                !format!("{}{}", ran.stdout, ran.stderr).contains("hunter2"),
+                "{bad}: {ran:?}"
+            );
+        }
+    }
+}

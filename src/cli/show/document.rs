@@ -304,7 +304,7 @@ pub fn plan(plan: &Plan, unread: &[DiagnosticView]) -> PlanDocument {
         api: ApiView {
             calls: plan.api.calls,
             seconds: plan.api.seconds,
-            quota_share: plan.api.quota_share,
+            quota_share: plan.api.quota_share.map(|per_cent| per_cent / 100.0),
             observed: plan.api.observed,
         },
         diagnostics: unread.iter().cloned().chain(diagnostics(plan)).collect(),

@@ -40,6 +40,12 @@ pub fn plan(plan: &Plan, unread: &[DiagnosticView], paint: Paint) -> String {
         "Foreign: our stack's name, another lineage; never touched",
         paint,
     );
+    if !plan.foreign.is_empty() {
+        out.push_str(
+            "  While they are there nothing is created. If the state was lost, put its .json back from a copy; else \
+             remove them at the provider.\n",
+        );
+    }
     held(&mut out, plan, paint);
     kept(&mut out, plan, paint);
     if !plan.is_noop() {
@@ -460,6 +466,7 @@ mod tests {
 
         Foreign: our stack's name, another lineage; never touched
           hetzner machine 99  prod-linux-other  0.0095 EUR/h  1 resource with our stack's name and another lineage
+          While they are there nothing is created. If the state was lost, put its .json back from a copy; else remove them at the provider.
 
         Held: not done now, and why
           linux                   ×2  5 wanted, max = 3

@@ -112,7 +112,13 @@ impl Gitlab {
         }
 
         if all.pages == 0 && !all.failures.is_empty() {
-            return Err(all.failures.swap_remove(0).1);
+            let (what, error) = all.failures.swap_remove(0);
+            return Err(match error {
+                DemandError::Rejected { why } => DemandError::Rejected {
+                    why: format!("{what}: {why}"),
+                },
+                error => error,
+            });
         }
         let now = all.date.ok_or_else(|| DemandError::Malformed {
             why: "no answer had a Date header, which ages are measured by".to_owned(),
