@@ -379,13 +379,11 @@ fn apply(rule: &Rule, blow: &mut Option<Blow>, twists: &mut Twists) {
 /// `api_calls`); with a `*` at its end as the beginning of either.
 fn fits(rule: &str, path: &str) -> bool {
     let below = Party::of(path).map_or(path, |(_, below)| below);
-    match rule.strip_suffix('*') {
-        Some(prefix) => path.starts_with(prefix) || below.starts_with(prefix),
-        None => {
-            let rule = rule.trim_end_matches('/');
-            path.trim_end_matches('/') == rule || below.trim_end_matches('/') == rule
-        }
+    if let Some(prefix) = rule.strip_suffix('*') {
+        return path.starts_with(prefix) || below.starts_with(prefix);
     }
+    let rule = rule.trim_end_matches('/');
+    path.trim_end_matches('/') == rule || below.trim_end_matches('/') == rule
 }
 
 #[cfg(test)]
