@@ -23,7 +23,7 @@ use crate::support::stack_text;
 
 /// What is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Scene {
+pub(super) enum Scene {
     ScaleUp,
     ScaleIn,
     Destroy,
@@ -45,22 +45,22 @@ const FAULTS: [Fault; 4] = [
     Fault::StaleList,
 ];
 
-struct Silent;
+pub(super) struct Silent;
 
 impl Reporter for Silent {
     fn event(&self, _: &Event<'_>) {}
 }
 
 /// A sandbox in this process, a stack in a folder, and our own clock that goes with the world's.
-struct Stage {
-    sandbox: Sandbox,
+pub(super) struct Stage {
+    pub(super) sandbox: Sandbox,
     folder: tempfile::TempDir,
     http: reqwest::Client,
     offset: Arc<AtomicI64>,
 }
 
 impl Stage {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let mut settings = Settings::default();
         for (key, value) in [("boot", "20s"), ("rate_limit", "off"), ("action_time", "0s")] {
             settings.set(key, value).unwrap();
@@ -92,11 +92,11 @@ impl Stage {
         }
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join("test.toml")
     }
 
-    fn clock(&self) -> Clock {
+    pub(super) fn clock(&self) -> Clock {
         let offset = Arc::clone(&self.offset);
         Clock::of(move || Timestamp::now() + SignedDuration::from_secs(offset.load(Ordering::SeqCst)))
     }
@@ -105,7 +105,7 @@ impl Stage {
         session(&self.file(), killer, self.clock()).await
     }
 
-    async fn post(&self, path: &str, body: Value) {
+    pub(super) async fn post(&self, path: &str, body: Value) {
         let url = format!("{}{path}", self.sandbox.addresses().control);
         let reply = self.http.post(url).json(&body).send().await.unwrap();
         assert!(
@@ -115,19 +115,19 @@ impl Stage {
         );
     }
 
-    async fn advance(&self, seconds: i64) {
+    pub(super) async fn advance(&self, seconds: i64) {
         self.offset.fetch_add(seconds, Ordering::SeqCst);
         self.post("/clock", json!({"advance": format!("{seconds}s")}))
             .await;
     }
 
-    async fn world(&self) -> Value {
+    pub(super) async fn world(&self) -> Value {
         let url = format!("{}/world", self.sandbox.addresses().control);
         self.http.get(url).send().await.unwrap().json().await.unwrap()
     }
 
     /// One undisturbed tick; answers whether there was nothing to do.
-    async fn tick(&self, goal: Goal) -> bool {
+    pub(super) async fn tick(&self, goal: Goal) -> bool {
         let session = self.session(&Killer::at(None)).await;
         let planned = session.observe_and_decide(goal).await.unwrap();
         session.apply(&planned, &Silent, &Stop::new()).await.unwrap();
@@ -152,7 +152,7 @@ impl Stage {
     }
 
     /// The world as it is before the tick that is killed.
-    async fn prepare(&self, scene: Scene) {
+    pub(super) async fn prepare(&self, scene: Scene) {
         self.post(
             "/jobs",
             json!({"ci": "gitlab", "tags": ["linux"], "count": 3, "duration": duration(scene)}),

@@ -14,3 +14,4 @@ mod support;
 mod boundaries;
 mod kill9;
 mod killer;
+mod races;
