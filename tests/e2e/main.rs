@@ -11,6 +11,7 @@ mod support;
 
 mod bad_input;
 mod first_tick;
+mod network;
 mod reads;
 mod secrets;
 mod signals;
