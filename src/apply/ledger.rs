@@ -122,6 +122,8 @@ impl<'a> Ledger<'a> {
             address: address.clone(),
             step,
         };
+        // Folded first, so that an entry that cannot follow is never written. Where writing then fails, nothing that a
+        // beginning announces is done, and its open intent keeps the state from being saved without it.
         {
             let mut inner = self.lock();
             inner.fold.push(&entry)?;

@@ -26,8 +26,9 @@ impl Run<'_> {
             } => self.adopt(action, record, intents, losers).await,
             Verb::Abandon { open } => self.abandon(action, open).await,
             Verb::Update { have, want, .. } => self.update(action, have, want).await,
-            Verb::Cordon { ci, registration } => self.cordon(action, ci, registration).await,
-            Verb::Uncordon { ci, registration } => self.uncordon(action, ci, registration).await,
+            Verb::Cordon { ci, registration } | Verb::Uncordon { ci, registration } => {
+                self.switch(action, ci, registration).await
+            }
             Verb::Delete { target, registration } => match self.provider(&target.provider) {
                 Some(provider) => {
                     self.delete(&action.address, provider, target, registration.clone())
@@ -118,7 +119,8 @@ impl Run<'_> {
         }
     }
 
-    async fn cordon(
+    /// Keeps a runner from taking jobs, or lets it take them again, as the verb says.
+    async fn switch(
         &self,
         action: &Action,
         ci: &CiName,
@@ -127,21 +129,11 @@ impl Run<'_> {
         let Some(control) = self.control(ci) else {
             return Ok(missing(ci));
         };
-        let cordoned = self.cordon_runner(action, control, ci, registration).await?;
-        Ok(ended(cordoned.map_err(|error| error.to_string())))
-    }
-
-    async fn uncordon(
-        &self,
-        action: &Action,
-        ci: &CiName,
-        registration: &RegistrationId,
-    ) -> Result<End, LedgerError> {
-        let Some(control) = self.control(ci) else {
-            return Ok(missing(ci));
+        let answer = match action.verb {
+            Verb::Uncordon { .. } => self.uncordon_runner(action, control, ci, registration).await?,
+            _ => self.cordon_runner(action, control, ci, registration).await?,
         };
-        let uncordoned = self.uncordon_runner(action, control, ci, registration).await?;
-        Ok(ended(uncordoned.map_err(|error| error.to_string())))
+        Ok(ended(answer.map_err(|error| error.to_string())))
     }
 
     async fn forget(

@@ -1,4 +1,7 @@
-//! A runner's lifecycle: one table of allowed moves, used live and in recovery.
+//! A runner's lifecycle: its states, and one table of the moves between them.
+//!
+//! A plan derives each state anew from what was seen, so nothing steps through the table at run time; it says what may
+//! follow what, and its tests hold that no way leads from a busy runner straight to its delete.
 
 use std::fmt;
 
