@@ -268,6 +268,7 @@ mod tests {
 
     fn plan() -> Plan {
         Plan {
+            breaches: Vec::new(),
             stack: "prod".into(),
             lineage: "l".into(),
             serial: Serial(3),

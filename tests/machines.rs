@@ -76,6 +76,8 @@ fn stack(vars: Value) -> Stack {
         token: None,
         ca_file: None,
         projects: vec![],
+        groups: Vec::new(),
+        instance: false,
         settle: SignedDuration::from_secs(1),
     };
     let pool = Pool {
@@ -95,6 +97,10 @@ fn stack(vars: Value) -> Stack {
         vars: serde_json::from_value(vars).unwrap(),
         ssh_keys: vec![],
         firewalls: vec![],
+        networks: Vec::new(),
+        spread: false,
+        keeping: runfleet::stack::Keeping::default(),
+        registering: runfleet::stack::Registering::default(),
         offerings: vec![OfferingChoice {
             provider: "hetzner".into(),
             machine_type: "cx33".into(),
@@ -114,6 +120,11 @@ fn stack(vars: Value) -> Stack {
         firewalls: BTreeMap::new(),
         pools: vec![pool],
         budget: Budget::default(),
+        networks: BTreeMap::new(),
+        guard: runfleet::stack::Guard::default(),
+        moved: Vec::new(),
+        keep_states: 10,
+        plan_key: None,
         metrics_file: None,
         sandbox: None,
         source_hash: String::new(),
@@ -122,6 +133,9 @@ fn stack(vars: Value) -> Stack {
 
 fn spec() -> MachineSpec {
     MachineSpec {
+        networks: Vec::new(),
+        placement_group: None,
+        parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: "brave-otter".into(),
         name: "test-linux-brave-otter".into(),
@@ -538,6 +552,7 @@ fn alert_rules_are_valid_and_do_what_their_tests_say() {
 
 fn metrics() -> String {
     let plan = Plan {
+        breaches: Vec::new(),
         stack: "prod".into(),
         lineage: "l".into(),
         serial: Serial(1),

@@ -145,6 +145,7 @@ impl World {
     /// What this tick decides.
     pub fn decide(&self) -> Plan {
         decide(&DecideInput {
+            selection: &runfleet::plan::Selection::default(),
             snapshot: &self.snapshot,
             stack: &self.stack,
             templates: &self.templates,
@@ -190,6 +191,9 @@ pub fn journal(runners: usize) -> Vec<Entry> {
 /// The spec of one machine.
 pub fn spec(n: usize) -> MachineSpec {
     MachineSpec {
+        networks: Vec::new(),
+        placement_group: None,
+        parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: name(n).as_str().into(),
         name: format!("bench-linux-{}", name(n)),
@@ -284,6 +288,8 @@ fn observed(n: usize) -> Observed {
         offering: Some(key("nbg1")),
         addresses: Vec::new(),
         rules: None,
+        network: None,
+        uses: None,
         public_key: None,
         size: None,
         members: Vec::new(),

@@ -1,7 +1,7 @@
 //! `apply`: shows the plan, asks, and carries it out.
 
 use super::{
-    args::Approve,
+    args::Apply,
     context::Context,
     error::Failure,
     exit::Exit,
@@ -9,17 +9,18 @@ use super::{
 };
 use crate::plan::Goal;
 
-pub(super) fn run(context: &Context, args: Approve) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, args: &Apply) -> Result<Exit, Failure> {
     run::run(
         context,
-        Errand {
+        &Errand {
             operation: "apply",
             goal: Goal::Converge,
-            approval: if args.auto_approve {
+            approval: if args.approve.auto_approve {
                 Approval::Given
             } else {
                 Approval::Required
             },
+            selection: args.scope.selection(),
             wait: false,
         },
     )

@@ -7,6 +7,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 use jiff::SignedDuration;
 
+use crate::{
+    model::ids::{Address, AddressError},
+    plan::{GuardRule, Selection, Selector},
+};
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done, or nothing to do, or held with a warning (--strict: 3)
@@ -92,13 +97,24 @@ pub enum Verb {
     /// Show what a tick would do, and why; changes nothing
     Plan(Plan),
     /// Show the plan, ask, and carry it out
-    Apply(Approve),
+    Apply(Apply),
     /// One tick with no questions asked
-    Scale,
+    Scale(Scale),
     /// Remove everything of the stack; runners that work are waited for
     Destroy(Destroy),
+    /// Read everything again, and show what someone else changed
+    Refresh(Refresh),
     /// Who is doing what, and what it costs
     Status,
+    /// Everything with our label, on record or not, with its cost
+    Audit,
+    /// Take resources with our label on record
+    Adopt(Adopt),
+    /// Look into the state and mend it, without an editor
+    #[command(subcommand)]
+    State(State),
+    /// Say who holds the lock, and with --force take it from them
+    Unlock(Unlock),
     /// Why each pool has its size, and each runner its fate
     Explain(OfPool),
     /// The user data that a runner would get, secrets shown as ***
@@ -123,6 +139,12 @@ pub struct Init {
     /// What to begin with
     #[arg(long, value_enum, default_value_t = Kind::Hetzner, value_name = "KIND")]
     pub from: Kind,
+    /// The other system's configuration, where --from names one
+    #[arg(value_name = "PATH")]
+    pub path: Option<PathBuf>,
+    /// Give the stack's state a new identity: what carries the old one is left alone for ever
+    #[arg(long, conflicts_with_all = ["from", "path", "out"])]
+    pub new_lineage: bool,
     /// The file to write [default: stacks/NAME.toml]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -135,6 +157,8 @@ pub enum Kind {
     Hetzner,
     /// The embedded sandbox, with jobs in its queue: needs no account
     Local,
+    /// The JSON or TOML configuration of gitlab-runners-fleet
+    GitlabRunnersFleet,
 }
 
 /// `validate`
@@ -154,6 +178,53 @@ pub struct Plan {
     /// What to print [default: text]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<PlanFormat>,
+    /// Write the plan to this file too, for `apply FILE`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// What is asked for beyond the stack file.
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+/// What is asked for beyond the stack file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Scope {
+    /// Only this, and what it needs: an address (machine.linux/brave-otter, firewall/default) or a pool (pools.linux)
+    #[arg(long, value_name = "ADDRESS", value_parser = selector)]
+    pub target: Vec<Selector>,
+    /// Make this anew, as soon as it is idle
+    #[arg(long, value_name = "ADDRESS")]
+    pub replace: Vec<Address>,
+    /// Let a plan pass that this guard refuses
+    #[arg(long, value_enum, value_name = "GUARD")]
+    pub allow: Vec<Guard>,
+}
+
+/// A guard, as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Guard {
+    /// guard.max_delete: more machines deleted than it allows
+    MaxDelete,
+    /// The budget: what runs costs more than it allows
+    Budget,
+}
+
+impl Scope {
+    /// As the core takes it.
+    pub fn selection(&self) -> Selection {
+        Selection {
+            targets: self.target.clone(),
+            replace: self.replace.clone(),
+            allow: self
+                .allow
+                .iter()
+                .map(|guard| match guard {
+                    Guard::MaxDelete => GuardRule::MaxDelete,
+                    Guard::Budget => GuardRule::Budget,
+                })
+                .collect(),
+        }
+    }
 }
 
 /// How a plan is printed.
@@ -163,9 +234,141 @@ pub enum PlanFormat {
     Text,
     /// As `--json`.
     Json,
+    /// Terraform's plan JSON, format 1.2.
+    Terraform,
+    /// A comment for a merge request.
+    Markdown,
+    /// GitLab's report of a merge request's changes.
+    Gitlab,
 }
 
 /// `apply`
+#[derive(Clone, Debug, Args)]
+pub struct Apply {
+    /// A plan that `plan --out` wrote: exactly this is done, or nothing
+    #[arg(value_name = "PLANFILE", conflicts_with_all = ["target", "replace"])]
+    pub plan: Option<PathBuf>,
+    /// Whether to ask.
+    #[command(flatten)]
+    pub approve: Approve,
+    /// What is asked for beyond the stack file.
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+/// `scale`
+#[derive(Clone, Debug, Args)]
+pub struct Scale {
+    /// What is asked for beyond the stack file.
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+/// `refresh`
+#[derive(Clone, Debug, Args)]
+pub struct Refresh {
+    /// Make what is there the record's, where it differs
+    #[arg(long)]
+    pub accept: bool,
+    /// Whether to ask.
+    #[command(flatten)]
+    pub approve: Approve,
+}
+
+/// `adopt`
+#[derive(Clone, Debug, Args)]
+pub struct Adopt {
+    /// Which: names or ids of the cloud, as `audit` shows them [default: all that can be]
+    #[arg(value_name = "RESOURCE")]
+    pub resources: Vec<String>,
+    /// Whether to ask.
+    #[command(flatten)]
+    pub approve: Approve,
+}
+
+/// `unlock`
+#[derive(Clone, Debug, Args)]
+pub struct Unlock {
+    /// Take the lock with this id from its holder, who may still be running
+    #[arg(long, value_name = "ID")]
+    pub force: Option<String>,
+}
+
+/// `state`
+#[derive(Clone, Debug, Subcommand)]
+pub enum State {
+    /// The addresses of all that is on record
+    List {
+        /// Only this: an address, a pool (pools.linux) or a kind (machine)
+        #[arg(value_name = "WHAT")]
+        what: Option<String>,
+    },
+    /// One record, in full
+    Show {
+        /// Which
+        address: Address,
+    },
+    /// Give a record, or a pool's, another address; nothing is made anew
+    Mv {
+        /// An address, or a pool (pools.linux)
+        from: String,
+        /// Its new one
+        to: String,
+    },
+    /// Drop records; what they are about stays in the cloud
+    Rm {
+        /// Which
+        #[arg(required = true, value_name = "ADDRESS")]
+        addresses: Vec<Address>,
+        /// Whether to ask.
+        #[command(flatten)]
+        approve: Approve,
+    },
+    /// Take a resource of the cloud on record, though it has no label of ours
+    Import {
+        /// The address that it will have
+        address: Address,
+        /// The cloud's id of it
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Where it is [default: the only provider of the stack]
+        #[arg(long)]
+        provider: Option<String>,
+    },
+    /// Print the state as it is kept
+    Pull,
+    /// Write a state that `pull` printed, where lineage and serial fit
+    Push {
+        /// The file; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Even where lineage or serial do not fit
+        #[arg(long)]
+        force: bool,
+    },
+    /// The states that are kept, newest first, and what wrote them
+    History,
+    /// Make an earlier state the current one
+    Rollback {
+        /// Its serial, as `state history` shows it [default: the one before the current]
+        #[arg(value_name = "SERIAL")]
+        serial: Option<u64>,
+        /// Whether to ask.
+        #[command(flatten)]
+        approve: Approve,
+    },
+    /// Make a lost state again from the labels of what is in the clouds
+    Rebuild {
+        /// The lineage to go on with, where there is more than one
+        #[arg(long)]
+        lineage: Option<String>,
+        /// Whether to ask.
+        #[command(flatten)]
+        approve: Approve,
+    },
+}
+
+/// Whether to ask.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Approve {
     /// Do not ask
@@ -213,6 +416,10 @@ pub struct Graph {
 pub enum GraphFormat {
     /// Graphviz's.
     Dot,
+    /// Mermaid's, which GitLab and GitHub draw.
+    Mermaid,
+    /// A picture.
+    Svg,
 }
 
 /// `sandbox`
@@ -250,6 +457,16 @@ pub struct Docs {
     /// The folder to write to
     #[arg(long, default_value = "docs", value_name = "DIR")]
     pub out: PathBuf,
+}
+
+/// An address, or a pool as `pools.linux`.
+fn selector(text: &str) -> Result<Selector, String> {
+    if let Some(pool) = text.strip_prefix("pools.").filter(|pool| !pool.is_empty()) {
+        return Ok(Selector::Pool(pool.into()));
+    }
+    text.parse()
+        .map(Selector::Address)
+        .map_err(|error: AddressError| format!("{error}; a pool as pools.linux"))
 }
 
 /// `30s`, `1m 30s`, or a number of seconds.

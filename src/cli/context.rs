@@ -7,8 +7,8 @@ use std::{
 
 use super::{args::Global, error::Failure, exit::Exit, output::Output, signals::Signals};
 use crate::{
-    plan::Goal,
-    tick::{self, LoadedStack, Planned, Session, Trust},
+    plan::{Goal, Selection},
+    tick::{self, LoadedStack, Planned, Request, Session, Trust},
 };
 
 /// What was typed for every verb, and where to answer.
@@ -84,19 +84,31 @@ impl Context {
     /// # Errors
     /// When there is no stack, no client, or no readable state.
     pub(super) fn look(&self) -> Result<Planned, Failure> {
+        self.look_for(Selection::default())
+    }
+
+    /// As [`Self::look`], with what a person asked for.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    pub(super) fn look_for(&self, selection: Selection) -> Result<Planned, Failure> {
         let loaded = self.load()?;
         self.block_on(async {
             let signals = Signals::listen()?;
             tokio::select! {
-                planned = self.look_at(loaded) => planned,
+                planned = self.look_at(loaded, selection) => planned,
                 () = signals.first() => Err(interrupted()),
             }
         })
     }
 
-    async fn look_at(&self, loaded: LoadedStack) -> Result<Planned, Failure> {
+    async fn look_at(&self, loaded: LoadedStack, selection: Selection) -> Result<Planned, Failure> {
         let session = tick::connect(loaded, &self.trust()).await?;
-        let planned = session.observe_and_decide(Goal::Converge).await;
+        let request = Request {
+            goal: Goal::Converge,
+            selection,
+        };
+        let planned = session.observe_and_decide(request).await;
         let closed = session.close().await;
         let planned = planned?;
         closed?;

@@ -7,7 +7,7 @@ use super::{
     exit::Exit,
     run::{self, Approval, Errand},
 };
-use crate::plan::Goal;
+use crate::plan::{Goal, Selection};
 
 pub(super) fn run(context: &Context, args: &Destroy) -> Result<Exit, Failure> {
     let approval = if args.approve.auto_approve {
@@ -18,10 +18,11 @@ pub(super) fn run(context: &Context, args: &Destroy) -> Result<Exit, Failure> {
     };
     run::run(
         context,
-        Errand {
+        &Errand {
             operation: "destroy",
             goal: Goal::Destroy,
             approval,
+            selection: Selection::default(),
             wait: args.wait,
         },
     )

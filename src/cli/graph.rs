@@ -9,7 +9,9 @@ use super::{
 };
 
 pub(super) fn run(context: &Context, args: &Graph) -> Result<Exit, Failure> {
-    let GraphFormat::Dot = args.format;
+    if args.format != GraphFormat::Dot {
+        return Err(Failure::error("this format is being built"));
+    }
     let planned = context.look()?;
     context.output.text(&show::dot::dot(&planned.plan))?;
     Ok(Exit::Done)

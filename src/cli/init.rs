@@ -17,6 +17,7 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, Failure> {
     let scaffold = match args.from {
         Kind::Hetzner => Scaffold::Hetzner,
         Kind::Local => Scaffold::Local,
+        Kind::GitlabRunnersFleet => return Err(Failure::error("this is being built")),
     };
     let path = path(context, args, scaffold);
     let name = path

@@ -3,8 +3,10 @@
 //! A verb is a file with one function, from what was typed to an [`Exit`] or a [`Failure`]. What is shown is made in
 //! [`show`], by pure functions; what went wrong is put into words in [`error`].
 
+mod adopt;
 mod apply;
 pub mod args;
+mod audit;
 mod completions;
 mod context;
 mod destroy;
@@ -19,6 +21,7 @@ mod man;
 pub mod output;
 mod plan;
 mod progress;
+mod refresh;
 mod render;
 mod run;
 #[cfg(feature = "sandbox")]
@@ -27,7 +30,9 @@ mod scale;
 mod schema;
 pub mod show;
 mod signals;
+mod state;
 mod status;
+mod unlock;
 mod validate;
 
 use std::process::ExitCode;
@@ -76,10 +81,15 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Validate(args) => validate::run(context, &args),
         Verb::Schema => schema::run(context),
         Verb::Plan(args) => plan::run(context, &args),
-        Verb::Apply(args) => apply::run(context, args),
-        Verb::Scale => scale::run(context),
+        Verb::Apply(args) => apply::run(context, &args),
+        Verb::Scale(args) => scale::run(context, &args),
         Verb::Destroy(args) => destroy::run(context, &args),
+        Verb::Refresh(args) => refresh::run(context, &args),
         Verb::Status => status::run(context),
+        Verb::Audit => audit::run(context),
+        Verb::Adopt(args) => adopt::run(context, &args),
+        Verb::State(args) => state::run(context, args),
+        Verb::Unlock(args) => unlock::run(context, &args),
         Verb::Explain(args) => explain::run(context, &args),
         Verb::Render(args) => render::run(context, &args),
         Verb::Graph(args) => graph::run(context, &args),

@@ -10,7 +10,7 @@ use super::{
 
 pub(super) fn run(context: &Context, args: &Plan) -> Result<Exit, Failure> {
     let json = context.output.json || args.format == Some(PlanFormat::Json);
-    let planned = context.look()?;
+    let planned = context.look_for(args.scope.selection())?;
     let plan = &planned.plan;
     let unread = show::sources::unread(&planned.snapshot);
     if json {

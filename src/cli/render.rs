@@ -76,6 +76,9 @@ fn example(stack: &Stack, pool: &Pool) -> MachineSpec {
         public_ipv4: first.is_some_and(|choice| choice.public_ipv4),
         ssh_keys: pool.ssh_keys.clone(),
         firewalls: pool.firewalls.clone(),
+        networks: pool.networks.clone(),
+        placement_group: None,
+        parts: std::collections::BTreeMap::new(),
     }
 }
 

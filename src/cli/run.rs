@@ -27,8 +27,8 @@ use crate::{
         intent::Intent,
         reason::Reason,
     },
-    plan::{Goal, Plan, Summary, Verb},
-    tick::{self, Applied, Clock, LoadedStack, Planned, Session, Stop},
+    plan::{Goal, Plan, Selection, Summary, Verb},
+    tick::{self, Applied, Clock, LoadedStack, Planned, Request, Session, Stop},
 };
 
 /// How often `destroy --wait` looks again: jobs take minutes, and each look costs some requests of the hour's quota.
@@ -48,20 +48,31 @@ pub(super) enum Approval {
 }
 
 /// What is to be done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Errand {
     /// The verb, as the lock names it.
     pub(super) operation: &'static str,
     /// What the plan is for.
     pub(super) goal: Goal,
+    /// What a person asked for beyond it.
+    pub(super) selection: Selection,
     /// Whether a person must say yes.
     pub(super) approval: Approval,
     /// Whether to repeat until nothing is left.
     pub(super) wait: bool,
 }
 
+impl Errand {
+    fn request(&self) -> Request {
+        Request {
+            goal: self.goal,
+            selection: self.selection.clone(),
+        }
+    }
+}
+
 /// Runs an errand. With `--json` the first line is a `version` and the last one a `change_summary`, whatever happens.
-pub(super) fn run(context: &Context, errand: Errand) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, errand: &Errand) -> Result<Exit, Failure> {
     let told = Told::new(context, errand.operation);
     let loaded = trusted(context, errand).and_then(|()| context.load());
     if context.output.json {
@@ -85,7 +96,7 @@ pub(super) fn run(context: &Context, errand: Errand) -> Result<Exit, Failure> {
 }
 
 /// Only what reads may be done for a stack file that a stranger wrote.
-fn trusted(context: &Context, errand: Errand) -> Result<(), Failure> {
+fn trusted(context: &Context, errand: &Errand) -> Result<(), Failure> {
     if !context.global.untrusted {
         return Ok(());
     }
@@ -102,7 +113,7 @@ fn stopped() -> Failure {
 async fn locked(
     told: &Told<'_>,
     loaded: LoadedStack,
-    errand: Errand,
+    errand: &Errand,
     signals: &Signals,
 ) -> Result<Exit, Failure> {
     let mut session = unless_stopped(signals, async {
@@ -139,7 +150,7 @@ async fn locked(
 async fn rounds(
     told: &Told<'_>,
     session: &Session,
-    errand: Errand,
+    errand: &Errand,
     signals: &Signals,
 ) -> Result<Exit, Failure> {
     let stop = Stop::new();
@@ -173,13 +184,13 @@ async fn rounds(
 async fn approved(
     told: &Told<'_>,
     session: &Session,
-    errand: Errand,
+    errand: &Errand,
     approval: Approval,
     signals: &Signals,
 ) -> Result<Option<Planned>, Failure> {
     loop {
         let planned = unless_stopped(signals, async {
-            Ok(session.observe_and_decide(errand.goal).await?)
+            Ok(session.observe_and_decide(errand.request()).await?)
         })
         .await?;
         told.context.mended(&planned);
@@ -213,7 +224,7 @@ async fn approved(
             return Ok(Some(planned));
         }
         let again = unless_stopped(signals, async {
-            Ok(session.observe_and_decide(errand.goal).await?)
+            Ok(session.observe_and_decide(errand.request()).await?)
         })
         .await?;
         if same(&planned.plan, &again.plan) {
@@ -225,7 +236,7 @@ async fn approved(
     }
 }
 
-async fn ask(told: &Told<'_>, errand: Errand, plan: &Plan) -> Result<bool, Failure> {
+async fn ask(told: &Told<'_>, errand: &Errand, plan: &Plan) -> Result<bool, Failure> {
     let question = match errand.goal {
         Goal::Destroy => format!("Remove everything of stack {}?", plan.stack),
         Goal::Converge => format!("Do this to stack {}?", plan.stack),

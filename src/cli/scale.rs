@@ -1,6 +1,7 @@
 //! `scale`: one tick with no questions asked: what `make scale` and the timer run.
 
 use super::{
+    args::Scale,
     context::Context,
     error::Failure,
     exit::Exit,
@@ -8,13 +9,14 @@ use super::{
 };
 use crate::plan::Goal;
 
-pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, args: &Scale) -> Result<Exit, Failure> {
     run::run(
         context,
-        Errand {
+        &Errand {
             operation: "scale",
             goal: Goal::Converge,
             approval: Approval::Given,
+            selection: args.scope.selection(),
             wait: false,
         },
     )

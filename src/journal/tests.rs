@@ -37,6 +37,9 @@ fn offering() -> OfferingKey {
 
 fn spec(name: &str) -> ResourceSpec {
     ResourceSpec::Machine(MachineSpec {
+        networks: Vec::new(),
+        placement_group: None,
+        parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: name.into(),
         name: format!("prod-linux-{name}"),

@@ -122,8 +122,12 @@ impl fmt::Display for Serial {
 pub enum ResourceKind {
     /// A key that may log in to machines. Shared.
     SshKey,
+    /// A private network with its subnets. Shared.
+    Network,
     /// Rules for traffic to machines. Shared.
     Firewall,
+    /// Machines that the cloud keeps on different hosts. Shared.
+    PlacementGroup,
     /// A server, a droplet, an instance: has its own id, name and join token.
     Machine,
     /// An Auto Scaling group: its size is what is updated; its members are named by the cloud.
@@ -134,9 +138,11 @@ pub enum ResourceKind {
 
 impl ResourceKind {
     /// Every kind, in the order in which kinds depend on each other.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::SshKey,
+        Self::Network,
         Self::Firewall,
+        Self::PlacementGroup,
         Self::Machine,
         Self::Group,
         Self::Batch,
@@ -146,7 +152,9 @@ impl ResourceKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SshKey => "ssh_key",
+            Self::Network => "network",
             Self::Firewall => "firewall",
+            Self::PlacementGroup => "placement_group",
             Self::Machine => "machine",
             Self::Group => "group",
             Self::Batch => "batch",
@@ -155,7 +163,10 @@ impl ResourceKind {
 
     /// Whether several pools use the same one.
     pub fn is_shared(self) -> bool {
-        matches!(self, Self::SshKey | Self::Firewall)
+        matches!(
+            self,
+            Self::SshKey | Self::Network | Self::Firewall | Self::PlacementGroup
+        )
     }
 }
 

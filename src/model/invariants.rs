@@ -110,7 +110,10 @@ pub fn check_place(address: &Address, spec: &ResourceSpec) -> Result<(), Breach>
         ResourceSpec::Batch(batch) => Some(&batch.pool),
         // The address is all that says which pool a group serves.
         ResourceSpec::Group(_) => address.pool.as_ref(),
-        ResourceSpec::SshKey(_) | ResourceSpec::Firewall(_) => None,
+        ResourceSpec::SshKey(_)
+        | ResourceSpec::Network(_)
+        | ResourceSpec::Firewall(_)
+        | ResourceSpec::PlacementGroup(_) => None,
     };
     if address.pool.as_ref() == own && address.pool.is_none() == address.kind.is_shared() {
         Ok(())

@@ -4,6 +4,7 @@ pub mod demand;
 pub mod ids;
 pub mod intent;
 pub mod invariants;
+pub mod kind;
 pub mod money;
 pub mod offering;
 pub mod reason;

@@ -89,6 +89,33 @@ reasons! {
     /// A cordoned machine is wanted again.
     WantedAgain => "wanted_again", "cordoned, and wanted again".to_owned();
 
+    /// A machine is made in the place of one that leaves.
+    Replacement { of: String } => "replacement", format!("takes the place of {of}");
+    /// A machine leaves because it was made from something else than what the stack file says now.
+    Outdated { what: String } => "outdated", format!("made from another {what}");
+    /// A machine leaves because it is older than the pool's `max_age`.
+    TooOld { age: SignedDuration, limit: SignedDuration } => "too_old", format!("{} old, max_age = {}", span(*age), span(*limit));
+    /// A machine leaves because it has run the pool's `max_jobs`.
+    WornOut { jobs: u32, limit: u32 } => "worn_out", format!("has run {jobs} jobs, max_jobs = {limit}");
+    /// A machine leaves because a person asked for it with `--replace`.
+    ReplaceAsked => "replace_asked", "asked for by --replace".to_owned();
+    /// Someone else changed it, and it is changed back.
+    Drifted { what: String } => "drifted", format!("changed by someone else: {what}");
+    /// It has another address now, by a `moved` block or `state mv`.
+    Moved { from: String } => "moved", format!("was {from}");
+    /// It is taken on record because a person asked for it.
+    AdoptAsked => "adopt_asked", "asked for by adopt".to_owned();
+
+    /// Kept: outdated, and waits until it is idle and its turn comes.
+    RollWaits { what: String } => "roll_waits", format!("made from another {what}, waits for its turn");
+    /// Kept: outdated, and the roll has stopped at a machine that did not become ready.
+    RollStopped { at: String } => "roll_stopped", format!("the roll stopped: {at} did not become ready");
+    /// Kept: the pool is protected.
+    Protected => "protected", "protect = true".to_owned();
+    /// Kept: what differs is among the pool's `ignore_changes`.
+    IgnoredChange { what: String } => "ignored_change", format!("{what} differs, which ignore_changes lists");
+    /// Not acted on: `--target` names other things.
+    NotTargeted => "not_targeted", "--target names other things".to_owned();
     /// Kept: it runs jobs.
     Busy { jobs: u32 } => "busy", if *jobs == 0 { "busy".to_owned() } else { format!("runs {jobs} job{}", s(*jobs)) };
     /// Kept: sources disagree on whether it runs jobs, or none says.

@@ -141,6 +141,15 @@ pub struct MachineSpec {
     pub ssh_keys: Vec<String>,
     /// Names of the stack's firewalls that apply.
     pub firewalls: Vec<String>,
+    /// Names of the stack's networks that it is attached to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
+    /// The name of the placement group that it is kept apart in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement_group: Option<String>,
+    /// Short digests of what its hash covers, by part (`template`, `vars`, …), so that what differs can be named.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, String>,
 }
 
 /// Which way traffic goes.
@@ -186,6 +195,34 @@ pub struct SshKeySpec {
     pub public_key: String,
 }
 
+/// A part of a network's addresses, in one zone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Subnet {
+    /// In CIDR notation, within the network's.
+    pub ip_range: String,
+    /// The cloud's name of the zone: `eu-central`.
+    pub zone: String,
+}
+
+/// A private network that should be. Subnets are compared as a set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Its name in the cloud.
+    pub name: String,
+    /// All its addresses, in CIDR notation.
+    pub ip_range: String,
+    /// Its subnets.
+    pub subnets: Vec<Subnet>,
+}
+
+/// A placement group that should be: its machines are kept on different hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementGroupSpec {
+    /// Its name in the cloud.
+    pub name: String,
+}
+
 /// An Auto Scaling group that should have this size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSpec {
@@ -218,6 +255,10 @@ pub enum ResourceSpec {
     SshKey(SshKeySpec),
     /// Traffic rules.
     Firewall(FirewallSpec),
+    /// A private network.
+    Network(NetworkSpec),
+    /// Machines kept apart.
+    PlacementGroup(PlacementGroupSpec),
     /// A group by its size.
     Group(GroupSpec),
     /// Tasks by their number.
@@ -231,6 +272,8 @@ impl ResourceSpec {
             Self::Machine(_) => ResourceKind::Machine,
             Self::SshKey(_) => ResourceKind::SshKey,
             Self::Firewall(_) => ResourceKind::Firewall,
+            Self::Network(_) => ResourceKind::Network,
+            Self::PlacementGroup(_) => ResourceKind::PlacementGroup,
             Self::Group(_) => ResourceKind::Group,
             Self::Batch(_) => ResourceKind::Batch,
         }
@@ -242,6 +285,8 @@ impl ResourceSpec {
             Self::Machine(spec) => &spec.name,
             Self::SshKey(spec) => &spec.name,
             Self::Firewall(spec) => &spec.name,
+            Self::Network(spec) => &spec.name,
+            Self::PlacementGroup(spec) => &spec.name,
             Self::Group(spec) => &spec.name,
             Self::Batch(spec) => &spec.name,
         }
@@ -300,6 +345,12 @@ pub struct Observed {
     pub rules: Option<Vec<FirewallRule>>,
     /// A key's public part; none for other kinds.
     pub public_key: Option<String>,
+    /// A network's range and subnets, sorted; none for other kinds.
+    #[serde(default)]
+    pub network: Option<(String, Vec<Subnet>)>,
+    /// The shared resources that a machine uses, or none where the cloud does not say.
+    #[serde(default)]
+    pub uses: Option<Vec<ResourceRef>>,
     /// A group's desired size; none for other kinds.
     pub size: Option<u32>,
     /// A group's or batch's children.
@@ -493,6 +544,8 @@ mod tests {
                 offering: None,
                 addresses: Vec::new(),
                 rules: None,
+                network: None,
+                uses: None,
                 public_key: None,
                 size: None,
                 members: Vec::new(),

@@ -1,6 +1,6 @@
 //! What runfleet remembers: the state, which must survive, and the history, which may be lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,19 @@ impl Pause {
     }
 }
 
+/// Who wrote a state, when and with what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// When, by our clock.
+    pub at: Timestamp,
+    /// `user@host`
+    pub by: String,
+    /// The verb that ran: `scale`.
+    pub operation: String,
+    /// The version of runfleet.
+    pub version: String,
+}
+
 /// The state of a stack: `NAME.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -126,6 +139,13 @@ pub struct State {
     /// What we paused.
     #[serde(default)]
     pub pauses: Vec<Pause>,
+    /// Lineages that a person said are not ours and never will be (`init --new-lineage`): what carries them is shown,
+    /// left alone, and does not keep us from creating.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub disowned: BTreeSet<Lineage>,
+    /// Who wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
 }
 
 impl State {
@@ -138,6 +158,8 @@ impl State {
             stack,
             resources: BTreeMap::new(),
             pauses: Vec::new(),
+            disowned: BTreeSet::new(),
+            written: None,
         }
     }
 

@@ -191,6 +191,9 @@ impl Maker<'_, '_> {
             public_ipv4: option.choice.public_ipv4,
             ssh_keys: shared::applying(self.wished, ResourceKind::SshKey, &pool.ssh_keys, provider),
             firewalls: shared::applying(self.wished, ResourceKind::Firewall, &pool.firewalls, provider),
+            networks: Vec::new(),
+            placement_group: None,
+            parts: BTreeMap::new(),
         };
         let Some(ci) = facts.stack.ci.get(&pool.ci) else {
             let why = format!("{} is not in the stack file", pool.ci);

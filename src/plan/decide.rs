@@ -3,7 +3,7 @@
 //! A function of its input alone: no clock, no environment, no randomness but the seed. Linear in what was seen.
 
 use super::{
-    Drift, Goal, Plan, cost,
+    Drift, DriftFate, Goal, Plan, Selection, cost,
     creates::{self, Maker, Purse},
     draft::Draft,
     facts::Facts,
@@ -35,6 +35,8 @@ pub struct DecideInput<'a> {
     pub templates: &'a TemplateSet,
     /// Whether to converge or to remove everything.
     pub goal: Goal,
+    /// What a person asked for beyond it.
+    pub selection: &'a Selection,
     /// For names.
     pub seed: u64,
 }
@@ -124,6 +126,7 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         drift: draft.drift,
         orphans: draft.orphans,
         foreign: draft.foreign,
+        breaches: Vec::new(),
         launch_budgets,
         expires_in: EXPIRES_IN,
     };
@@ -165,6 +168,8 @@ fn drift(machines: &[Machine<'_>], draft: &mut Draft) {
             draft.drift.push(Drift {
                 address: machine.address.clone(),
                 what: what.join(", "),
+                changes: Vec::new(),
+                fate: DriftFate::Shown,
             });
         }
     }

@@ -24,7 +24,7 @@ mod tests;
 
 pub use decide::{DecideInput, decide};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,7 @@ use crate::model::{
         StackName,
     },
     intent::OpenIntent,
+    kind::Change,
     money::{Money, Price},
     offering::OfferingKey,
     reason::Reason,
@@ -51,6 +52,58 @@ pub enum Goal {
     Converge,
     /// Nothing left.
     Destroy,
+}
+
+/// What a person asked for beyond the goal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Only these, and what they need; empty: everything.
+    pub targets: Vec<Selector>,
+    /// These are made anew, as soon as they are idle.
+    pub replace: Vec<Address>,
+    /// Guards that are told to let it pass.
+    pub allow: BTreeSet<GuardRule>,
+}
+
+/// Something that is meant by its address, or all of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selector {
+    /// One resource.
+    Address(Address),
+    /// A pool's machines.
+    Pool(PoolName),
+}
+
+impl Selector {
+    /// Whether it means what is at this address.
+    pub fn matches(&self, address: &Address) -> bool {
+        match self {
+            Self::Address(own) => own == address,
+            Self::Pool(pool) => address.pool.as_ref() == Some(pool),
+        }
+    }
+}
+
+/// A rule that refuses a plan as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuardRule {
+    /// `guard.max_delete`
+    MaxDelete,
+    /// `budget`
+    Budget,
+}
+
+/// A rule that this plan breaks: it is refused with exit code 5, unless told to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breach {
+    /// Which.
+    pub rule: GuardRule,
+    /// What the plan does, and what is allowed, for a person.
+    pub what: String,
+    /// Whether `--allow` lets it pass.
+    pub allowed: bool,
 }
 
 /// An action's place in its plan; others depend on it by this.
@@ -281,6 +334,25 @@ pub struct Drift {
     pub address: Address,
     /// What differs from the record, for a person.
     pub what: String,
+    /// The fields that differ: `before` is what the record says, `after` what is there.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// What becomes of it.
+    #[serde(default)]
+    pub fate: DriftFate,
+}
+
+/// What becomes of a drift.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriftFate {
+    /// This plan changes it back.
+    Repaired,
+    /// This plan, or a later one, replaces the resource.
+    Replaced,
+    /// It is only shown; `refresh --accept` makes it the record's.
+    #[default]
+    Shown,
 }
 
 /// A plan's cost per hour and month.
@@ -338,6 +410,9 @@ pub struct Plan {
     pub cost: Cost,
     /// What it takes.
     pub api: ApiUse,
+    /// Guards that it breaks.
+    #[serde(default)]
+    pub breaches: Vec<Breach>,
     /// Whether every source answered in full.
     pub complete: bool,
     /// At most this many launches at once, per offering that refused lately.

@@ -352,6 +352,8 @@ fn drift(address: &Address, record: &Record, seen: &Observed, draft: &mut Draft)
         draft.drift.push(Drift {
             address: address.clone(),
             what: changes.join(", "),
+            changes: Vec::new(),
+            fate: super::DriftFate::Shown,
         });
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{DecideInput, Goal, Plan, Verb, decide};
+use super::{DecideInput, Goal, Plan, Selection, Verb, decide};
 use crate::{
     model::{
         demand::{Cursor, DemandSnapshot, Job, JobState, RunnerView, Wanted, description},
@@ -95,6 +95,10 @@ pub(crate) fn pool(name: &str, tags: &[&str]) -> Pool {
         vars: BTreeMap::new(),
         ssh_keys: Vec::new(),
         firewalls: Vec::new(),
+        networks: Vec::new(),
+        spread: false,
+        keeping: crate::stack::Keeping::default(),
+        registering: crate::stack::Registering::default(),
         offerings: vec![choice("cx33", &["nbg1", "fsn1"])],
     }
 }
@@ -105,6 +109,7 @@ pub(crate) struct World {
     pub(crate) snapshot: Snapshot,
     pub(crate) stack: Stack,
     pub(crate) templates: TemplateSet,
+    pub(crate) selection: Selection,
     next: u64,
 }
 
@@ -136,6 +141,8 @@ impl World {
                     token: None,
                     ca_file: None,
                     projects: Vec::new(),
+                    groups: Vec::new(),
+                    instance: false,
                     settle: secs(5),
                 },
             )]),
@@ -143,6 +150,11 @@ impl World {
             firewalls: BTreeMap::new(),
             pools: vec![pool("linux", &["linux", "docker"])],
             budget: Budget::default(),
+            networks: BTreeMap::new(),
+            guard: crate::stack::Guard::default(),
+            moved: Vec::new(),
+            keep_states: 10,
+            plan_key: None,
             metrics_file: None,
             sandbox: None,
             source_hash: String::new(),
@@ -203,6 +215,7 @@ impl World {
             templates: TemplateSet {
                 files: BTreeMap::from([("cloud-init/a.tera".into(), "#cloud-config\n".into())]),
             },
+            selection: Selection::default(),
             next: 100,
         }
     }
@@ -300,6 +313,9 @@ impl World {
 
     pub(crate) fn spec(pool: &str, name: &str) -> MachineSpec {
         MachineSpec {
+            networks: Vec::new(),
+            placement_group: None,
+            parts: std::collections::BTreeMap::new(),
             pool: pool.into(),
             runner: name.into(),
             name: format!("test-{pool}-{name}"),
@@ -326,6 +342,8 @@ impl World {
     pub(crate) fn observed(&mut self, spec: &ResourceSpec, claim: &ClaimLabels, created: i64) -> Observed {
         self.next += 1;
         Observed {
+            network: None,
+            uses: None,
             target: ResourceRef {
                 provider: "hetzner".into(),
                 kind: spec.kind(),
@@ -492,6 +510,7 @@ impl World {
 
     pub(crate) fn decide(&self, goal: Goal) -> Plan {
         decide(&DecideInput {
+            selection: &self.selection,
             snapshot: &self.snapshot,
             stack: &self.stack,
             templates: &self.templates,

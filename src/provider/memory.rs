@@ -292,6 +292,8 @@ fn observed(
         offering: None,
         addresses: Vec::new(),
         rules: None,
+        network: None,
+        uses: None,
         public_key: None,
         size: None,
         members: Vec::new(),
@@ -300,6 +302,12 @@ fn observed(
         ResourceSpec::Machine(spec) => seen.offering = Some(spec.offering.clone()),
         ResourceSpec::SshKey(spec) => seen.public_key = Some(spec.public_key.clone()),
         ResourceSpec::Firewall(spec) => seen.rules = Some(as_set(&spec.rules)),
+        ResourceSpec::Network(spec) => {
+            let mut subnets = spec.subnets.clone();
+            subnets.sort();
+            seen.network = Some((spec.ip_range.clone(), subnets));
+        }
+        ResourceSpec::PlacementGroup(_) => {}
         ResourceSpec::Group(_) | ResourceSpec::Batch(_) => return Err(unsupported(claim.spec.kind())),
     }
     Ok(seen)

@@ -66,7 +66,13 @@ pub fn shared_hash(spec: &ResourceSpec) -> SpecHash {
             rules.dedup();
             json!({"rules": rules})
         }
-        ResourceSpec::Group(_) => json!({}),
+        ResourceSpec::Network(network) => {
+            let mut subnets = network.subnets.clone();
+            subnets.sort();
+            subnets.dedup();
+            json!({"ip_range": network.ip_range, "subnets": subnets})
+        }
+        ResourceSpec::PlacementGroup(_) | ResourceSpec::Group(_) => json!({}),
         ResourceSpec::Batch(batch) => json!({"template": batch.name, "pool": batch.pool}),
         ResourceSpec::Machine(machine) => json!({
             "pool": machine.pool,

@@ -46,6 +46,10 @@ fn pool() -> Pool {
         vars: BTreeMap::from([("x".into(), json!({"b": 1, "a": 2}))]),
         ssh_keys: vec!["one".into(), "two".into()],
         firewalls: vec![],
+        networks: Vec::new(),
+        spread: false,
+        keeping: crate::stack::Keeping::default(),
+        registering: crate::stack::Registering::default(),
         offerings: vec![OfferingChoice {
             provider: "hetzner".into(),
             machine_type: "cx33".into(),
@@ -65,6 +69,8 @@ fn ci() -> CiConfig {
         token: None,
         ca_file: None,
         projects: vec![],
+        groups: Vec::new(),
+        instance: false,
         settle: SignedDuration::from_secs(1),
     }
 }
@@ -80,6 +86,11 @@ fn stack() -> Stack {
         firewalls: BTreeMap::new(),
         pools: vec![pool()],
         budget: Budget::default(),
+        networks: BTreeMap::new(),
+        guard: crate::stack::Guard::default(),
+        moved: Vec::new(),
+        keep_states: 10,
+        plan_key: None,
         metrics_file: None,
         sandbox: None,
         source_hash: String::new(),
@@ -88,6 +99,9 @@ fn stack() -> Stack {
 
 fn spec(runner: &str) -> MachineSpec {
     MachineSpec {
+        networks: Vec::new(),
+        placement_group: None,
+        parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: runner.into(),
         name: format!("test-linux-{runner}"),

@@ -12,6 +12,7 @@
 mod init;
 mod parse;
 mod parse_accounts;
+mod parse_network;
 mod parse_pool;
 mod parse_rules;
 mod parse_values;
@@ -32,7 +33,10 @@ pub use problems::{StackProblem, StackProblems};
 pub use reference::reference;
 pub use schema::schema;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use jiff::SignedDuration;
 use schemars::JsonSchema;
@@ -40,10 +44,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     demand::PoolSelector,
-    ids::{CiName, PoolName, ProviderName, StackName},
+    ids::{CiName, PoolName, ProviderName, ResourceKind, StackName},
     money::Money,
     offering::Market,
-    resource::{FirewallRule, ImageRef},
+    resource::{FirewallRule, ImageRef, Subnet},
 };
 
 /// The longest name that a runner may be given (`brave-otter-7`), so that a stack's and a pool's name can be checked
@@ -135,8 +139,12 @@ pub struct CiConfig {
     pub token: Option<SecretRef>,
     /// A file of certificates to trust besides the system's, relative to the stack file's folder.
     pub ca_file: Option<PathBuf>,
-    /// Project paths; empty: every project that the token is a member of.
+    /// Project paths; empty, without groups and `instance` too: every project that the token is a member of.
     pub projects: Vec<String>,
+    /// Group paths: all their projects, those of subgroups too.
+    pub groups: Vec<String>,
+    /// Whether every project of the instance is served.
+    pub instance: bool,
     /// How long after a pause a runner may still be handed a job.
     pub settle: SignedDuration,
 }
@@ -180,6 +188,88 @@ pub struct OfferingChoice {
     pub market: Market,
 }
 
+/// How long machines of a pool are kept, and how they are made anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keeping {
+    /// A machine older than this leaves when it is idle; none: no limit.
+    pub max_age: Option<SignedDuration>,
+    /// A machine that has run so many jobs leaves when it is idle; none: no limit.
+    pub max_jobs: Option<u32>,
+    /// Whether no machine of it is ever deleted, by a smaller target, a roll or `destroy`.
+    pub protect: bool,
+    /// What may differ from the stack file without a machine being made anew.
+    pub ignore_changes: BTreeSet<Part>,
+    /// How many outdated machines leave at a time.
+    pub roll: Share,
+}
+
+/// A part of what a machine is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The cloud-init template and its partials.
+    Template,
+    /// The pool's `vars`.
+    Vars,
+    /// Tags, untagged jobs, jobs per runner: what a runner is registered with.
+    Runner,
+    /// The CI's address.
+    Ci,
+    /// The image.
+    Image,
+    /// Machine type, location and market: nothing that the pool may buy now.
+    Offering,
+    /// Public address, keys, firewalls, networks.
+    Access,
+}
+
+/// A number, or a share of a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Share {
+    /// So many.
+    Number(u32),
+    /// So many of a hundred, at least one.
+    Percent(u32),
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self::Number(1)
+    }
+}
+
+impl Share {
+    /// How many of so many that is; a share of some is at least one.
+    pub fn of(self, whole: u32) -> u32 {
+        match self {
+            Self::Number(number) => number,
+            Self::Percent(percent) => {
+                let part = u64::from(whole) * u64::from(percent) / 100;
+                u32::try_from(part).unwrap_or(u32::MAX).max(1)
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+/// How a pool's runners are registered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registering {
+    /// Whether they run only jobs of protected branches and tags.
+    pub protected_refs: bool,
+    /// A runner's token that all machines share; none: each machine has a runner of its own.
+    pub runner_token: Option<SecretRef>,
+}
+
 /// Interchangeable runners that serve the same jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
@@ -215,6 +305,14 @@ pub struct Pool {
     pub ssh_keys: Vec<String>,
     /// Firewalls that apply, by name; likewise.
     pub firewalls: Vec<String>,
+    /// Networks that its machines are attached to, by name; likewise.
+    pub networks: Vec<String>,
+    /// Whether its machines are kept on different hosts, in placement groups made for it.
+    pub spread: bool,
+    /// How long its machines are kept, and how they are made anew.
+    pub keeping: Keeping,
+    /// How its runners are registered.
+    pub registering: Registering,
     /// What it may buy; never empty.
     pub offerings: Vec<OfferingChoice>,
 }
@@ -252,6 +350,53 @@ pub struct Firewall {
     pub rules: Vec<FirewallRule>,
 }
 
+/// A private network of the stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name in the stack file.
+    pub name: String,
+    /// Where it is kept.
+    pub provider: ProviderName,
+    /// All its addresses, in CIDR notation.
+    pub ip_range: String,
+    /// Its subnets; never empty.
+    pub subnets: Vec<Subnet>,
+}
+
+/// Something that had another name in an earlier version of this file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// What it was.
+    pub from: StackPath,
+    /// What it is; of the same kind.
+    pub to: StackPath,
+}
+
+/// A pool or a shared resource by its table in the stack file: `pools.linux`, `firewalls.default`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum StackPath {
+    /// `pools.NAME`
+    Pool(PoolName),
+    /// `ssh_keys.NAME`, `networks.NAME`, `firewalls.NAME`
+    Shared(ResourceKind, String),
+}
+
+impl std::fmt::Display for StackPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pool(name) => write!(f, "pools.{name}"),
+            Self::Shared(kind, name) => write!(f, "{kind}s.{name}"),
+        }
+    }
+}
+
+/// What refuses a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// At most so many machines deleted by one plan, a share being of those on record; none: no limit.
+    pub max_delete: Option<Share>,
+}
+
 /// What may be spent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
@@ -285,10 +430,20 @@ pub struct Stack {
     pub ssh_keys: BTreeMap<String, SshKey>,
     /// Firewalls, by name.
     pub firewalls: BTreeMap<String, Firewall>,
+    /// Private networks, by name.
+    pub networks: BTreeMap<String, Network>,
     /// Pools, as declared: a job that fits two goes to the first.
     pub pools: Vec<Pool>,
     /// What may be spent.
     pub budget: Budget,
+    /// What refuses a plan.
+    pub guard: Guard,
+    /// What had other names before.
+    pub moved: Vec<Moved>,
+    /// How many earlier states are kept, for `state rollback`.
+    pub keep_states: u32,
+    /// The key of the MAC of saved plans; none: they have a digest only.
+    pub plan_key: Option<SecretRef>,
     /// Where metrics for node_exporter's textfile collector are written, relative to the stack file's folder.
     pub metrics_file: Option<PathBuf>,
     /// The sandbox in this process.

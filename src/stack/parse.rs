@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Budget, Firewall, SandboxConfig, SshKey, Stack, StackProblem, StackProblems, StateBackend,
+    Budget, Firewall, SandboxConfig, SecretRef, SshKey, Stack, StackProblem, StackProblems, StateBackend,
     problems::{blot_lines, blot_tree},
     raw::{RawBudget, RawFirewall, RawHead, RawSandbox, RawSetting, RawSshKey, RawStack, RawState},
     schema::schema,
@@ -94,6 +94,7 @@ pub(super) enum Declared {
     Ci,
     SshKeys,
     Firewalls,
+    Networks,
 }
 
 impl Declared {
@@ -103,6 +104,7 @@ impl Declared {
             Self::Ci => "ci",
             Self::SshKeys => "ssh_keys",
             Self::Firewalls => "firewalls",
+            Self::Networks => "networks",
         }
     }
 
@@ -112,8 +114,19 @@ impl Declared {
             Self::Ci => "CI system",
             Self::SshKeys => "login key",
             Self::Firewalls => "firewall",
+            Self::Networks => "network",
         }
     }
+}
+
+/// `[stack]`, checked.
+struct Head {
+    name: StackName,
+    state: StateBackend,
+    interval: SignedDuration,
+    metrics_file: Option<PathBuf>,
+    keep_states: u32,
+    plan_key: Option<SecretRef>,
 }
 
 impl Check<'_> {
@@ -184,15 +197,30 @@ impl Check<'_> {
         let budget = self.budget(&raw.budget);
         let ssh_keys = self.ssh_keys(raw.ssh_keys);
         let firewalls = self.firewalls(raw.firewalls);
-        let name = head.as_ref().map(|head| head.0.clone());
+        let networks = self.networks(raw.networks);
+        let guard = self.guard(&raw.guard);
+        let moved = self.moved(raw.moved);
+        let name = head.as_ref().map(|head| head.name.clone());
         let pools = self.pools(raw.pools, &providers, &ci);
         let sandbox = raw.sandbox.map(sandbox);
         self.names_fit(name.as_ref());
-        let (name, state, interval, metrics_file) = head?;
+        let Head {
+            name,
+            state,
+            interval,
+            metrics_file,
+            keep_states,
+            plan_key,
+        } = head?;
         Some(Stack {
             name,
             state,
             interval,
+            networks,
+            guard,
+            moved,
+            keep_states,
+            plan_key,
             providers,
             ci,
             ssh_keys,
@@ -205,10 +233,7 @@ impl Check<'_> {
         })
     }
 
-    fn head(
-        &mut self,
-        raw: Option<RawHead>,
-    ) -> Option<(StackName, StateBackend, SignedDuration, Option<PathBuf>)> {
+    fn head(&mut self, raw: Option<RawHead>) -> Option<Head> {
         let raw = raw?;
         if let Some(name) = &raw.name {
             let span = self.span(&["stack", "name"]);
@@ -231,7 +256,17 @@ impl Check<'_> {
         let state = match raw.state {
             RawState::File => StateBackend::File,
         };
-        Some((StackName::from(raw.name?), state, interval?, raw.metrics_file))
+        if let Some(key) = &raw.plan_key {
+            self.secret(&["stack", "plan_key"], key);
+        }
+        Some(Head {
+            name: StackName::from(raw.name?),
+            state,
+            interval: interval?,
+            metrics_file: raw.metrics_file,
+            keep_states: raw.keep_states,
+            plan_key: raw.plan_key,
+        })
     }
 
     fn budget(&mut self, raw: &RawBudget) -> Budget {

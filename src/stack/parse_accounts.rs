@@ -70,6 +70,7 @@ impl Check<'_> {
             self.token(&path, raw.token.as_ref(), &url, "GITLAB_API_TOKEN");
             self.file(&["ci", &name, "ca_file"], raw.ca_file.as_deref());
             self.projects(&["ci", &name, "projects"], &raw.projects);
+            self.projects(&["ci", &name, "groups"], &raw.groups);
             let settle = self.duration(&["ci", &name, "settle"], &raw.settle);
             let (Some(kind), Some(settle)) = (kind, settle) else {
                 continue;
@@ -84,6 +85,8 @@ impl Check<'_> {
                     token: raw.token,
                     ca_file: raw.ca_file,
                     projects: raw.projects,
+                    groups: raw.groups,
+                    instance: raw.instance,
                     settle,
                 },
             );

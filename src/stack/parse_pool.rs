@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CiConfig, Endpoint, OfferingChoice, Policy, Pool, ProviderConfig, ProviderKind, StackProblem,
+    CiConfig, Endpoint, Keeping, OfferingChoice, Policy, Pool, ProviderConfig, ProviderKind, Registering,
+    StackProblem,
     parse::{Check, Declared, dotted},
     raw::{PolicyName, PolicyTable, RawImage, RawOffering, RawPolicy, RawPool},
     tree::Node,
@@ -60,6 +61,7 @@ impl Check<'_> {
         for (key, words, place) in [
             ("ssh_keys", &raw.ssh_keys, Declared::SshKeys),
             ("firewalls", &raw.firewalls, Declared::Firewalls),
+            ("networks", &raw.networks, Declared::Networks),
         ] {
             self.duplicates(&["pools", pool, key], words);
             for (index, word) in words.iter().enumerate() {
@@ -69,6 +71,10 @@ impl Check<'_> {
         self.project_file(&["pools", pool, "cloud_init"], &raw.cloud_init);
         let ready_timeout = self.positive(&["pools", pool, "ready_timeout"], &raw.ready_timeout);
         let idle_timeout = self.duration(&["pools", pool, "idle_timeout"], &raw.idle_timeout);
+        let keeping = self.keeping(pool, &raw);
+        if let Some(token) = &raw.runner_token {
+            self.secret(&["pools", pool, "runner_token"], token);
+        }
         let ci_config = raw.ci.as_deref().and_then(|name| ci.get(name));
         let offerings = self.offerings(pool, raw.offerings.unwrap_or_default(), providers, ci_config);
         let policy = match raw.policy {
@@ -91,8 +97,30 @@ impl Check<'_> {
             vars: raw.vars.into_iter().collect(),
             ssh_keys: raw.ssh_keys,
             firewalls: raw.firewalls,
+            networks: raw.networks,
+            spread: raw.spread,
+            keeping: keeping?,
+            registering: Registering {
+                protected_refs: raw.protected_refs,
+                runner_token: raw.runner_token,
+            },
             offerings,
             name: PoolName::from(name),
+        })
+    }
+
+    fn keeping(&mut self, pool: &str, raw: &RawPool) -> Option<Keeping> {
+        let max_age = match &raw.max_age {
+            Some(age) => Some(self.positive(&["pools", pool, "max_age"], age)?),
+            None => None,
+        };
+        let roll = self.share(&["pools", pool, "roll"], &raw.roll)?;
+        Some(Keeping {
+            max_age,
+            max_jobs: raw.max_jobs,
+            protect: raw.protect,
+            ignore_changes: raw.ignore_changes.iter().copied().collect(),
+            roll,
         })
     }
 

@@ -112,7 +112,7 @@ impl Check<'_> {
         }
     }
 
-    fn network(&mut self, path: &[&str], text: &str) {
+    pub(super) fn network(&mut self, path: &[&str], text: &str) {
         let parsed = text.split_once('/').and_then(|(address, length)| {
             Some((address.parse::<IpAddr>().ok()?, length.parse::<u32>().ok()?))
         });

@@ -74,6 +74,7 @@ impl Check<'_> {
             ("pools", "pool", RUNNER_NAME_MAX + 1),
             ("ssh_keys", "login key", 0),
             ("firewalls", "firewall", 0),
+            ("networks", "network", 0),
         ];
         for (table, word, rest) in longest {
             let most = MACHINE_NAME_MAX - rest;

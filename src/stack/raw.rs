@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CiKind, Mode, ProviderKind, SecretRef};
+use super::{CiKind, Mode, Part, ProviderKind, SecretRef};
 use crate::model::{offering::Market, resource::Direction};
 
 /// A stack of runfleet: one environment, as a person writes it.
@@ -36,6 +36,15 @@ pub(super) struct RawStack {
     /// Firewalls, by name.
     #[serde(default)]
     pub(super) firewalls: BTreeMap<String, RawFirewall>,
+    /// Private networks, by name.
+    #[serde(default)]
+    pub(super) networks: BTreeMap<String, RawNetwork>,
+    /// What refuses a plan as a whole, with exit code 5, unless `--allow` names it.
+    #[serde(default)]
+    pub(super) guard: RawGuard,
+    /// What had another name in an earlier version of this file, so that a new name makes nothing anew. May be taken out once every copy of the state has been ticked.
+    #[serde(default)]
+    pub(super) moved: Vec<RawMoved>,
     /// Pools: interchangeable runners that serve the same jobs. A job that fits two pools goes to the one declared first.
     #[serde(default)]
     pub(super) pools: BTreeMap<String, RawPool>,
@@ -58,6 +67,12 @@ pub(super) struct RawHead {
     /// How often the stack is ticked, by the timer or by `watch`. Part of the margin before a paid hour ends; where the last ticks were further apart (up to 20 minutes), the longest of those gaps counts instead.
     #[serde(default = "interval")]
     pub(super) interval: DurationText,
+    /// How many earlier states are kept, for `state history` and `state rollback`.
+    #[serde(default = "keep_states")]
+    #[schemars(range(max = 1000))]
+    pub(super) keep_states: u32,
+    /// The key of the MAC by which `apply PLANFILE` knows that nobody changed a saved plan. Without: a digest, which tells accidents from changes made on purpose no better than any other.
+    pub(super) plan_key: Option<SecretRef>,
     /// Where metrics for node_exporter's textfile collector are written after each tick, relative to the stack file's folder. Ends in `.prom`.
     #[schemars(extend("examples" = ["/var/lib/prometheus/node-exporter/runfleet.prom"]))]
     pub(super) metrics_file: Option<PathBuf>,
@@ -134,6 +149,13 @@ pub(super) struct RawCi {
     #[serde(default)]
     #[schemars(extend("examples" = [["acme/app"]]))]
     pub(super) projects: Vec<String>,
+    /// The groups to serve, by full path or id: all their projects, those of their subgroups too.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["acme"]]))]
+    pub(super) groups: Vec<String>,
+    /// Whether to serve every project of the instance. Needs an administrator's token.
+    #[serde(default)]
+    pub(super) instance: bool,
     /// How long after a pause a runner may still be handed a job.
     #[serde(default = "settle")]
     pub(super) settle: DurationText,
@@ -209,6 +231,68 @@ pub(super) enum Protocol {
     Gre,
 }
 
+/// A private network.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Network")]
+pub(super) struct RawNetwork {
+    /// The provider that keeps it.
+    #[schemars(required)]
+    pub(super) provider: Option<String>,
+    /// All its addresses, in CIDR notation.
+    #[schemars(required, extend("examples" = ["10.0.0.0/16"]))]
+    pub(super) ip_range: Option<String>,
+    /// Its subnets.
+    #[schemars(required, length(min = 1))]
+    pub(super) subnets: Option<Vec<RawSubnet>>,
+}
+
+/// A part of a network.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Subnet")]
+pub(super) struct RawSubnet {
+    /// Its addresses, within the network's.
+    #[schemars(required, extend("examples" = ["10.0.1.0/24"]))]
+    pub(super) ip_range: Option<String>,
+    /// The cloud's zone.
+    #[schemars(required, extend("examples" = ["eu-central"]))]
+    pub(super) zone: Option<String>,
+}
+
+/// What refuses a plan.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Guard")]
+pub(super) struct RawGuard {
+    /// At most so many machines deleted by one plan: a number, or a share of those on record. `destroy` is not asked. Without: no limit.
+    pub(super) max_delete: Option<RawShare>,
+}
+
+/// A number, or a share of a whole.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Share", extend("x-hint" = "write a number (5) or a share (\"25%\")"))]
+pub(super) enum RawShare {
+    /// So many.
+    Number(u32),
+    /// So many of a hundred, at least one.
+    Percent(String),
+}
+
+/// Something that had another name.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Moved")]
+pub(super) struct RawMoved {
+    /// What it was: its table's name in an earlier version of this file.
+    #[schemars(required, extend("examples" = ["pools.linux", "firewalls.default"]))]
+    pub(super) from: Option<String>,
+    /// What it is now.
+    #[schemars(required, extend("examples" = ["pools.docker"]))]
+    pub(super) to: Option<String>,
+}
+
 /// A pool: interchangeable runners that serve the same jobs.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -261,6 +345,32 @@ pub(super) struct RawPool {
     /// Firewalls for its machines, by their names under `[firewalls]`.
     #[serde(default)]
     pub(super) firewalls: Vec<String>,
+    /// Private networks for its machines, by their names under `[networks]`.
+    #[serde(default)]
+    pub(super) networks: Vec<String>,
+    /// Whether its machines are kept on different hosts, in placement groups that are made for it, as many as needed.
+    #[serde(default)]
+    pub(super) spread: bool,
+    /// A machine older than this leaves as soon as it is idle, and another takes its place. Without: no limit.
+    pub(super) max_age: Option<DurationText>,
+    /// A machine that has run so many jobs leaves as soon as it is idle. Without: no limit.
+    #[schemars(range(min = 1))]
+    pub(super) max_jobs: Option<u32>,
+    /// Whether no machine of it is ever deleted: not by a smaller target, not by a roll, not by `destroy`.
+    #[serde(default)]
+    pub(super) protect: bool,
+    /// What may differ from this file without machines being made anew.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["image"]]))]
+    pub(super) ignore_changes: Vec<Part>,
+    /// How many outdated machines leave at a time when template, image or offering change: a number, or a share of the pool's machines. `0` leaves them until they go for another reason.
+    #[serde(default = "roll")]
+    pub(super) roll: RawShare,
+    /// Whether its runners take only jobs of protected branches and tags.
+    #[serde(default)]
+    pub(super) protected_refs: bool,
+    /// The authentication token of a runner that exists already, shared by all machines of the pool. Without: each machine has a runner of its own.
+    pub(super) runner_token: Option<SecretRef>,
     /// What it may buy, in the order of preference at equal price.
     #[schemars(required, length(min = 1))]
     pub(super) offerings: Option<Vec<RawOffering>>,
@@ -395,6 +505,14 @@ fn interval() -> DurationText {
 
 fn settle() -> DurationText {
     DurationText("5s".to_owned())
+}
+
+fn keep_states() -> u32 {
+    10
+}
+
+fn roll() -> RawShare {
+    RawShare::Number(1)
 }
 
 fn ready_timeout() -> DurationText {

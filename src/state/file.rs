@@ -23,7 +23,7 @@ use serde::Deserialize;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot};
 
 use super::{
-    Lease, Loaded, LockInfo, StateError, StateStore,
+    Lease, Loaded, LockInfo, StateError, StateStore, StateVersion,
     journal_file::{self, Appender, Header},
     lock::{self, Held},
     whole::{self, failed, with_suffix},
@@ -83,12 +83,6 @@ impl FileStore {
             appender: Arc::default(),
             held: Mutex::default(),
         }
-    }
-
-    /// Breaks the lock of a holder that left its name and is gone, on another host for one; the name's id must be `id`.
-    /// Says whether it was. A lock that the kernel still holds is never broken.
-    pub fn unlock_by_force(&self, id: &str) -> Result<bool, StateError> {
-        lock::break_open(&self.files.lock, id)
     }
 
     /// Runs what blocks, alone among this store's reads and writes, also when the caller stops waiting for it.
@@ -172,6 +166,28 @@ impl StateStore for FileStore {
             Some(held) => held.release(&self.files.lock),
             None => Ok(()),
         }
+    }
+
+    fn place(&self) -> String {
+        self.files.state.display().to_string()
+    }
+
+    async fn holder(&self) -> Result<Option<LockInfo>, StateError> {
+        lock::holder(&self.files.lock)
+    }
+
+    /// Only of a holder that left its name and is gone, on another host for one. A lock that the kernel still holds is
+    /// never broken.
+    async fn unlock_by_force(&self, id: &str) -> Result<Option<LockInfo>, StateError> {
+        lock::break_open(&self.files.lock, id)
+    }
+
+    async fn versions(&self) -> Result<Vec<StateVersion>, StateError> {
+        Ok(Vec::new())
+    }
+
+    async fn version(&self, _: Serial) -> Result<Option<State>, StateError> {
+        Ok(None)
     }
 }
 

@@ -225,10 +225,20 @@ pub(super) async fn take(
     }
 }
 
-/// Clears the name that a holder left, when it is this one and the kernel's lock is free. Says whether it was.
+/// Who holds it, or left its name and is gone where we cannot see; none when it is free.
+pub(super) fn holder(place: &Path) -> Result<Option<LockInfo>, StateError> {
+    let mut file = open(place)?;
+    match file.try_lock() {
+        Ok(()) => holder_in(&mut file, place),
+        Err(TryLockError::WouldBlock) => Ok(Some(holder_in(&mut file, place)?.unwrap_or_else(unnamed))),
+        Err(TryLockError::Error(error)) => Err(failed("lock", place)(error)),
+    }
+}
+
+/// Clears the name that a holder left, when it is this one and the kernel's lock is free. Says whose it was.
 ///
 /// For a person who knows that the holder, on another host or in another container, is gone.
-pub(super) fn break_open(place: &Path, id: &str) -> Result<bool, StateError> {
+pub(super) fn break_open(place: &Path, id: &str) -> Result<Option<LockInfo>, StateError> {
     let mut file = open(place)?;
     match file.try_lock() {
         Ok(()) => {}
@@ -238,11 +248,16 @@ pub(super) fn break_open(place: &Path, id: &str) -> Result<bool, StateError> {
         }
         Err(TryLockError::Error(error)) => return Err(failed("lock", place)(error)),
     }
-    let named = holder_in(&mut file, place)?.is_some_and(|holder| holder.id == id);
-    if named {
-        write_holder(&mut file, place, None)?;
+    match holder_in(&mut file, place)? {
+        Some(holder) if holder.id == id => {
+            write_holder(&mut file, place, None)?;
+            Ok(Some(holder))
+        }
+        Some(holder) => Err(StateError::Locked {
+            holder: Box::new(holder),
+        }),
+        None => Ok(None),
     }
-    Ok(named)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Lease, Loaded, LockInfo, StateError, StateStore};
+use super::{Lease, Loaded, LockInfo, StateError, StateStore, StateVersion};
 use crate::model::{
     ids::{Serial, StackName},
     intent::Entry,
@@ -151,5 +151,25 @@ impl StateStore for MemoryStore {
     async fn unlock(&self, lease: Lease) -> Result<(), StateError> {
         self.kept().holder.take_if(|holder| holder.id == lease.info.id);
         Ok(())
+    }
+
+    fn place(&self) -> String {
+        "memory".to_owned()
+    }
+
+    async fn holder(&self) -> Result<Option<LockInfo>, StateError> {
+        Ok(None)
+    }
+
+    async fn unlock_by_force(&self, _: &str) -> Result<Option<LockInfo>, StateError> {
+        Ok(None)
+    }
+
+    async fn versions(&self) -> Result<Vec<StateVersion>, StateError> {
+        Ok(Vec::new())
+    }
+
+    async fn version(&self, _: Serial) -> Result<Option<State>, StateError> {
+        Ok(None)
     }
 }

@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ids::{Serial, StackName},
+    ids::{Lineage, Serial, StackName},
     intent::Entry,
-    state::{History, State},
+    state::{History, State, Written},
 };
 
 /// Who holds a lock.
@@ -151,4 +151,33 @@ pub trait StateStore: fmt::Debug + Send + Sync {
 
     /// Releases it.
     async fn unlock(&self, lease: Lease) -> Result<(), StateError>;
+
+    /// Where the state is, for a person: `stacks/prod.json`, `s3://bucket/key`.
+    fn place(&self) -> String;
+
+    /// Who holds the lock now; none when nobody does.
+    async fn holder(&self) -> Result<Option<LockInfo>, StateError>;
+
+    /// Takes the lock with this id away from its holder, who may still be running. Answers with who that was, or none
+    /// when nobody held it; [`StateError::Locked`] tells the holder where the id is another's.
+    async fn unlock_by_force(&self, id: &str) -> Result<Option<LockInfo>, StateError>;
+
+    /// The states that are kept besides the current one, newest first; at most as many as the store was told to keep.
+    async fn versions(&self) -> Result<Vec<StateVersion>, StateError>;
+
+    /// A state that is kept; none when it is not.
+    async fn version(&self, serial: Serial) -> Result<Option<State>, StateError>;
+}
+
+/// A state that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateVersion {
+    /// Its serial.
+    pub serial: Serial,
+    /// Whose.
+    pub lineage: Lineage,
+    /// How many resources it has on record.
+    pub resources: usize,
+    /// Who wrote it.
+    pub written: Option<Written>,
 }

@@ -28,7 +28,7 @@ use crate::{
         state::{History, PastDecision},
     },
     observe::{self, ObserveError, Seen, SourceFailure, Sources},
-    plan::{self, DecideInput, Goal, Plan},
+    plan::{self, DecideInput, Goal, Plan, Selection},
     provider::{Choice, Problem, Provider, ProviderError},
     scaling,
     stack::Stack,
@@ -63,6 +63,24 @@ pub enum TickError {
     /// The sandbox in this process could not save its world.
     #[error("the sandbox in this process: {0}")]
     Sandbox(String),
+}
+
+/// What a plan is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Whether to converge or to remove everything.
+    pub goal: Goal,
+    /// What a person asked for beyond it.
+    pub selection: Selection,
+}
+
+impl From<Goal> for Request {
+    fn from(goal: Goal) -> Self {
+        Self {
+            goal,
+            selection: Selection::default(),
+        }
+    }
 }
 
 /// A plan, and what it was made from.
@@ -160,7 +178,7 @@ impl Session {
     ///
     /// # Errors
     /// When our own state cannot be read.
-    pub async fn observe_and_decide(&self, goal: Goal) -> Result<Planned, TickError> {
+    pub async fn observe_and_decide(&self, request: impl Into<Request>) -> Result<Planned, TickError> {
         let seen = observe::observe(&Sources {
             stack: self.stack(),
             providers: &self.clients.providers,
@@ -171,11 +189,11 @@ impl Session {
             new_lineage: &self.new_lineage,
         })
         .await?;
-        Ok(self.decide(seen, goal))
+        Ok(self.decide(seen, &request.into()))
     }
 
     /// Decides on what was seen.
-    fn decide(&self, seen: Seen, goal: Goal) -> Planned {
+    fn decide(&self, seen: Seen, request: &Request) -> Planned {
         let mut snapshot = seen.snapshot;
         let history = std::mem::take(&mut snapshot.history);
         snapshot.history = scaling::learn(history, &snapshot, self.stack());
@@ -183,7 +201,8 @@ impl Session {
             snapshot: &snapshot,
             stack: self.stack(),
             templates: &self.loaded.templates,
-            goal,
+            goal: request.goal,
+            selection: &request.selection,
             seed: seed_of(&snapshot),
         });
         remember(&mut snapshot.history, &plan);

@@ -110,6 +110,9 @@ fn firewall(rules: &[FirewallRule]) -> Claim {
 
 fn machine(harness: &dyn Harness, id: &str, intent: &str) -> Claim {
     let spec = ResourceSpec::Machine(MachineSpec {
+        networks: Vec::new(),
+        placement_group: None,
+        parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: id.into(),
         name: format!("conformance-linux-{id}"),

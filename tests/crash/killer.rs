@@ -19,7 +19,7 @@ use runfleet::{
         state::{History, State},
     },
     provider::{Choice, Claim, Offerings, Problem, Provider, ProviderError},
-    state::{Lease, Loaded, LockInfo, StateError, StateStore},
+    state::{Lease, Loaded, LockInfo, StateError, StateStore, StateVersion},
 };
 use tokio::sync::Notify;
 
@@ -166,5 +166,25 @@ impl StateStore for MortalStore {
 
     async fn unlock(&self, lease: Lease) -> Result<(), StateError> {
         self.0.unlock(lease).await
+    }
+
+    fn place(&self) -> String {
+        self.0.place()
+    }
+
+    async fn holder(&self) -> Result<Option<LockInfo>, StateError> {
+        self.0.holder().await
+    }
+
+    async fn unlock_by_force(&self, id: &str) -> Result<Option<LockInfo>, StateError> {
+        self.0.unlock_by_force(id).await
+    }
+
+    async fn versions(&self) -> Result<Vec<StateVersion>, StateError> {
+        self.0.versions().await
+    }
+
+    async fn version(&self, serial: Serial) -> Result<Option<State>, StateError> {
+        self.0.version(serial).await
     }
 }

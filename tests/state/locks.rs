@@ -147,8 +147,14 @@ async fn a_name_from_another_host_is_not_taken_over_and_is_cleared_by_force() {
         Err(StateError::Locked { holder }) => assert_eq!(*holder, there),
         answer => panic!("{answer:?}"),
     }
-    assert!(!store.unlock_by_force("another id").unwrap());
-    assert!(store.unlock_by_force(&there.id).unwrap());
+    assert!(matches!(
+        store.unlock_by_force("another id").await,
+        Err(StateError::Locked { .. })
+    ));
+    assert_eq!(
+        store.unlock_by_force(&there.id).await.unwrap(),
+        Some(there.clone())
+    );
     store.lock(&lock_info("apply"), Duration::ZERO).await.unwrap();
 }
 

@@ -45,6 +45,9 @@ fn record(number: usize) -> Record {
         hash: "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4".into(),
         created_at: at(1),
         spec: ResourceSpec::Machine(MachineSpec {
+            networks: Vec::new(),
+            placement_group: None,
+            parts: std::collections::BTreeMap::new(),
             pool: "linux".into(),
             runner: format!("brave-otter-{number}").into(),
             name: format!("prod-linux-brave-otter-{number}"),

@@ -421,6 +421,7 @@ fn of_spec(spec: &ResourceSpec, provider: &str) -> ResourceView {
         }
         ResourceSpec::SshKey(key) => view.public_key = Some(key.public_key.clone()),
         ResourceSpec::Firewall(firewall) => view.rules = Some(firewall.rules.clone()),
+        ResourceSpec::Network(_) | ResourceSpec::PlacementGroup(_) => {}
         ResourceSpec::Group(group) => view.size = Some(group.size),
         ResourceSpec::Batch(batch) => view.size = Some(batch.count),
     }

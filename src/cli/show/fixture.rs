@@ -52,6 +52,9 @@ fn offering(location: &str) -> OfferingKey {
 
 fn machine_spec(runner: &str, location: &str) -> ResourceSpec {
     ResourceSpec::Machine(MachineSpec {
+        networks: Vec::new(),
+        placement_group: None,
+        parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: runner.into(),
         name: format!("prod-linux-{runner}"),
@@ -157,6 +160,7 @@ pub(super) fn quiet() -> Plan {
     let cost = vec![eur("0.0190")];
     let month = vec![eur("13.8700")];
     Plan {
+        breaches: Vec::new(),
         stack: "prod".into(),
         lineage: "4f1d".into(),
         serial: crate::model::ids::Serial(12),
@@ -211,6 +215,8 @@ pub(super) fn quiet() -> Plan {
 fn changing() -> Vec<Action> {
     let firewall = Address::shared(ResourceKind::Firewall, "default");
     let observed = Observed {
+        network: None,
+        uses: None,
         target: reference(ResourceKind::Firewall, "7"),
         name: "prod-default".into(),
         labels: BTreeMap::new(),
@@ -297,6 +303,8 @@ pub(super) fn plan() -> Plan {
             },
         ],
         drift: vec![Drift {
+            changes: Vec::new(),
+            fate: crate::plan::DriftFate::Shown,
             address: machine("calm-fox"),
             what: "type: cx33 → cx43".into(),
         }],

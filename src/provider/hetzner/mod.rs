@@ -238,7 +238,10 @@ impl Hetzner {
             ResourceSpec::Machine(spec) => self.create_machine(claim, spec).await,
             ResourceSpec::SshKey(spec) => self.create_ssh_key(claim, spec).await,
             ResourceSpec::Firewall(spec) => self.create_firewall(claim, spec).await,
-            ResourceSpec::Group(_) | ResourceSpec::Batch(_) => Err(unsupported(claim.spec.kind().as_str())),
+            ResourceSpec::Network(_)
+            | ResourceSpec::PlacementGroup(_)
+            | ResourceSpec::Group(_)
+            | ResourceSpec::Batch(_) => Err(unsupported(claim.spec.kind().as_str())),
         }
     }
 
@@ -250,7 +253,10 @@ impl Hetzner {
             ResourceSpec::Machine(spec) => self.update_machine(have, spec).await,
             ResourceSpec::SshKey(spec) => self.update_ssh_key(have, spec).await,
             ResourceSpec::Firewall(spec) => self.update_firewall(have, spec).await,
-            ResourceSpec::Group(_) | ResourceSpec::Batch(_) => Err(unsupported(want.kind().as_str())),
+            ResourceSpec::Network(_)
+            | ResourceSpec::PlacementGroup(_)
+            | ResourceSpec::Group(_)
+            | ResourceSpec::Batch(_) => Err(unsupported(want.kind().as_str())),
         }
     }
 

@@ -168,6 +168,9 @@ fn machine(n: u32) -> Claim {
             registration: None,
         },
         spec: ResourceSpec::Machine(MachineSpec {
+            networks: Vec::new(),
+            placement_group: None,
+            parts: std::collections::BTreeMap::new(),
             pool: "linux".into(),
             runner: runner.as_str().into(),
             name: format!("prod-linux-{runner}"),

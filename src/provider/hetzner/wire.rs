@@ -36,6 +36,8 @@ pub(super) fn collection(kind: ResourceKind) -> Option<&'static str> {
         ResourceKind::Machine => Some("/servers"),
         ResourceKind::SshKey => Some("/ssh_keys"),
         ResourceKind::Firewall => Some("/firewalls"),
+        ResourceKind::Network => Some("/networks"),
+        ResourceKind::PlacementGroup => Some("/placement_groups"),
         ResourceKind::Group | ResourceKind::Batch => None,
     }
 }
@@ -192,6 +194,8 @@ fn plain(
         offering: None,
         addresses: Vec::new(),
         rules: None,
+        network: None,
+        uses: None,
         public_key: None,
         size: None,
         members: Vec::new(),
