@@ -200,6 +200,9 @@ impl Fold {
         if let Intent::Create { spec, .. } | Intent::Update { spec, .. } = intent {
             invariants::check_place(&entry.address, spec)?;
         }
+        if let Intent::Relabel { record, .. } = intent {
+            invariants::check_record(&entry.address, record)?;
+        }
         self.begun.insert(entry.intent.clone(), Some(self.position));
         self.open.insert(
             self.position,
@@ -245,6 +248,12 @@ impl Fold {
         match outcome {
             Outcome::Present(record) => {
                 invariants::check_record(address, record)?;
+                if let Intent::Relabel { was: Some(was), .. } = &intent
+                    && self.state.resources.get(was).is_some_and(about)
+                    && let Some(old) = self.state.resources.remove(was)
+                {
+                    self.index.remove(&old);
+                }
                 self.index.check(address, record)?;
                 if let Some(old) = self.state.resources.insert(address.clone(), (**record).clone()) {
                     self.index.remove(&old);
@@ -291,7 +300,10 @@ impl Fold {
 pub fn fits(intent: &Intent, outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Absent | Outcome::Refused { .. } => true,
-        Outcome::Present(_) => matches!(intent, Intent::Create { .. } | Intent::Update { .. }),
+        Outcome::Present(_) => matches!(
+            intent,
+            Intent::Create { .. } | Intent::Update { .. } | Intent::Relabel { .. }
+        ),
         Outcome::Cordoned { .. } => matches!(intent, Intent::Cordon { .. } | Intent::Delete { .. }),
         Outcome::Uncordoned => matches!(
             intent,
@@ -306,7 +318,9 @@ fn is_about(id: &IntentId, intent: &Intent, record: &Record) -> bool {
         |registration| record.registration.is_none() || record.registration.as_ref() == Some(registration);
     match intent {
         Intent::Create { .. } => record.intent == *id,
-        Intent::Update { target, .. } | Intent::Delete { target, .. } => record.target() == *target,
+        Intent::Update { target, .. } | Intent::Relabel { target, .. } | Intent::Delete { target, .. } => {
+            record.target() == *target
+        }
         Intent::Cordon { registration, .. } | Intent::Uncordon { registration, .. } => {
             registered(registration)
         }
@@ -318,6 +332,7 @@ fn intent_word(intent: &Intent) -> &'static str {
     match intent {
         Intent::Create { .. } => "a create",
         Intent::Update { .. } => "an update",
+        Intent::Relabel { .. } => "a relabel",
         Intent::Cordon { .. } => "a cordon",
         Intent::Uncordon { .. } => "an uncordon",
         Intent::Delete { .. } => "a delete",

@@ -215,7 +215,11 @@ fn leads_to(verb: &Verb) -> Option<RunnerState> {
         Verb::Cordon { .. } => Some(RunnerState::Cordoned),
         Verb::Uncordon { .. } => Some(RunnerState::Idle),
         Verb::Retire { .. } | Verb::Delete { .. } => Some(RunnerState::Deleting),
-        Verb::Update { .. } | Verb::Abandon { .. } | Verb::Forget { .. } | Verb::Unregister { .. } => None,
+        Verb::Update { .. }
+        | Verb::Relabel { .. }
+        | Verb::Abandon { .. }
+        | Verb::Forget { .. }
+        | Verb::Unregister { .. } => None,
     }
 }
 

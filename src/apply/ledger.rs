@@ -85,11 +85,11 @@ impl<'a> Ledger<'a> {
     }
 
     /// Ends what an earlier process began and the plan has looked past: every open intent but creates, whose
-    /// resources only a listing finds. What they were about is on record still, and was decided on anew.
+    /// resources only a listing finds, and relabels, which are gone on with. What they were about is on record still, and was decided on anew.
     pub(super) async fn supersede(&self) -> Result<(), LedgerError> {
         let open: Vec<OpenIntent> = self.lock().fold.open().cloned().collect();
         for old in open {
-            if matches!(old.intent, Intent::Create { .. }) {
+            if matches!(old.intent, Intent::Create { .. } | Intent::Relabel { .. }) {
                 continue;
             }
             let why = "interrupted; decided on anew".to_owned();
@@ -131,6 +131,17 @@ impl<'a> Ledger<'a> {
         }
         self.store.record(self.base, std::slice::from_ref(&entry)).await?;
         Ok(())
+    }
+
+    /// An unfinished relabel of this resource at this address.
+    pub(super) fn open_relabel(&self, address: &Address, have: &ResourceRef) -> Option<IntentId> {
+        let inner = self.lock();
+        let mut open = inner.fold.open();
+        let same = open.find(|open| {
+            open.address == *address
+                && matches!(&open.intent, Intent::Relabel { target, .. } if target == have)
+        })?;
+        Some(same.id.clone())
     }
 
     /// The cloud's own reference of a shared resource of this stack.

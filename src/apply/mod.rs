@@ -260,7 +260,7 @@ impl Run<'_> {
                 let done = &mut applied.done;
                 let count = match action.verb {
                     Verb::Create { .. } | Verb::Adopt { .. } => &mut done.create,
-                    Verb::Update { .. } | Verb::Uncordon { .. } => &mut done.update,
+                    Verb::Update { .. } | Verb::Relabel { .. } | Verb::Uncordon { .. } => &mut done.update,
                     Verb::Retire { .. } | Verb::Delete { .. } => &mut done.delete,
                     Verb::Forget { .. } | Verb::Unregister { .. } | Verb::Abandon { .. } => &mut done.forget,
                     Verb::Cordon { .. } => &mut done.cordon,

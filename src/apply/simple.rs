@@ -1,4 +1,4 @@
-//! The verbs of one call or none: adopt, abandon, update, cordon, uncordon, delete, forget, unregister.
+//! The verbs of one call or none: adopt, abandon, update, relabel, cordon, uncordon, delete, forget, unregister.
 
 use super::{
     End, Run,
@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     model::{
-        ids::{CiName, IntentId, RegistrationId},
+        ids::{Address, CiName, IntentId, RegistrationId},
         intent::{Intent, OpenIntent, Outcome},
-        resource::{Observed, ResourceSpec},
+        resource::{Labels, Observed, ResourceSpec},
         state::{Phase, Record},
     },
     plan::{Action, Verb},
@@ -26,6 +26,12 @@ impl Run<'_> {
             } => self.adopt(action, record, intents, losers).await,
             Verb::Abandon { open } => self.abandon(action, open).await,
             Verb::Update { have, want, .. } => self.update(action, have, want).await,
+            Verb::Relabel {
+                have,
+                labels,
+                record,
+                was,
+            } => self.relabel(action, have, labels, record, was.as_ref()).await,
             Verb::Cordon { ci, registration } | Verb::Uncordon { ci, registration } => {
                 self.switch(action, ci, registration).await
             }
@@ -117,6 +123,48 @@ impl Run<'_> {
                 Ok(End::Failed { why })
             }
         }
+    }
+
+    async fn relabel(
+        &self,
+        action: &Action,
+        have: &Observed,
+        labels: &Labels,
+        record: &Record,
+        was: Option<&Address>,
+    ) -> Result<End, LedgerError> {
+        let name = &have.target.provider;
+        let (Some(provider), Some(_slot)) = (self.provider(name), self.slot(name).await) else {
+            return Ok(missing(name));
+        };
+        // One that was interrupted is gone on with under its own id, so that at no time its labels are there and nothing
+        // on record or in the journal says whose they are.
+        let open = self.ledger.open_relabel(&action.address, &have.target);
+        let id = open.clone().unwrap_or_else(new_intent);
+        let intent = Intent::Relabel {
+            target: have.target.clone(),
+            labels: labels.clone(),
+            record: Box::new(record.clone()),
+            was: was.cloned(),
+        };
+        if open.is_none() {
+            self.ledger.begin(&action.address, &id, intent).await?;
+        }
+        if !labels.is_empty()
+            && let Err(error) = provider.relabel(have, labels).await
+        {
+            let why = error.to_string();
+            if error.disposition() == Disposition::Relist {
+                return Ok(End::Open { why });
+            }
+            self.refused(&action.address, &id, &why).await?;
+            return Ok(End::Failed { why });
+        }
+        let outcome = Outcome::Present(Box::new(record.clone()));
+        self.ledger.end(&action.address, &id, outcome).await?;
+        Ok(End::Done {
+            id: Some(record.id.to_string()),
+        })
     }
 
     /// Keeps a runner from taking jobs, or lets it take them again, as the verb says.

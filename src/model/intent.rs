@@ -7,7 +7,7 @@ use super::{
     ids::{Address, CiName, IntentId, RegistrationId},
     money::Price,
     offering::OfferingKey,
-    resource::{ClaimLabels, ResourceRef, ResourceSpec},
+    resource::{ClaimLabels, Labels, ResourceRef, ResourceSpec},
     state::{Pause, Record},
 };
 
@@ -35,6 +35,17 @@ pub enum Intent {
         target: ResourceRef,
         /// What it should be.
         spec: ResourceSpec,
+    },
+    /// Put labels of ours on a resource, and take it on record at the entry's address.
+    Relabel {
+        /// Which.
+        target: ResourceRef,
+        /// What is put on it; empty: only the record changes.
+        labels: Labels,
+        /// What its record will be.
+        record: Box<Record>,
+        /// The address that it had on record; its record there is dropped.
+        was: Option<Address>,
     },
     /// Keep a runner from taking new jobs.
     Cordon {

@@ -113,6 +113,7 @@ fn calls(verb: &Verb) -> (u32, u32) {
         Verb::Adopt { losers, .. } => (0, u32::try_from(losers.len()).unwrap_or(u32::MAX)),
         Verb::Abandon { open } => (0, u32::from(open.registration.is_some())),
         Verb::Update { .. } => (2, 0),
+        Verb::Relabel { .. } => (1, 0),
         Verb::Cordon { .. } | Verb::Uncordon { .. } | Verb::Unregister { .. } => (0, 1),
         Verb::Retire { .. } => (2, 4),
         Verb::Delete { registration, .. } => (2, u32::from(registration.is_some())),
@@ -124,7 +125,7 @@ fn provider(verb: &Verb) -> Option<&ProviderName> {
     match verb {
         Verb::Create { ladder, .. } => ladder.first().map(|rung| &rung.provider),
         Verb::Adopt { record, .. } => Some(&record.provider),
-        Verb::Update { have, .. } => Some(&have.target.provider),
+        Verb::Update { have, .. } | Verb::Relabel { have, .. } => Some(&have.target.provider),
         Verb::Retire { target, .. } | Verb::Delete { target, .. } => Some(&target.provider),
         _ => None,
     }

@@ -152,7 +152,7 @@ pub fn doubts<'a>(facts: &Facts<'a>) -> BTreeMap<&'a Address, Doubt> {
             Intent::Delete { .. } | Intent::Forget { .. } => {
                 doubts.insert(&open.address, Doubt::Delete);
             }
-            Intent::Create { .. } | Intent::Update { .. } => {}
+            Intent::Create { .. } | Intent::Update { .. } | Intent::Relabel { .. } => {}
         }
     }
     doubts

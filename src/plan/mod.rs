@@ -39,7 +39,7 @@ use crate::model::{
     money::{Money, Price},
     offering::OfferingKey,
     reason::Reason,
-    resource::{ControlProfile, Observed, ResourceRef, ResourceSpec},
+    resource::{ControlProfile, Labels, Observed, ResourceRef, ResourceSpec},
     runner::RunnerState,
     state::Record,
 };
@@ -171,6 +171,18 @@ pub enum Verb {
         /// What differs, for a person: `rules: +22/tcp`.
         changes: Vec<String>,
     },
+    /// Put labels of ours on it, and take it on record at the action's address: adopting, importing, moving, and
+    /// putting back what someone took off.
+    Relabel {
+        /// What it is.
+        have: Box<Observed>,
+        /// What is put on it; empty: only the record changes.
+        labels: Labels,
+        /// The record that it gets.
+        record: Box<Record>,
+        /// The address that it has on record now, where that is another.
+        was: Option<Address>,
+    },
     /// Keep it from taking new jobs. A later tick deletes it.
     Cordon {
         /// Whose runner.
@@ -237,6 +249,7 @@ impl Verb {
             Self::Adopt { .. } => "adopt",
             Self::Abandon { .. } => "abandon",
             Self::Update { .. } => "update",
+            Self::Relabel { .. } => "relabel",
             Self::Cordon { .. } => "cordon",
             Self::Uncordon { .. } => "uncordon",
             Self::Retire { .. } => "retire",
@@ -446,7 +459,7 @@ impl Plan {
         for action in &self.actions {
             let count = match action.verb {
                 Verb::Create { .. } | Verb::Adopt { .. } => &mut summary.create,
-                Verb::Update { .. } | Verb::Uncordon { .. } => &mut summary.update,
+                Verb::Update { .. } | Verb::Relabel { .. } | Verb::Uncordon { .. } => &mut summary.update,
                 Verb::Retire { .. } | Verb::Delete { .. } => &mut summary.delete,
                 Verb::Forget { .. } | Verb::Unregister { .. } | Verb::Abandon { .. } => &mut summary.forget,
                 Verb::Cordon { .. } => &mut summary.cordon,

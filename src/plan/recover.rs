@@ -65,6 +65,27 @@ pub(super) fn resolve(
                 };
                 draft.push(&open.address, verb, Reason::Unfinished, Vec::new(), record);
             }
+            Intent::Relabel {
+                target,
+                labels,
+                record,
+                was,
+            } => {
+                // What it may have been labelled with is of our lineage now, and no record says so: gone on with.
+                match facts.resource(target) {
+                    Some(have) if !draft.is_touched(&open.address) => {
+                        let before = facts.snapshot.state.resources.get(&open.address);
+                        let verb = Verb::Relabel {
+                            have: Box::new(have.clone()),
+                            labels: labels.clone(),
+                            record: record.clone(),
+                            was: was.clone(),
+                        };
+                        draft.push(&open.address, verb, Reason::Unfinished, Vec::new(), before);
+                    }
+                    _ => draft.hold(&open.address, 1, Reason::Unsettled { since: open.at }),
+                }
+            }
             // Closed by what the pool or the shared resource needs now; held at the end when that is nothing.
             Intent::Update { .. } | Intent::Cordon { .. } | Intent::Uncordon { .. } => {}
         }

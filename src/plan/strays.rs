@@ -76,7 +76,7 @@ pub fn find<'a>(facts: &Facts<'a>) -> Found<'a> {
                 open_intents.insert(&open.id);
                 open_names.insert(spec.name());
             }
-            Intent::Delete { target, .. } => {
+            Intent::Delete { target, .. } | Intent::Relabel { target, .. } => {
                 open_targets.insert(target);
             }
             _ => {}

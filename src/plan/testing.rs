@@ -561,6 +561,27 @@ impl World {
                         self.ci().runners.retain(|runner| runner.registration != id);
                     }
                 }
+                Verb::Relabel {
+                    have,
+                    labels,
+                    record,
+                    was,
+                } => {
+                    if let Some(was) = was {
+                        self.snapshot.state.resources.remove(&was);
+                    }
+                    self.snapshot
+                        .state
+                        .resources
+                        .insert(action.address.clone(), *record.clone());
+                    for cloud in self.snapshot.clouds.values_mut() {
+                        for seen in &mut cloud.listing.resources {
+                            if seen.target == have.target {
+                                seen.labels.extend(labels.clone());
+                            }
+                        }
+                    }
+                }
                 Verb::Update { have, want, .. } => {
                     self.close(&address);
                     if let ResourceSpec::Firewall(spec) = &want {

@@ -12,7 +12,9 @@ use secrecy::SecretString;
 use crate::model::{
     ids::StackName,
     offering::Offering,
-    resource::{ClaimLabels, Completeness, Listing, Observed, ProviderProfile, ResourceRef, ResourceSpec},
+    resource::{
+        ClaimLabels, Completeness, Labels, Listing, Observed, ProviderProfile, ResourceRef, ResourceSpec,
+    },
 };
 
 /// A resource to be made, and whose it will be.
@@ -172,6 +174,13 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// Everything labelled with the stack's name. Errors only when nothing at all could be read.
     async fn list(&self, stack: &StackName) -> Result<Listing, ProviderError>;
 
+    /// Everything that carries a label of ours, of whatever stack, for `audit`.
+    async fn list_all(&self) -> Result<Listing, ProviderError> {
+        Err(ProviderError::Unsupported {
+            what: "listing what other stacks hold".to_owned(),
+        })
+    }
+
     /// One resource by its id; none when the cloud says that it does not exist.
     async fn read(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError>;
 
@@ -180,6 +189,15 @@ pub trait Provider: fmt::Debug + Send + Sync {
 
     /// Changes in place what differs, labels included.
     async fn update(&self, have: &Observed, want: &ResourceSpec) -> Result<Observed, ProviderError>;
+
+    /// Puts these labels on a resource, over those of the same keys, and takes off none. For adopting, importing, moving,
+    /// and repairing what someone took off.
+    async fn relabel(&self, have: &Observed, labels: &Labels) -> Result<Observed, ProviderError> {
+        let _ = (have, labels);
+        Err(ProviderError::Unsupported {
+            what: "changing labels".to_owned(),
+        })
+    }
 
     /// Removes it, and what came with it.
     async fn delete(&self, target: &ResourceRef) -> Result<(), ProviderError>;

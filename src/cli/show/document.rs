@@ -367,6 +367,7 @@ fn after(action: &Action, before: Option<&ResourceView>) -> Option<ResourceView>
             view.created_at = Some(have.created_at);
             Some(view)
         }
+        Verb::Relabel { record, .. } => Some(of_record(record)),
         Verb::Cordon { .. } | Verb::Uncordon { .. } => before.cloned(),
         Verb::Retire { .. }
         | Verb::Delete { .. }

@@ -58,7 +58,7 @@ impl Change {
     pub fn of(verb: &Verb) -> Self {
         match verb {
             Verb::Create { .. } | Verb::Adopt { .. } => Self::Create,
-            Verb::Update { .. } | Verb::Uncordon { .. } => Self::Update,
+            Verb::Update { .. } | Verb::Relabel { .. } | Verb::Uncordon { .. } => Self::Update,
             Verb::Retire { .. } | Verb::Delete { .. } => Self::Delete,
             Verb::Forget { .. } | Verb::Unregister { .. } | Verb::Abandon { .. } => Self::Forget,
             Verb::Cordon { .. } => Self::Cordon,
@@ -95,6 +95,7 @@ pub fn progress_words(verb: &Verb) -> (&'static str, &'static str) {
         Verb::Adopt { .. } => ("adopting", "adopted"),
         Verb::Abandon { .. } => ("closing the attempt", "closed"),
         Verb::Update { .. } => ("updating", "updated"),
+        Verb::Relabel { .. } => ("relabelling", "relabelled"),
         Verb::Cordon { .. } => ("cordoning", "cordoned"),
         Verb::Uncordon { .. } => ("uncordoning", "uncordoned"),
         Verb::Retire { .. } => ("retiring", "deleted"),
