@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Times the whole program against a sandbox in another process, and prints what docs/performance.md has.
 
-    benches/end_to_end.py [--runfleet PATH] [--sizes 1000,5000,10000] [--only NAME]
+    benches/end_to_end.py [--runfleet PATH] [--sizes 1000,10000,50000] [--only NAME] [--out FILE]
+
+`--out` writes what was measured of the fleets as JSON, which benches/vs-terraform.sh puts beside Terraform's.
 
 The program is that of a release build, which `cargo bench` makes too.
 
@@ -25,6 +27,7 @@ kind = "gitlab"
 url = "{gitlab}"
 token = {{ env = "TOKEN" }}
 projects = ["acme/app"]
+settle = "1s"
 [pools.linux]
 ci = "gitlab"
 tags = ["docker", "linux"]
@@ -117,28 +120,38 @@ def start_up(runfleet):
 
 
 def fleets(runfleet, sizes):
+    """Nothing to N machines, nothing to do, one in a hundred more, and all gone; one row of numbers for each size."""
+    rows = []
     for size in sizes:
         with Project(runfleet) as project:
+            row = {"size": size}
+            rows.append(row)
+
+            def note(step, runs, row=row):
+                row[step] = {
+                    "s": round(median(runs, lambda run: run.seconds), 2),
+                    "cpu_s": round(median(runs, lambda run: run.cpu), 2),
+                    "MiB": round(median(runs, lambda run: run.mebibytes)),
+                    "written_MB": round(median(runs, lambda run: run.io["write_bytes"]) / 1e6, 1),
+                }
+                say(f"{step} of {size}", **row[step])
+
             project.size(size)
-            made = project.run("scale")
-            say(
-                f"apply of {size}",
-                s=f"{made.seconds:.2f}",
-                cpu_s=f"{made.cpu:.2f}",
-                MiB=f"{made.mebibytes:.0f}",
-                written_MB=f"{made.io['write_bytes'] / 1e6:.1f}",
-                write_calls_MB=f"{made.io['wchar'] / 1e6:.1f}",
-                state_MB=f"{project.on_disk()['bench.json'] / 1e6:.1f}",
-            )
+            note("first plan", [project.run("plan")])
+            note("apply", [project.run("scale")])
+            row["state_MB"] = round(project.on_disk()["bench.json"] / 1e6, 1)
             plans = [project.run("plan") for _ in range(5)]
             if "No changes" not in plans[-1].stdout:
                 sys.exit(f"the plan is not empty:\n{plans[-1].stdout[-2000:]}")
-            say(
-                f"no-op plan of {size}",
-                s=f"{median(plans, lambda run: run.seconds):.2f}",
-                cpu_s=f"{median(plans, lambda run: run.cpu):.2f}",
-                MiB=f"{median(plans, lambda run: run.mebibytes):.0f}",
-            )
+            note("no-op plan", plans)
+            project.size(size + size // 100)
+            note("plan of 1 % more", [project.run("plan") for _ in range(3)])
+            note("apply of 1 % more", [project.run("scale")])
+            note("destroy", [project.run("destroy", "--auto-approve")])
+            left = project.run("status", "--json")
+            if any(pool["runners"] for pool in json.loads(left.stdout)["pools"]):
+                sys.exit("destroy left machines behind")
+    return rows
 
 
 def burst(runfleet, times=5):
@@ -164,7 +177,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     target = os.environ.get("CARGO_TARGET_DIR", "target")
     parser.add_argument("--runfleet", default=f"{target}/release/runfleet")
-    parser.add_argument("--sizes", default="1000,5000,10000")
+    parser.add_argument("--sizes", default="1000,10000,50000")
+    parser.add_argument("--out", type=pathlib.Path, help="also write the fleets' numbers as JSON")
     parser.add_argument("--only", choices=["start", "fleets", "burst"])
     given = parser.parse_args()
     runfleet = str(pathlib.Path(given.runfleet).resolve())
@@ -173,7 +187,9 @@ def main():
     if given.only in (None, "burst"):
         burst(runfleet)
     if given.only in (None, "fleets"):
-        fleets(runfleet, [int(size) for size in given.sizes.split(",")])
+        rows = fleets(runfleet, [int(size) for size in given.sizes.split(",")])
+        if given.out:
+            given.out.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

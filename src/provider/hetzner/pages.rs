@@ -23,7 +23,7 @@ use super::{
 const PER_PAGE: u64 = 50;
 
 /// 25,000 rows: twice the largest fleet that is planned for.
-const MAX_PAGES: u64 = 500;
+const MAX_PAGES: u64 = 2000;
 
 /// How many pages are read at once; the client's own bound holds too.
 const AT_ONCE: usize = 16;
