@@ -44,7 +44,10 @@ pub fn state_file(bytes: &[u8]) {
                     return;
                 }
                 state.serial = before.next();
-                store.save(&state, before).await.expect("what was read can be written");
+                store
+                    .save(&state, before)
+                    .await
+                    .expect("what was read can be written");
                 let again = store.load().await.expect("what was written can be read");
                 assert_eq!(again.state.as_ref(), Some(&state));
             }
@@ -64,7 +67,10 @@ pub fn state_file(bytes: &[u8]) {
 pub fn journal(bytes: &[u8]) {
     with_journal(bytes);
     // The same bytes as entries whose checksums are right, so that what is inside them is reached.
-    let mut whole = line("journal", &format!(r#"{{"version":1,"stack":"{STACK}","lineage":"l1","extends":1}}"#));
+    let mut whole = line(
+        "journal",
+        &format!(r#"{{"version":1,"stack":"{STACK}","lineage":"l1","extends":1}}"#),
+    );
     for entry in String::from_utf8_lossy(bytes).lines() {
         whole.push_str(&line("entry", entry));
     }
@@ -72,7 +78,10 @@ pub fn journal(bytes: &[u8]) {
 }
 
 fn line(key: &str, value: &str) -> String {
-    format!("{{\"crc\":\"{:08x}\",\"{key}\":{value}}}\n", crc32fast::hash(value.as_bytes()))
+    format!(
+        "{{\"crc\":\"{:08x}\",\"{key}\":{value}}}\n",
+        crc32fast::hash(value.as_bytes())
+    )
 }
 
 fn with_journal(bytes: &[u8]) {
@@ -101,7 +110,10 @@ fn with_journal(bytes: &[u8]) {
         let mut next = folded.state;
         next.check().expect("a fold keeps the state's invariants");
         next.serial = Serial(2);
-        store.save(&next, Serial(1)).await.expect("what was folded can be written");
+        store
+            .save(&next, Serial(1))
+            .await
+            .expect("what was folded can be written");
         let again = store.load().await.expect("and read");
         assert_eq!(again.state.as_ref(), Some(&next));
         assert!(again.entries.is_empty(), "the journal was folded in");

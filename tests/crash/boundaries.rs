@@ -101,7 +101,7 @@ impl Stage {
         Clock::of(move || Timestamp::now() + SignedDuration::from_secs(offset.load(Ordering::SeqCst)))
     }
 
-    async fn session(&self, killer: &Arc<Killer>) -> Session {
+    pub(super) async fn session(&self, killer: &Arc<Killer>) -> Session {
         session(&self.file(), killer, self.clock()).await
     }
 
@@ -113,6 +113,17 @@ impl Stage {
             "{path}: {}",
             reply.text().await.unwrap()
         );
+    }
+
+    /// A call to the cloud that is none of runfleet's; a fault may strike it, too.
+    pub(super) async fn hetzner(&self, method: &str, path: &str, body: Value) {
+        let addresses = self.sandbox.addresses();
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let url = format!("{}{path}", addresses.hetzner);
+        let request = self.http.request(method, url).bearer_auth(&addresses.token);
+        if let Err(error) = request.json(&body).send().await {
+            println!("{path}: {error}");
+        }
     }
 
     pub(super) async fn advance(&self, seconds: i64) {
@@ -135,7 +146,7 @@ impl Stage {
     }
 
     /// A tick that dies at that boundary; answers how many boundaries were passed, and whether it died.
-    async fn killed_tick(&self, goal: Goal, boundary: Option<usize>) -> (usize, bool) {
+    pub(super) async fn killed_tick(&self, goal: Goal, boundary: Option<usize>) -> (usize, bool) {
         let killer = Killer::at(boundary);
         let session = self.session(&killer).await;
         let planned = session.observe_and_decide(goal).await.unwrap();
@@ -193,7 +204,7 @@ impl Stage {
         }
     }
 
-    async fn calm(&self) {
+    pub(super) async fn calm(&self) {
         let url = format!("{}/faults", self.sandbox.addresses().control);
         self.http.delete(url).send().await.unwrap();
     }

@@ -12,6 +12,7 @@
 mod support;
 
 mod boundaries;
+mod converge;
 mod kill9;
 mod killer;
 mod races;

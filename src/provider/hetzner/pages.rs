@@ -22,7 +22,7 @@ use super::{
 /// The most rows that the API puts on a page.
 const PER_PAGE: u64 = 50;
 
-/// 25,000 rows: twice the largest fleet that is planned for.
+/// 100,000 rows: twice the largest fleet that runfleet is measured with.
 const MAX_PAGES: u64 = 2000;
 
 /// How many pages are read at once; the client's own bound holds too.
