@@ -9,7 +9,7 @@ RUNFLEET := $(BUILT) --stack $(STACK)
 STAGE    := scripts/stage
 
 .DEFAULT_GOAL := help
-.PHONY: help build scale plan apply destroy status test check bench docs test-crash mutants
+.PHONY: help build scale plan apply destroy status test check bench docs test-crash fuzz mutants
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ docs: build ## write the generated pages of docs/ anew
 test-crash: ## 1,000 kills with kill -9 while applying
 	@scripts/setup test
 	@RUNFLEET_KILLS=1000 cargo test --locked --all-features --test crash -- --nocapture
+
+fuzz: build ## any bytes as stack file, state, journal and plan file, a minute each (needs cargo-fuzz)
+	@scripts/fuzz
 
 mutants: ## mutation testing of scaling, drain and placement (needs cargo-mutants)
 	@cargo mutants $(ARGS)
