@@ -1,6 +1,12 @@
 //! The dependency graph of a plan's actions: cycles named by path, and the order in which they may be carried out.
+//!
+//! Among what may begin, the head of the longest chain comes first: what everything else on it waits for decides when
+//! a plan is done. A chain's length is in seconds, estimated by [`seconds`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use petgraph::{
     Direction,
@@ -51,6 +57,26 @@ pub struct Graph {
     nodes: HashMap<ActionId, NodeIndex>,
     addresses: HashMap<ActionId, String>,
     ladders: BTreeMap<ActionId, Vec<Vec<ActionId>>>,
+    /// Seconds from an action's beginning to the end of the longest chain that it heads.
+    chains: HashMap<ActionId, u64>,
+}
+
+/// How long an action takes, about: enough to tell chains apart, and nothing is decided by it but an order.
+///
+/// A machine's create waits for its cloud's actions (10 to 40 s, see `provider::hetzner`), a retire for the CI's
+/// settle time, a shared resource for one answer.
+pub fn seconds(action: &Action) -> u64 {
+    let machine = !action.address.kind.is_shared();
+    match &action.verb {
+        Verb::Create { .. } if machine => 30,
+        Verb::Retire { control, .. } => {
+            let settle = u64::try_from(control.settle.as_secs()).unwrap_or_default();
+            settle.saturating_add(15)
+        }
+        Verb::Delete { .. } if machine => 15,
+        Verb::Create { .. } | Verb::Delete { .. } | Verb::Update { .. } => 2,
+        _ => 1,
+    }
 }
 
 impl Graph {
@@ -64,6 +90,7 @@ impl Graph {
             nodes: HashMap::with_capacity(actions.len()),
             addresses: HashMap::with_capacity(actions.len()),
             ladders: BTreeMap::new(),
+            chains: HashMap::with_capacity(actions.len()),
         };
         for action in actions {
             let node = graph.edges.add_node(action.id);
@@ -95,8 +122,35 @@ impl Graph {
                 graph.connect(*id, action, Edge::Needs)?;
             }
         }
-        graph.check()?;
+        let order = graph.order()?;
+        let own: HashMap<ActionId, u64> = actions
+            .iter()
+            .map(|action| (action.id, seconds(action)))
+            .collect();
+        graph.measure(&order, &own);
         Ok(graph)
+    }
+
+    /// The lengths of the chains, from their ends to their heads.
+    fn measure(&mut self, order: &[NodeIndex], own: &HashMap<ActionId, u64>) {
+        for node in order.iter().rev() {
+            let Some(id) = self.edges.node_weight(*node) else {
+                continue;
+            };
+            let after = self
+                .edges
+                .neighbors(*node)
+                .filter_map(|next| self.chains.get(self.edges.node_weight(next)?))
+                .max();
+            let own = own.get(id).copied().unwrap_or_default();
+            let length = own.saturating_add(after.copied().unwrap_or_default());
+            self.chains.insert(*id, length);
+        }
+    }
+
+    /// Seconds from an action's beginning to the end of the longest chain that it heads, about.
+    pub fn chain(&self, id: ActionId) -> u64 {
+        self.chains.get(&id).copied().unwrap_or_default()
     }
 
     fn connect(&mut self, first: ActionId, waits: &Action, edge: Edge) -> Result<(), GraphError> {
@@ -112,9 +166,9 @@ impl Graph {
         }
     }
 
-    fn check(&self) -> Result<(), GraphError> {
-        if toposort(&self.edges, None).is_ok() {
-            return Ok(());
+    fn order(&self) -> Result<Vec<NodeIndex>, GraphError> {
+        if let Ok(order) = toposort(&self.edges, None) {
+            return Ok(order);
         }
         let round = tarjan_scc(&self.edges)
             .into_iter()
@@ -176,7 +230,7 @@ impl Graph {
             let count = self.edges.neighbors_directed(*node, Direction::Incoming).count();
             waiting.insert(*id, count);
             if count == 0 {
-                ready.insert(*id);
+                ready.insert((Reverse(self.chain(*id)), *id));
             }
         }
         Schedule {
@@ -195,20 +249,19 @@ pub struct Schedule<'g> {
     graph: &'g Graph,
     /// Actions that have not begun, with the number of those that they wait for.
     waiting: HashMap<ActionId, usize>,
-    /// Those of them that wait for none: kept apart, since asking each time would cost the square of a plan's length.
-    ready: BTreeSet<ActionId>,
+    /// Those of them that wait for none, most urgent first: kept apart, since asking each time would cost the square of
+    /// a plan's length.
+    ready: BTreeSet<(Reverse<u64>, ActionId)>,
     ended: BTreeSet<ActionId>,
     failed: BTreeSet<ActionId>,
 }
 
 impl Schedule<'_> {
-    /// The actions that may begin now; each is told once.
-    pub fn ready(&mut self) -> Vec<ActionId> {
-        let ready = std::mem::take(&mut self.ready);
-        for id in &ready {
-            self.waiting.remove(id);
-        }
-        ready.into_iter().collect()
+    /// Of the actions that may begin now, the one that heads the longest chain; each is told once.
+    pub fn next_ready(&mut self) -> Option<ActionId> {
+        let (_, id) = self.ready.pop_first()?;
+        self.waiting.remove(&id);
+        Some(id)
     }
 
     /// Notes that an action has ended. Those that cannot be done any more because it did not end well are skipped,
@@ -231,11 +284,11 @@ impl Schedule<'_> {
                 let left = *count;
                 if !ok && (edge == Edge::After || self.has_no_rung(next)) {
                     self.waiting.remove(&next);
-                    self.ready.remove(&next);
+                    self.ready.remove(&(Reverse(self.graph.chain(next)), next));
                     skipped.push(next);
                     ends.push((next, false));
                 } else if left == 0 {
-                    self.ready.insert(next);
+                    self.ready.insert((Reverse(self.graph.chain(next)), next));
                 }
             }
         }
@@ -245,7 +298,12 @@ impl Schedule<'_> {
 
     /// Whether a rung's needs have all ended well.
     pub fn is_usable(&self, rung: &Rung) -> bool {
-        rung.needs.iter().all(|id| !self.failed.contains(id))
+        self.lacks(rung).is_none()
+    }
+
+    /// The first of a rung's needs that did not end well.
+    pub fn lacks(&self, rung: &Rung) -> Option<ActionId> {
+        rung.needs.iter().copied().find(|id| self.failed.contains(id))
     }
 
     /// Whether nothing waits any more.
@@ -308,6 +366,28 @@ mod tests {
         }
     }
 
+    fn retire(settle: jiff::SignedDuration) -> Verb {
+        Verb::Retire {
+            target: crate::model::resource::ResourceRef {
+                provider: "hetzner".into(),
+                kind: crate::model::ids::ResourceKind::Machine,
+                id: "1".into(),
+            },
+            ci: "gitlab".into(),
+            registration: "1".into(),
+            control: crate::model::resource::ControlProfile {
+                ci: "gitlab".into(),
+                cordon: crate::model::resource::CordonKind::Pause,
+                settle,
+            },
+            if_busy: crate::plan::IfBusy::Uncordon,
+        }
+    }
+
+    fn ready(schedule: &mut Schedule<'_>) -> Vec<ActionId> {
+        std::iter::from_fn(|| schedule.next_ready()).collect()
+    }
+
     fn ids(list: &[u32]) -> Vec<ActionId> {
         list.iter().copied().map(ActionId).collect()
     }
@@ -321,14 +401,44 @@ mod tests {
         ])
         .unwrap();
         let mut schedule = graph.schedule();
-        assert_eq!(schedule.ready(), ids(&[0, 1]));
-        assert!(schedule.ready().is_empty() && !schedule.is_finished());
+        assert_eq!(ready(&mut schedule), ids(&[0, 1]));
+        assert!(ready(&mut schedule).is_empty() && !schedule.is_finished());
         assert!(schedule.done(ActionId(0), true).is_empty());
         assert!(schedule.done(ActionId(0), true).is_empty());
-        assert!(schedule.ready().is_empty());
+        assert!(ready(&mut schedule).is_empty());
         assert!(schedule.done(ActionId(1), true).is_empty());
-        assert_eq!(schedule.ready(), ids(&[2]));
+        assert_eq!(ready(&mut schedule), ids(&[2]));
         assert!(schedule.is_finished());
+    }
+
+    #[test]
+    fn the_head_of_the_longest_chain_is_told_first() {
+        // 0 stands alone; 1 heads 1 -> 3; 2 heads 2 -> 4 -> 5.
+        let mut actions = [
+            action(0, &[], &[]),
+            action(1, &[], &[]),
+            action(2, &[], &[]),
+            action(3, &[1], &[]),
+            action(4, &[], &[&[2], &[]]),
+            action(5, &[4], &[]),
+        ];
+        let graph = Graph::of(&actions).unwrap();
+        assert_eq!((graph.chain(ActionId(0)), graph.chain(ActionId(2))), (30, 90));
+        let mut schedule = graph.schedule();
+        assert_eq!(ready(&mut schedule), ids(&[2, 1, 0]));
+        // What becomes ready later goes before what is less urgent and waits already.
+        let mut schedule = graph.schedule();
+        assert_eq!(schedule.next_ready(), Some(ActionId(2)));
+        schedule.done(ActionId(2), true);
+        assert_eq!(ready(&mut schedule), ids(&[1, 4, 0]));
+        // Not the number of what waits, but how long it takes.
+        let settle = |seconds| crate::plan::testing::secs(seconds);
+        for (at, seconds) in [(0, 0), (5, 600)] {
+            actions[at].verb = retire(settle(seconds));
+        }
+        actions[5].after.clear();
+        let graph = Graph::of(&actions).unwrap();
+        assert_eq!(ready(&mut graph.schedule()), ids(&[5, 1, 2, 0]));
     }
 
     #[test]
@@ -341,9 +451,9 @@ mod tests {
         ])
         .unwrap();
         let mut schedule = graph.schedule();
-        assert_eq!(schedule.ready(), ids(&[0, 3]));
+        assert_eq!(ready(&mut schedule), ids(&[0, 3]));
         assert_eq!(schedule.done(ActionId(0), false), ids(&[1, 2]));
-        assert!(schedule.ready().is_empty() && schedule.is_finished());
+        assert!(ready(&mut schedule).is_empty() && schedule.is_finished());
     }
 
     #[test]
@@ -358,12 +468,12 @@ mod tests {
             panic!("a create")
         };
         let mut schedule = graph.schedule();
-        schedule.ready();
+        ready(&mut schedule);
         assert!(schedule.done(ActionId(0), false).is_empty());
-        assert!(schedule.ready().is_empty());
+        assert!(ready(&mut schedule).is_empty());
         let mut other = schedule.clone();
         assert!(schedule.done(ActionId(1), true).is_empty());
-        assert_eq!(schedule.ready(), ids(&[2]));
+        assert_eq!(ready(&mut schedule), ids(&[2]));
         assert!(!schedule.is_usable(&ladder[0]) && schedule.is_usable(&ladder[1]));
         assert_eq!(other.done(ActionId(1), false), ids(&[2]));
     }

@@ -48,10 +48,8 @@ fn schedule(bencher: Bencher<'_, '_>, runners: usize) {
     bencher.bench(|| {
         let graph = Graph::of(&plan.actions).expect("a graph");
         let mut schedule = graph.schedule();
-        let mut waiting: std::collections::VecDeque<_> = schedule.ready().into();
-        while let Some(id) = waiting.pop_front() {
+        while let Some(id) = schedule.next_ready() {
             schedule.done(id, true);
-            waiting.extend(schedule.ready());
         }
         schedule.is_finished()
     });

@@ -95,6 +95,7 @@ impl World {
             requests_per_hour: Some(3600),
             settle: SignedDuration::from_secs(10),
             call_timeout: SignedDuration::from_secs(120),
+            group_size: Some(10),
             delete_time: SignedDuration::from_secs(30),
         };
         let cloud = CloudSnapshot {

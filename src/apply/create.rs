@@ -1,18 +1,21 @@
 //! Creating: the ladder's rungs in order, each a new intent; a machine's registration before its cloud call.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Context, End, Run,
+    Context, End, Lost, Run,
     ledger::{LedgerError, record_of},
 };
 use crate::{
     demand::{Registration, RegistrationRequest, RunnerControl},
     model::{
         demand::description,
-        ids::{Address, PoolName, ResourceKind},
+        ids::{Address, PoolName},
         intent::{Intent, Outcome, Step},
         reason::Reason,
         resource::{ClaimLabels, MachineSpec, Observed, ResourceRef, ResourceSpec},
@@ -56,7 +59,7 @@ pub(super) fn prepared<'a>(
 }
 
 impl Run<'_> {
-    pub(super) async fn create(&self, action: &Action) -> Result<End, LedgerError> {
+    pub(super) async fn create(&self, action: &Action, lost: &[Lost<'_>]) -> Result<End, LedgerError> {
         let Verb::Create { ladder, bootstrap } = &action.verb else {
             return Ok(End::Failed {
                 why: "not a create".to_owned(),
@@ -64,20 +67,36 @@ impl Run<'_> {
         };
         let mut registration = None;
         let mut refusals = Vec::new();
+        for Lost { at, lacks } in lost {
+            let why = format!(
+                "{}: passed over, {lacks} could not be made",
+                rung_name(&ladder[*at])
+            );
+            self.note(action, &why);
+            refusals.push(why);
+        }
+        // Without what is lost, and each rung with its place in the plan's ladder.
+        let is_lost = |at: &usize| lost.iter().any(|lost| lost.at == *at);
+        let usable: Vec<usize> = (0..ladder.len()).filter(|at| !is_lost(at)).collect();
+        let rungs: Cow<'_, [Rung]> = if lost.is_empty() {
+            Cow::Borrowed(ladder)
+        } else {
+            usable.iter().map(|at| ladder[*at].clone()).collect()
+        };
         let end = loop {
-            let Some(at) = self.next_rung(ladder) else {
+            let Some(at) = self.next_rung(&rungs) else {
                 break End::Held {
                     reason: Reason::NoOffering {
                         why: refusals.join("; "),
                     },
                 };
             };
-            let rung = &ladder[at];
+            let rung = &rungs[at];
             if !refusals.is_empty() {
-                self.note(action, &format!("rung {}: {}", at + 1, rung_name(rung)));
+                self.note(action, &format!("rung {}: {}", usable[at] + 1, rung_name(rung)));
             }
             let rang = self
-                .rung(action, ladder, at, bootstrap.as_ref(), &mut registration)
+                .rung(action, &rungs, at, bootstrap.as_ref(), &mut registration)
                 .await?;
             match rang {
                 Rang::End(end) => break end,
@@ -312,12 +331,8 @@ impl Run<'_> {
         let ResourceSpec::Machine(machine) = spec else {
             return Ok(Vec::new());
         };
-        let keys = machine.ssh_keys.iter().map(|name| (ResourceKind::SshKey, name));
-        let firewalls = machine
-            .firewalls
-            .iter()
-            .map(|name| (ResourceKind::Firewall, name));
-        keys.chain(firewalls)
+        machine
+            .uses()
             .map(|(kind, name)| {
                 let address = Address::shared(kind, name);
                 self.ledger.shared(&address).ok_or(address)

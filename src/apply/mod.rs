@@ -2,8 +2,9 @@
 //! after it.
 //!
 //! # Expected flow
-//! Every action whose prerequisites have ended well is started, up to the provider's concurrency. A create tries its
-//! ladder's rungs in order; a retire cordons, waits the CI's settle time, reads the runner's jobs again, and deletes
+//! Every action whose prerequisites have ended well is started, up to the provider's concurrency, the head of the
+//! longest chain first. A create tries its ladder's rungs in order, without those for which a key, a network, a
+//! firewall or a placement group could not be made; a retire cordons, waits the CI's settle time, reads the runner's jobs again, and deletes
 //! only when that reading shows none.
 //!
 //! # Guarantees
@@ -49,7 +50,7 @@ use crate::{
         state::{History, Refusal},
     },
     placement::LaunchBudgets,
-    plan::{Action, Held, Plan, Verb},
+    plan::{Action, Held, Plan, Tally, Verb},
     provider::Provider,
     render::{Prepared, RenderError, TemplateSet},
     stack::Stack,
@@ -117,6 +118,12 @@ enum End {
     },
     /// A stop was asked for before anything that matters was sent.
     Stopped,
+}
+
+/// A rung that cannot be used, since something that it needs could not be made.
+struct Lost<'a> {
+    at: usize,
+    lacks: &'a Address,
 }
 
 /// What the actions of one apply share.
@@ -205,16 +212,21 @@ impl Run<'_> {
     /// Runs every action that may run. Answers with the error that made recording impossible, if one did.
     async fn walk(&self, mut schedule: Schedule<'_>, applied: &mut Applied) -> Option<LedgerError> {
         let mut running = FuturesUnordered::new();
-        let mut waiting: std::collections::VecDeque<_> = schedule.ready().into();
+        let tallies = self.plan.tallies();
         let mut broken = None;
         let mut told = false;
         let mut begun = 0_usize;
         loop {
             let halted = self.stop.requested() || broken.is_some();
             while !halted && running.len() < AT_ONCE {
-                let Some(id) = waiting.pop_front() else { break };
+                let Some(id) = schedule.next_ready() else {
+                    break;
+                };
                 begun += 1;
-                running.push(async move { (id, self.act(&self.plan.actions[id.0 as usize]).await) });
+                let action = &self.plan.actions[id.0 as usize];
+                // Everything that a rung needs has ended by now, so that this is certain.
+                let lost = self.lost(&schedule, action);
+                running.push(async move { (id, self.act(action, &lost).await) });
             }
             if halted && !told && !running.is_empty() {
                 told = true;
@@ -225,7 +237,7 @@ impl Run<'_> {
             };
             let action = &self.plan.actions[id.0 as usize];
             let ok = match ended {
-                Ok(end) => Self::tally(action, end, applied),
+                Ok(end) => Self::tally(action, tallies[id.0 as usize], end, applied),
                 Err(error) => {
                     applied.failed.push(Failed {
                         address: action.address.clone(),
@@ -244,7 +256,6 @@ impl Run<'_> {
                     because: &action.address,
                 });
             }
-            waiting.extend(schedule.ready());
         }
         let left = self.plan.actions.len() - begun;
         applied.skipped += u32::try_from(left).unwrap_or(u32::MAX);
@@ -253,19 +264,24 @@ impl Run<'_> {
         broken
     }
 
+    /// The rungs of a create that cannot be used, each with what it lacks.
+    fn lost(&self, schedule: &Schedule<'_>, action: &Action) -> Vec<Lost<'_>> {
+        let Verb::Create { ladder, .. } = &action.verb else {
+            return Vec::new();
+        };
+        let lost = ladder.iter().enumerate().filter_map(|(at, rung)| {
+            let lacks = schedule.lacks(rung)?;
+            let lacks = &self.plan.actions[lacks.0 as usize].address;
+            Some(Lost { at, lacks })
+        });
+        lost.collect()
+    }
+
     /// Counts how an action ended; answers whether what waits for it may begin.
-    fn tally(action: &Action, end: End, applied: &mut Applied) -> bool {
+    fn tally(action: &Action, tally: Tally, end: End, applied: &mut Applied) -> bool {
         match end {
             End::Done { .. } => {
-                let done = &mut applied.done;
-                let count = match action.verb {
-                    Verb::Create { .. } | Verb::Adopt { .. } => &mut done.create,
-                    Verb::Update { .. } | Verb::Relabel { .. } | Verb::Uncordon { .. } => &mut done.update,
-                    Verb::Retire { .. } | Verb::Delete { .. } => &mut done.delete,
-                    Verb::Forget { .. } | Verb::Unregister { .. } | Verb::Abandon { .. } => &mut done.forget,
-                    Verb::Cordon { .. } => &mut done.cordon,
-                };
-                *count += 1;
+                applied.done.add(tally);
                 true
             }
             End::Stopped => {
@@ -293,11 +309,11 @@ impl Run<'_> {
         }
     }
 
-    async fn act(&self, action: &Action) -> Result<End, LedgerError> {
+    async fn act(&self, action: &Action, lost: &[Lost<'_>]) -> Result<End, LedgerError> {
         let started = Instant::now();
         self.reporter.event(&Event::Start { action });
         let end = match &action.verb {
-            Verb::Create { .. } => self.create(action).await,
+            Verb::Create { .. } => self.create(action, lost).await,
             Verb::Retire { .. } => self.retire(action).await,
             _ => self.simple(action).await,
         }?;

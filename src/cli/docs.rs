@@ -12,7 +12,10 @@ use super::{
     exit::Exit,
     show,
 };
-use crate::model::reason::Reason;
+use crate::model::{
+    kind::{Anew, KINDS, OnChange},
+    reason::Reason,
+};
 
 pub(super) fn run(args: &Docs) -> Result<Exit, Failure> {
     for (path, text) in pages()? {
@@ -33,6 +36,7 @@ fn pages() -> Result<Vec<(String, String)>, Failure> {
     let mut pages = vec![
         ("cli.md".to_owned(), command_line()),
         ("reasons.md".to_owned(), reasons()),
+        ("resources.md".to_owned(), resources()),
         ("stack-file.md".to_owned(), crate::stack::reference()),
     ];
     #[cfg(feature = "sandbox")]
@@ -56,6 +60,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("plan", of::<show::document::PlanDocument>()),
         ("status", of::<show::status::StatusDocument>()),
         ("explain", of::<show::explain::ExplainDocument>()),
+        ("graph", of::<show::graph::GraphDocument>()),
         ("validate", of::<super::validate::ValidateDocument>()),
         ("failure", of::<show::document::FailureDocument>()),
         ("events", of::<show::lines::Line>()),
@@ -71,6 +76,47 @@ fn reasons() -> String {
     );
     for (code, meaning) in Reason::CATALOGUE {
         let _ = writeln!(page, "| `{code}` | {} |", meaning.trim().replace('|', "\\|"));
+    }
+    page
+}
+
+/// The page of the kinds of resources, from their descriptions.
+fn resources() -> String {
+    let mut page = format!(
+        "# Resources\n{GENERATED}\nWhat runfleet makes, from which plans, drift, `graph` and these tables follow. What \
+         a kind depends on is made before it and removed after it. A field that is *changed in place* is changed while \
+         machines work; one that is *made anew* makes the resource anew.\n\n| kind | is | depends on | billed | made anew \
+         |\n|---|---|---|---|---|\n"
+    );
+    for kind in &KINDS {
+        let needs: Vec<String> = kind.depends_on.iter().map(|kind| format!("`{kind}`")).collect();
+        let needs = if needs.is_empty() {
+            "nothing".to_owned()
+        } else {
+            needs.join(", ")
+        };
+        let anew = match kind.anew {
+            Anew::CreateFirst => "the new one first, then the old one goes",
+            Anew::WhenUnused => "only while no machine uses it: the old one goes first",
+            Anew::Rolled => "machine by machine, each as soon as it is idle",
+        };
+        let billed = if kind.billed { "yes" } else { "no" };
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {needs} | {billed} | {anew} |",
+            kind.kind, kind.doc
+        );
+    }
+    for kind in KINDS.iter().filter(|kind| !kind.fields.is_empty()) {
+        let _ = writeln!(page, "\n## {}\n\n{}\n", kind.kind, kind.doc);
+        page.push_str("| field | is | a change is |\n|---|---|---|\n");
+        for field in kind.fields {
+            let change = match field.on_change {
+                OnChange::InPlace => "made in place",
+                OnChange::Replace => "made anew",
+            };
+            let _ = writeln!(page, "| `{}` | {} | {change} |", field.name, field.doc);
+        }
     }
     page
 }
@@ -213,6 +259,26 @@ mod tests {
         );
         assert!(page.contains("`RUNFLEET_STACK`"), "{page}");
         assert!(!page.contains("## docs"));
+    }
+
+    #[test]
+    fn the_page_of_resources_has_every_kind_and_every_field() {
+        let page = resources();
+        for kind in &KINDS {
+            assert!(
+                page.contains(&format!("\n| `{}` | {}", kind.kind, kind.doc)),
+                "{page}"
+            );
+            for field in kind.fields {
+                assert!(
+                    page.contains(&format!("\n| `{}` | {} | ", field.name, field.doc)),
+                    "{page}"
+                );
+            }
+        }
+        assert!(
+            page.contains("| `rules` | What is let through; their order means nothing. | made in place |")
+        );
     }
 
     #[test]

@@ -1,18 +1,25 @@
-//! `graph`: what waits for what.
+//! `graph`: every resource, what uses what, and what the plan does to each.
 
 use super::{
     args::{Graph, GraphFormat},
     context::Context,
     error::Failure,
     exit::Exit,
-    show,
+    show::graph::{self, Picture},
 };
 
 pub(super) fn run(context: &Context, args: &Graph) -> Result<Exit, Failure> {
-    if args.format != GraphFormat::Dot {
-        return Err(Failure::error("this format is being built"));
-    }
     let planned = context.look()?;
-    context.output.text(&show::dot::dot(&planned.plan))?;
-    Ok(Exit::Done)
+    let document = graph::document(&planned.plan, &planned.snapshot);
+    if context.output.json {
+        context.output.document(&document)?;
+    } else {
+        let picture = Picture::of(&document);
+        context.output.text(&match args.format {
+            GraphFormat::Dot => graph::dot(&picture),
+            GraphFormat::Mermaid => graph::mermaid(&picture),
+            GraphFormat::Svg => graph::svg(&picture),
+        })?;
+    }
+    Ok(context.looked(&planned))
 }

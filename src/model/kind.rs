@@ -19,6 +19,18 @@ pub enum OnChange {
     Replace,
 }
 
+/// How a resource is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anew {
+    /// The new one is made, under a name of its own, before the old one is removed.
+    CreateFirst,
+    /// The old one is removed before the new one is made, and only where no machine uses it.
+    WhenUnused,
+    /// Machine by machine, each as soon as it is idle, the new one first where `max` and the budget allow it.
+    Rolled,
+}
+
 /// A field of a kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
@@ -45,6 +57,8 @@ pub struct Kind {
     pub depends_on: &'static [ResourceKind],
     /// Whether it is paid for by itself.
     pub billed: bool,
+    /// How it is made anew, where a change takes that.
+    pub anew: Anew,
     /// Its fields, in the order in which a person reads them.
     pub fields: &'static [Field],
 }
@@ -124,6 +138,7 @@ pub const KINDS: [Kind; 7] = [
         doc: "A key that may log in to machines.",
         depends_on: &[],
         billed: false,
+        anew: Anew::CreateFirst,
         fields: &[Field {
             name: "public_key",
             doc: "Its type and material; the comment does not count.",
@@ -140,6 +155,7 @@ pub const KINDS: [Kind; 7] = [
         doc: "A private network with its subnets.",
         depends_on: &[],
         billed: false,
+        anew: Anew::WhenUnused,
         fields: &[
             Field {
                 name: "ip_range",
@@ -168,6 +184,7 @@ pub const KINDS: [Kind; 7] = [
         doc: "Rules for traffic to and from machines.",
         depends_on: &[],
         billed: false,
+        anew: Anew::WhenUnused,
         fields: &[Field {
             name: "rules",
             doc: "What is let through; their order means nothing.",
@@ -184,6 +201,7 @@ pub const KINDS: [Kind; 7] = [
         doc: "Machines that the cloud keeps on different hosts.",
         depends_on: &[],
         billed: false,
+        anew: Anew::WhenUnused,
         fields: &[],
     },
     Kind {
@@ -196,6 +214,7 @@ pub const KINDS: [Kind; 7] = [
             ResourceKind::PlacementGroup,
         ],
         billed: true,
+        anew: Anew::Rolled,
         fields: &[
             machine_field(
                 "type",
@@ -267,6 +286,7 @@ pub const KINDS: [Kind; 7] = [
         doc: "An Auto Scaling group, by its size.",
         depends_on: &[],
         billed: true,
+        anew: Anew::WhenUnused,
         fields: &[Field {
             name: "size",
             doc: "How many members it should have.",
@@ -283,6 +303,7 @@ pub const KINDS: [Kind; 7] = [
         doc: "Tasks or Jobs that were started together.",
         depends_on: &[],
         billed: true,
+        anew: Anew::Rolled,
         fields: &[],
     },
 ];

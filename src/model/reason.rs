@@ -78,6 +78,8 @@ reasons! {
     AboveMax { max: u32 } => "above_max", format!("above max = {max}");
     /// The pool, or the shared resource, is not in the stack file any more.
     NotInStack => "not_in_stack", "not in the stack file any more".to_owned();
+    /// A shared resource goes because no machine uses it, and no pool names it.
+    Unused => "unused", "no machine uses it any more".to_owned();
     /// Everything is being removed.
     Destroy => "destroy", "destroy".to_owned();
     /// A resource of our lineage without a record, seen twice.
@@ -116,6 +118,8 @@ reasons! {
     IgnoredChange { what: String } => "ignored_change", format!("{what} differs, which ignore_changes lists");
     /// Not acted on: `--target` names other things.
     NotTargeted => "not_targeted", "--target names other things".to_owned();
+    /// Kept as it is: the change takes making it anew, and machines use it.
+    InUse { what: String, machines: u32 } => "in_use", format!("{what} differs, which only making it anew changes, and {machines} machine{} use{} it; one of another name lets the pool roll over to it", s(*machines), if *machines == 1 { "s" } else { "" });
     /// Kept: it runs jobs.
     Busy { jobs: u32 } => "busy", if *jobs == 0 { "busy".to_owned() } else { format!("runs {jobs} job{}", s(*jobs)) };
     /// Kept: sources disagree on whether it runs jobs, or none says.

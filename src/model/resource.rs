@@ -152,6 +152,22 @@ pub struct MachineSpec {
     pub parts: BTreeMap<String, String>,
 }
 
+impl MachineSpec {
+    /// The shared resources that it uses, by kind and name, in the order in which kinds depend on each other.
+    pub fn uses(&self) -> impl Iterator<Item = (ResourceKind, &str)> {
+        let named = [
+            (ResourceKind::SshKey, &self.ssh_keys),
+            (ResourceKind::Network, &self.networks),
+            (ResourceKind::Firewall, &self.firewalls),
+        ];
+        let named = named
+            .into_iter()
+            .flat_map(|(kind, names)| names.iter().map(move |name| (kind, name.as_str())));
+        let group = self.placement_group.as_deref();
+        named.chain(group.map(|name| (ResourceKind::PlacementGroup, name)))
+    }
+}
+
 /// Which way traffic goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -248,6 +264,7 @@ pub struct BatchSpec {
 /// What a resource should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
+#[expect(clippy::large_enum_variant, reason = "machines are the rule")]
 pub enum ResourceSpec {
     /// A server, a droplet, an instance.
     Machine(MachineSpec),
@@ -447,6 +464,9 @@ pub struct ProviderProfile {
     pub user_data_limit: usize,
     /// Requests per hour that one credential may make; none where it is not limited.
     pub requests_per_hour: Option<u32>,
+    /// How many machines a placement group keeps apart at most; none: it has no placement groups.
+    #[serde(default)]
+    pub group_size: Option<u32>,
     /// How long an accepted create may be absent from a listing, and a deleted resource present in one.
     pub settle: SignedDuration,
     /// The longest that one call may take, retries included.

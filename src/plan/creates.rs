@@ -9,6 +9,7 @@ use super::{
     ActionId, Bootstrap, Rung, Verb,
     draft::Draft,
     facts::Facts,
+    groups::Groups,
     names::Names,
     pool::Wish,
     recover::InFlight,
@@ -16,13 +17,14 @@ use super::{
 };
 use crate::{
     model::{
-        ids::{Address, PoolName, ResourceKind, RunnerName},
+        ids::{Address, PoolName, ProviderName, ResourceKind, RunnerName},
         offering::OfferingKey,
         reason::Reason,
         resource::{MachineSpec, ResourceSpec},
     },
     placement::{self, Breaker, LaunchBudgets, Rated},
     render::{TemplateSet, spec_hash},
+    stack::Pool,
 };
 
 /// A machine to be made, its ladder complete but for the ids of what it needs.
@@ -78,6 +80,7 @@ pub(super) struct Maker<'a, 'f> {
     pub(super) wished: &'f BTreeMap<Address, Wished>,
     pub(super) in_flight: &'f InFlight,
     pub(super) names: Names,
+    pub(super) groups: Groups,
     pub(super) purse: Purse,
     /// What each offering may still be asked for; consumed here as apply will consume it.
     pub(super) budgets: LaunchBudgets,
@@ -121,10 +124,12 @@ impl Maker<'_, '_> {
             }
             self.purse.take(&ladder);
             let (runner, name) = self.names.runner(&self.facts.stack.name, &pool.name, ordinal);
+            let groups = self.places(pool, &ladder);
             for rung in &mut ladder {
                 if let ResourceSpec::Machine(spec) = &mut rung.spec {
                     spec.runner = runner.clone();
                     spec.name.clone_from(&name);
+                    spec.placement_group = groups.get(&rung.provider).cloned();
                 }
             }
             made.push(Made {
@@ -138,6 +143,20 @@ impl Maker<'_, '_> {
             });
         }
         made
+    }
+
+    /// One place in a placement group at every provider of a ladder, for a pool that is spread: it is not known yet on
+    /// which rung the machine will be.
+    fn places(&mut self, pool: &Pool, ladder: &[Rung]) -> BTreeMap<ProviderName, String> {
+        let mut places = BTreeMap::new();
+        for rung in ladder.iter().filter(|_| pool.spread) {
+            if !places.contains_key(&rung.provider)
+                && let Some(group) = self.groups.place(self.facts, &pool.name, &rung.provider)
+            {
+                places.insert(rung.provider.clone(), group);
+            }
+        }
+        places
     }
 
     /// The pool's ladder, without names; what is passed over is said.
@@ -189,9 +208,9 @@ impl Maker<'_, '_> {
             offering: offering.clone(),
             image: option.choice.image.clone(),
             public_ipv4: option.choice.public_ipv4,
-            ssh_keys: shared::applying(self.wished, ResourceKind::SshKey, &pool.ssh_keys, provider),
-            firewalls: shared::applying(self.wished, ResourceKind::Firewall, &pool.firewalls, provider),
-            networks: Vec::new(),
+            ssh_keys: shared::applying(self.wished, ResourceKind::SshKey, pool, provider),
+            firewalls: shared::applying(self.wished, ResourceKind::Firewall, pool, provider),
+            networks: shared::applying(self.wished, ResourceKind::Network, pool, provider),
             placement_group: None,
             parts: BTreeMap::new(),
         };

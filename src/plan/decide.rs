@@ -8,6 +8,7 @@ use super::{
     draft::Draft,
     facts::Facts,
     fleet::{self, Machine, Presence},
+    groups::Groups,
     names::Names,
     pool::{self, Beside},
     recover, shared, strays,
@@ -77,13 +78,14 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
     }
     strays::judge(&facts, &found, goal, &mut draft);
 
-    let wished = shared::wished(&facts);
+    let mut wished = shared::wished(&facts);
     let budgets = launch_budgets(snapshot);
     let mut maker = Maker {
         facts: &facts,
         templates: input.templates,
         wished: &wished,
         in_flight: &in_flight,
+        groups: Groups::of(&facts, &in_flight, &found),
         names: Names::new(&facts, input.seed),
         purse: Purse::new(&facts, &cost::hourly(&facts, &in_flight, &found)),
         limits: budgets.clone(),
@@ -101,6 +103,8 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         }
     }
     let launch_budgets = maker.limits.to_map();
+    let groups = maker.groups.into_wished();
+    wished.extend(groups);
     let (advised, made): (Vec<_>, Vec<_>) = made
         .into_iter()
         .partition(|machine| draft.is_advised(&machine.bootstrap.pool));

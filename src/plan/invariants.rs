@@ -1,5 +1,7 @@
 //! What holds of every plan, numbered; checked in debug builds whenever one is made, and in tests.
 
+mod shared;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rust_decimal::Decimal;
@@ -36,7 +38,7 @@ pub const INVARIANTS: &[(u8, &str)] = &[
     ),
     (
         2,
-        "an address is touched once, or removed and then made anew; to abandon an attempt is not to touch",
+        "an address is touched once, or removed and then made anew, or taken and then removed; to abandon an attempt is not to touch",
     ),
     (3, "what runs jobs, or may, is neither retired nor deleted"),
     (
@@ -60,6 +62,18 @@ pub const INVARIANTS: &[(u8, &str)] = &[
     ),
     (11, "every unfinished attempt is closed by an action or held"),
     (12, "nothing foreign is touched"),
+    (
+        13,
+        "no placement group gets more machines than its provider keeps apart",
+    ),
+    (
+        14,
+        "nothing shared is removed before the last machine that uses it; a key may be, for it is used only when a machine is made",
+    ),
+    (
+        15,
+        "what a machine uses is on record and stays, or is made before it",
+    ),
 ];
 
 /// Which invariants a plan breaks; none, for any that `decide` makes.
@@ -79,6 +93,9 @@ pub fn check(plan: &Plan, snapshot: &Snapshot, stack: &Stack) -> Vec<Violation> 
     checker.advice();
     checker.fates();
     checker.attempts();
+    checker.groups();
+    checker.shared();
+    checker.prerequisites();
     checker.violations
 }
 
@@ -122,7 +139,10 @@ impl Checker<'_> {
                     && matches!(action.verb, Verb::Create { .. })
                     && action.after.contains(&before.id)
             });
-            if before.is_some() && !anew {
+            let aside = before.is_some_and(|before| {
+                matches!(before.verb, Verb::Relabel { .. }) && matches!(action.verb, Verb::Delete { .. })
+            });
+            if before.is_some() && !anew && !aside {
                 self.broken(2, &action.address);
             }
         }

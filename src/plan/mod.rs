@@ -2,7 +2,7 @@
 //!
 //! [`decide`] makes it, a function of its input alone. Its parts: [`facts`] and [`fleet`] say what is known, `recover`
 //! closes unfinished attempts, `pool` and `judge` decide on a pool's machines, [`strays`] what has no record, `creates` what is made,
-//! `shared` keys and firewalls, `cost` what it costs. [`invariants`] says what holds of every plan.
+//! `shared` and `groups` what machines share, `cost` what it costs. [`invariants`] says what holds of every plan.
 
 mod cost;
 mod creates;
@@ -10,6 +10,7 @@ mod decide;
 mod draft;
 pub mod facts;
 pub mod fleet;
+mod groups;
 pub mod invariants;
 mod judge;
 mod names;
@@ -17,12 +18,15 @@ mod pool;
 mod recover;
 mod shared;
 pub mod strays;
+mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use decide::{DecideInput, decide};
+pub use tally::Tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -453,22 +457,6 @@ pub struct Summary {
 }
 
 impl Plan {
-    /// Counts the actions.
-    pub fn summary(&self) -> Summary {
-        let mut summary = Summary::default();
-        for action in &self.actions {
-            let count = match action.verb {
-                Verb::Create { .. } | Verb::Adopt { .. } => &mut summary.create,
-                Verb::Update { .. } | Verb::Relabel { .. } | Verb::Uncordon { .. } => &mut summary.update,
-                Verb::Retire { .. } | Verb::Delete { .. } => &mut summary.delete,
-                Verb::Forget { .. } | Verb::Unregister { .. } | Verb::Abandon { .. } => &mut summary.forget,
-                Verb::Cordon { .. } => &mut summary.cordon,
-            };
-            *count += 1;
-        }
-        summary
-    }
-
     /// Whether there is nothing to do.
     pub fn is_noop(&self) -> bool {
         self.actions.is_empty()

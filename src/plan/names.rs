@@ -11,6 +11,7 @@ use super::facts::Facts;
 use crate::model::{
     ids::{PoolName, ResourceKind, RunnerName, StackName},
     intent::Intent,
+    kind::key_material,
 };
 
 /// The longest host name label (RFC 1035).
@@ -156,11 +157,6 @@ fn host(text: &str) -> String {
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .collect();
     mapped.trim_matches('-').to_owned()
-}
-
-/// A public key without its comment, which clouds may change.
-pub(super) fn key_material(key: &str) -> String {
-    key.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// A shared resource that a machine uses: where, its kind and its name in the stack.
+pub(super) type Use = (ProviderName, ResourceKind, String);
+
 /// What unfinished creates have made, or may have.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
@@ -32,8 +35,10 @@ pub(super) struct InFlight {
     pub(super) adopted: BTreeMap<Address, ActionId>,
     /// Shared resources that may or may not exist.
     pub(super) unsettled: HashSet<Address>,
-    /// Firewalls and keys that machines without a record use.
-    pub(super) uses: HashSet<(ProviderName, ResourceKind, String)>,
+    /// Where those are.
+    pub(super) providers: BTreeMap<Address, ProviderName>,
+    /// What machines without a record use: once for each machine.
+    pub(super) uses: Vec<Use>,
 }
 
 /// Closes what can be closed.
@@ -116,6 +121,9 @@ fn create(facts: &Facts<'_>, open: &OpenIntent, draft: &mut Draft, in_flight: &m
     else {
         return;
     };
+    if spec.kind().is_shared() {
+        in_flight.providers.insert(open.address.clone(), provider.clone());
+    }
     let made = facts.made_by(&open.id);
     let recorded = facts.snapshot.state.resources.get(&open.address);
     let found = made.first().copied();
@@ -212,14 +220,8 @@ fn count(
     };
     let offerings = in_flight.machines.entry(pool.clone()).or_default();
     offerings.push(machine.offering.clone());
-    let keys = machine.ssh_keys.iter().map(|name| (ResourceKind::SshKey, name));
-    let walls = machine
-        .firewalls
-        .iter()
-        .map(|name| (ResourceKind::Firewall, name));
-    let uses = keys
-        .chain(walls)
-        .map(|(kind, name)| (provider.clone(), kind, name.clone()));
+    let uses = machine.uses();
+    let uses = uses.map(|(kind, name)| (provider.clone(), kind, name.to_owned()));
     in_flight.uses.extend(uses);
 }
 

@@ -15,7 +15,8 @@ use crate::{
         reason::Reason,
         resource::{
             ClaimLabels, CloudSnapshot, CloudStatus, Completeness, ControlProfile, CordonKind, Identity,
-            ImageRef, Listing, MachineSpec, Observed, ProviderProfile, ResourceRef, ResourceSpec,
+            ImageRef, Listing, MachineSpec, NetworkSpec, Observed, ProviderProfile, ResourceRef,
+            ResourceSpec, Subnet,
         },
         snapshot::Snapshot,
         state::{History, Phase, Record, State},
@@ -24,8 +25,8 @@ use crate::{
     render::TemplateSet,
     scaling,
     stack::{
-        Budget, CiConfig, CiKind, Endpoint, Firewall, Mode, OfferingChoice, Policy, Pool, ProviderConfig,
-        ProviderKind, SshKey, Stack, StateBackend,
+        Budget, CiConfig, CiKind, Endpoint, Firewall, Mode, Network, OfferingChoice, Policy, Pool,
+        ProviderConfig, ProviderKind, SshKey, Stack, StateBackend,
     },
 };
 
@@ -170,6 +171,7 @@ impl World {
             requests_per_hour: Some(3600),
             settle: secs(60),
             call_timeout: secs(30),
+            group_size: Some(3),
             delete_time: secs(15),
         };
         let cloud = CloudSnapshot {
@@ -240,6 +242,25 @@ impl World {
         self.pool().firewalls = vec!["default".into()];
         self.pool().ssh_keys = vec!["ops".into()];
         self
+    }
+
+    /// A private network, which the pool is attached to.
+    pub(crate) fn with_network(mut self) -> Self {
+        self.stack.networks.insert(
+            "private".into(),
+            Network {
+                name: "private".into(),
+                provider: "hetzner".into(),
+                ip_range: "10.0.0.0/16".into(),
+                subnets: vec![subnet("10.0.1.0/24")],
+            },
+        );
+        self.pool().networks = vec!["private".into()];
+        self
+    }
+
+    pub(crate) fn network(&mut self) -> &mut Network {
+        self.stack.networks.get_mut("private").unwrap()
     }
 
     pub(crate) fn pool(&mut self) -> &mut Pool {
@@ -342,7 +363,10 @@ impl World {
     pub(crate) fn observed(&mut self, spec: &ResourceSpec, claim: &ClaimLabels, created: i64) -> Observed {
         self.next += 1;
         Observed {
-            network: None,
+            network: match spec {
+                ResourceSpec::Network(spec) => Some(network_of(spec)),
+                _ => None,
+            },
             uses: None,
             target: ResourceRef {
                 provider: "hetzner".into(),
@@ -584,13 +608,15 @@ impl World {
                 }
                 Verb::Update { have, want, .. } => {
                     self.close(&address);
-                    if let ResourceSpec::Firewall(spec) = &want {
-                        let resources = &mut self.cloud().listing.resources;
-                        let seen = resources
-                            .iter_mut()
-                            .find(|seen| seen.target == have.target)
-                            .unwrap();
-                        seen.rules = Some(spec.rules.clone());
+                    let resources = &mut self.cloud().listing.resources;
+                    let seen = resources
+                        .iter_mut()
+                        .find(|seen| seen.target == have.target)
+                        .unwrap();
+                    match &want {
+                        ResourceSpec::Firewall(spec) => seen.rules = Some(spec.rules.clone()),
+                        ResourceSpec::Network(spec) => seen.network = Some(network_of(spec)),
+                        other => panic!("a {} is not changed in place", other.kind()),
                     }
                     self.record(&address).spec = want;
                 }
@@ -684,6 +710,17 @@ impl World {
         };
         self.cloud().listing.resources.push(seen);
         self.snapshot.state.resources.insert(address.clone(), record);
+    }
+}
+
+fn network_of(spec: &NetworkSpec) -> (String, Vec<Subnet>) {
+    (spec.ip_range.clone(), spec.subnets.clone())
+}
+
+pub(crate) fn subnet(ip_range: &str) -> Subnet {
+    Subnet {
+        ip_range: ip_range.into(),
+        zone: "eu-central".into(),
     }
 }
 

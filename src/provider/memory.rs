@@ -103,6 +103,7 @@ impl Memory {
                 requests_per_hour: None,
                 settle: SignedDuration::from_secs(10),
                 call_timeout: SignedDuration::from_secs(10),
+                group_size: Some(10),
                 delete_time: SignedDuration::from_secs(5),
             },
             world: Mutex::new(World {

@@ -11,6 +11,8 @@ mod support;
 
 mod bad_input;
 mod first_tick;
+mod graphs;
+mod ladders;
 mod network;
 mod reads;
 mod secrets;

@@ -408,6 +408,7 @@ fn cloud() -> CloudSnapshot {
             requests_per_hour: Some(3600),
             settle: SignedDuration::from_secs(5),
             call_timeout: SignedDuration::from_secs(30),
+            group_size: Some(10),
             delete_time: SignedDuration::from_secs(10),
         },
         listing: Listing {

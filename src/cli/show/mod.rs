@@ -4,8 +4,8 @@
 //! time, or knows whether it writes to a terminal: colour is an argument.
 
 pub mod document;
-pub mod dot;
 pub mod explain;
+pub mod graph;
 pub mod lines;
 pub mod outcome;
 pub mod plan;

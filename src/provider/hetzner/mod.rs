@@ -104,6 +104,8 @@ impl Hetzner {
             requests_per_hour: config.requests_per_hour,
             settle: SignedDuration::from_secs(10),
             call_timeout: SignedDuration::try_from(CALL_TIMEOUT).unwrap_or(SignedDuration::from_secs(120)),
+            // Hetzner's limit of a spread group: docs.hetzner.com, "Placement groups".
+            group_size: Some(10),
             delete_time: SignedDuration::from_secs(30),
         };
         let client = net::Client::new(config).map_err(|error| ProviderError::Rejected {
