@@ -157,10 +157,10 @@ impl<'a> Parts<'a, '_> {
                     .cloned()
                     .unwrap_or_default(),
                 orphans: self.found.machines_of(&pool.name),
+                load: loads.get(&pool.name).copied().unwrap_or_default(),
             };
-            let load = loads.get(&pool.name).copied().unwrap_or_default();
             let roll = self.roll(pool, own, draft);
-            let pool = pool::begin(facts, pool, own, load, &beside, goal, &roll, draft);
+            let pool = pool::begin(facts, pool, own, &beside, goal, &roll, draft);
             standing.push((pool, roll));
         }
         let budgets = launch_budgets(snapshot);

@@ -141,7 +141,7 @@ impl<'a, 'f> Current<'a, 'f> {
     pub(super) fn failed(&mut self, machines: &[&Machine<'_>]) -> Option<Address> {
         let history = &self.facts.snapshot.history;
         let mut failed = None;
-        for (offering, _) in &self.facts.offerings {
+        for offering in self.facts.offerings.keys() {
             self.fill(offering);
         }
         for (_, hash) in self.on.values().flatten() {

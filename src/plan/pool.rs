@@ -60,13 +60,15 @@ fn gap<'a>(
     (cloud, demand)
 }
 
-/// What a pool has and will have besides its machines on record.
+/// What a pool has and will have besides its machines on record, and its jobs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Beside {
     /// Attempts that may have made a machine, and machines that are taken on record: they count as serving.
     pub(super) in_flight: Vec<OfferingKey>,
     /// Orphans: they exist.
     pub(super) orphans: u32,
+    /// Its jobs.
+    pub(super) load: Load,
 }
 
 /// A pool of the stack between the two halves of its decision: what it needs is known, who leaves is not.
@@ -94,12 +96,12 @@ pub(super) fn begin<'a, 'f>(
     facts: &'f Facts<'a>,
     pool: &'a Pool,
     machines: &'f [Machine<'a>],
-    load: Load,
     beside: &Beside,
     goal: Goal,
     roll: &Roll<'_>,
     draft: &mut Draft,
 ) -> Standing<'a, 'f> {
+    let load = beside.load;
     let (cloud, demand) = gap(facts, Some(pool), machines);
     let mut target = scaling::target(pool, load);
     if goal == Goal::Destroy {

@@ -13,5 +13,6 @@ mod bad_input;
 mod first_tick;
 mod network;
 mod reads;
+mod roll;
 mod secrets;
 mod signals;

@@ -311,7 +311,7 @@ fn what_differs_is_named_by_part() {
             w.stack.ci.get_mut("gitlab").unwrap().url = url;
         }),
         ("image", |w| {
-            w.pool().offerings[0].image = ImageRef::Name("debian-13".into())
+            w.pool().offerings[0].image = ImageRef::Name("debian-13".into());
         }),
         ("offering", |w| w.pool().offerings = vec![choice("cx43", &[])]),
         ("access", |w| w.pool().offerings[0].public_ipv4 = false),
