@@ -18,7 +18,7 @@ use runfleet::{
         state::{History, Phase, Record, State},
     },
     plan::{DecideInput, Goal, Plan, decide},
-    render::{TemplateSet, builtin},
+    render::{self, TemplateSet, builtin},
     scaling,
     stack::{self, Stack},
 };
@@ -68,7 +68,18 @@ impl World {
         demand.runners = (0..runners).map(runner).collect();
         let cloud = world.snapshot.clouds.get_mut("hetzner").expect("the cloud");
         cloud.listing.resources = (0..runners).map(observed).collect();
-        world.snapshot.state.resources = (0..runners).map(|n| (address(n), record(n))).collect();
+        let (pool, ci) = (&world.stack.pools[0], &world.stack.ci["gitlab"]);
+        let hash = render::spec_hash(&world.templates, pool, ci, &spec(0)).expect("a hash");
+        let parts = render::parts(&world.templates, pool, ci).expect("digests");
+        let recorded = (0..runners).map(|n| {
+            let mut record = record(n);
+            record.hash.clone_from(&hash);
+            if let ResourceSpec::Machine(spec) = &mut record.spec {
+                spec.parts.clone_from(&parts);
+            }
+            (address(n), record)
+        });
+        world.snapshot.state.resources = recorded.collect();
         world
     }
 

@@ -7,7 +7,8 @@ use std::{
 
 use super::{args::Global, error::Failure, exit::Exit, output::Output, signals::Signals};
 use crate::{
-    plan::{Goal, Selection},
+    plan::{Goal, Selection, select},
+    stack::Stack,
     tick::{self, LoadedStack, Planned, Request, Session, Trust},
 };
 
@@ -106,12 +107,16 @@ impl Context {
         let session = tick::connect(loaded, &self.trust()).await?;
         let request = Request {
             goal: Goal::Converge,
-            selection,
+            selection: selection.clone(),
         };
         let planned = session.observe_and_decide(request).await;
+        let known = planned
+            .as_ref()
+            .map_or(Ok(()), |planned| all_known(&selection, planned, session.stack()));
         let closed = session.close().await;
         let planned = planned?;
         closed?;
+        known?;
         self.mended(&planned);
         Ok(planned)
     }
@@ -173,6 +178,19 @@ impl Context {
 pub(super) async fn close_quietly(session: Session) {
     if let Err(error) = session.close().await {
         tracing::warn!(%error, "closing after a failure");
+    }
+}
+
+/// Whether all that a person asked for is there.
+///
+/// # Errors
+/// When some of it is neither on record nor in the stack file, with what has a like name.
+pub(super) fn all_known(selection: &Selection, planned: &Planned, stack: &Stack) -> Result<(), Failure> {
+    let unknown = select::unknown(selection, &planned.snapshot.state, stack);
+    if unknown.is_empty() {
+        Ok(())
+    } else {
+        Err(unknown.into())
     }
 }
 

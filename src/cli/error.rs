@@ -13,6 +13,7 @@ use super::{
 use crate::{
     apply::{ApplyError, LedgerError},
     observe::ObserveError,
+    plan::select::Unknown,
     secrets::SecretError,
     stack::StackProblems,
     state::StateError,
@@ -229,6 +230,38 @@ impl From<Box<StackProblems>> for Failure {
     }
 }
 
+impl From<Vec<Unknown>> for Failure {
+    /// Of what was asked for and is not there; never empty.
+    fn from(unknown: Vec<Unknown>) -> Self {
+        let told: Vec<String> = unknown
+            .iter()
+            .map(|one| format!("{} {}", one.option, one.asked))
+            .collect();
+        let replace = unknown.iter().all(|one| one.option == "--replace");
+        let place = if replace {
+            "is not on record"
+        } else {
+            "is neither on record nor in the stack file"
+        };
+        let failure = Self::error(format!("{} {place}", told.join(", ")));
+        let near: Vec<&str> = unknown
+            .iter()
+            .flat_map(|one| &one.near)
+            .map(String::as_str)
+            .collect();
+        let some: Vec<&str> = unknown
+            .iter()
+            .flat_map(|one| &one.some)
+            .map(String::as_str)
+            .collect();
+        match (near.as_slice(), some.as_slice()) {
+            ([], []) => failure.help("nothing is on record yet: `runfleet status` shows what there is"),
+            ([], some) => failure.help(format!("there is, among others: {}", some.join(", "))),
+            (near, _) => failure.help(format!("did you mean {}?", near.join(" or "))),
+        }
+    }
+}
+
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         match error {
@@ -366,6 +399,20 @@ mod tests {
         × write stacks/prod.json
         ╰─▶ no storage space
         help: the disk is full; the old state is untouched. Make room and run again
+        ");
+    }
+
+    #[test]
+    fn what_was_asked_for_and_is_not_there_is_told_with_what_is_near() {
+        let unknown = vec![Unknown {
+            option: "--replace",
+            asked: "machine.linux/brave-oter".into(),
+            near: vec!["machine.linux/brave-otter".into()],
+            some: vec![],
+        }];
+        insta::assert_snapshot!(Failure::from(unknown).rendered(false), @r"
+        × --replace machine.linux/brave-oter is not on record
+        help: did you mean machine.linux/brave-otter?
         ");
     }
 

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    context::{Context, close_quietly, interrupted},
+    context::{Context, all_known, close_quietly, interrupted},
     error::Failure,
     exit::Exit,
     progress::Progress,
@@ -165,7 +165,8 @@ async fn rounds(
             Goal::Destroy => left(&planned, &outcome.applied),
             Goal::Converge => 0,
         };
-        let again = errand.wait && left > 0 && !stop.requested();
+        // What is protected stays however long one waits.
+        let again = errand.wait && left > protected(&planned.plan) && !stop.requested();
         told.ended(&outcome, left, again)?;
         if !again {
             return Ok(exit_of(told.context, &planned, &outcome.applied, left));
@@ -194,6 +195,7 @@ async fn approved(
         })
         .await?;
         told.context.mended(&planned);
+        all_known(&errand.selection, &planned, session.stack())?;
         told.plan(&planned)?;
         let can_ask = told.context.output.can_ask();
         let nobody = !io::stdin().is_terminal();
@@ -342,6 +344,11 @@ fn left(planned: &Planned, applied: &Applied) -> usize {
         .filter(|stray| matches!(stray.reason, Reason::CondemnedOnce { .. }))
         .count();
     machines + orphans + plan.foreign.len() + applied.skipped as usize
+}
+
+fn protected(plan: &Plan) -> usize {
+    let kept = plan.kept.iter();
+    kept.filter(|kept| kept.reason == Reason::Protected).count()
 }
 
 fn exit_of(context: &Context, planned: &Planned, applied: &Applied, left: usize) -> Exit {

@@ -108,8 +108,8 @@ reasons! {
     /// It is taken on record because a person asked for it.
     AdoptAsked => "adopt_asked", "asked for by adopt".to_owned();
 
-    /// Kept: outdated, and waits until it is idle and its turn comes.
-    RollWaits { what: String } => "roll_waits", format!("made from another {what}, waits for its turn");
+    /// Kept: it is to be made anew, and waits until it is idle and its turn comes.
+    RollWaits { what: String } => "roll_waits", format!("{what}, waits for its turn");
     /// Kept: outdated, and the roll has stopped at a machine that did not become ready.
     RollStopped { at: String } => "roll_stopped", format!("the roll stopped: {at} did not become ready");
     /// Kept: the pool is protected.
@@ -149,6 +149,8 @@ reasons! {
     NoOffering { why: String } => "no_offering", format!("no offering: {why}");
     /// An offering is passed over: it had no capacity a short while ago.
     CapacityRefused { offering: OfferingKey, until: Timestamp } => "capacity_refused", format!("{offering} had no capacity, asked again from {}", clock(*until));
+    /// Not grown further in this tick: an offering that refused or failed lately is asked for a few at a time.
+    SlowStart { offering: OfferingKey, launches: u32 } => "slow_start", if *launches == 0 { format!("{offering} refused or failed lately, and one is being tried") } else { format!("{offering} refused or failed lately, {launches} at a time") };
     /// Not grown: machines made like this failed one after the other.
     BreakerOpen { failures: u32, what: String, until: Timestamp } => "breaker_open", format!("{failures} machines in a row failed alike ({what}), tried again from {}", clock(*until));
     /// Nothing is created: the cloud holds resources with our stack's name and another lineage.

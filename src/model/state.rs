@@ -197,6 +197,17 @@ pub struct MachineMemory {
     /// When it was counted as failed before it became ready; once per machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_at: Option<Timestamp>,
+    /// How many jobs it has ended, since this has been remembered.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub jobs: u32,
+    /// Since when a person wants it made anew (`--replace`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace_asked: Option<Timestamp>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 /// An attempt that failed, for the breaker.
@@ -212,6 +223,15 @@ pub struct Failure {
     pub at: Timestamp,
     /// Alike failures have alike words.
     pub what: String,
+}
+
+/// The last machine with a hash that did not become ready: a roll stops at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeverReady {
+    /// Which.
+    pub machine: Address,
+    /// When that was seen, by its CI's clock.
+    pub at: Timestamp,
 }
 
 /// What a past tick decided, for `explain` and `state history`.
@@ -245,6 +265,9 @@ pub struct History {
     /// Machines that never became ready, newest last.
     #[serde(default)]
     pub failures: Vec<Failure>,
+    /// What machines were made from that did not become ready, until one made from the same does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub never_ready: BTreeMap<SpecHash, NeverReady>,
     /// How far finished jobs have been read.
     #[serde(default)]
     pub cursors: BTreeMap<CiName, Cursor>,

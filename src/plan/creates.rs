@@ -18,13 +18,14 @@ use super::{
 use crate::{
     model::{
         ids::{Address, PoolName, ProviderName, ResourceKind, RunnerName},
+        money::Price,
         offering::OfferingKey,
         reason::Reason,
         resource::{MachineSpec, ResourceSpec},
     },
     placement::{self, Breaker, LaunchBudgets, Rated},
-    render::{TemplateSet, spec_hash},
-    stack::Pool,
+    render::{TemplateSet, parts, spec_hash},
+    stack::{OfferingChoice, Pool},
 };
 
 /// A machine to be made, its ladder complete but for the ids of what it needs.
@@ -60,6 +61,18 @@ impl Purse {
         }
     }
 
+    /// Whether what is left, and what is freed, pays for something at this price; then the difference is set aside.
+    fn swap(&mut self, freed: Decimal, price: Decimal) -> bool {
+        match &mut self.left {
+            Some(left) if *left + freed < price => false,
+            Some(left) => {
+                *left -= (price - freed).max(Decimal::ZERO);
+                true
+            }
+            None => true,
+        }
+    }
+
     /// Sets the dearest rung's price aside.
     fn take(&mut self, ladder: &[Rung]) {
         let dearest = ladder
@@ -88,59 +101,40 @@ pub(super) struct Maker<'a, 'f> {
     pub(super) limits: LaunchBudgets,
 }
 
+/// Why one more machine cannot be made now.
+#[derive(Clone, Debug)]
+pub(super) enum Blocked {
+    /// The budget has no room for it.
+    Budget,
+    /// What it could be made on has no launches left in this tick.
+    Launches(OfferingKey),
+    /// Nothing that it could be made on can be bought.
+    NoRung,
+}
+
 impl Maker<'_, '_> {
     /// The machines of one pool.
     pub(super) fn make(&mut self, wish: &Wish<'_>, draft: &mut Draft) -> Vec<Made> {
-        let mut made = Vec::new();
-        let wanted = u32::try_from(wish.reasons.len()).unwrap_or(u32::MAX);
+        let wanted = count(wish.reasons.len());
         if wanted == 0 {
-            return made;
+            return Vec::new();
         }
-        let rungs = self.rungs(wish, wanted, draft);
-        if rungs.is_empty() {
-            return made;
-        }
-        let pool = wish.pool;
-        for (ordinal, reason) in (0_u32..).zip(&wish.reasons) {
-            let left = wanted - ordinal;
-            let affordable: Vec<&Rung> = rungs.iter().filter(|rung| self.purse.affords(rung)).collect();
-            if affordable.is_empty() {
+        let (rungs, refusals) = self.rungs(wish);
+        tell(wish.pool, wanted, rungs.is_empty(), refusals, draft);
+        let (made, blocked) = self.each(wish, &rungs, 0);
+        let pool = &wish.pool.name;
+        let left = wanted - count(made.len());
+        match blocked {
+            Some(Blocked::Budget) => {
                 if let Some(budget) = self.facts.stack.budget.hourly.clone() {
-                    let reason = Reason::BudgetReached { budget, wanted: left };
-                    draft.warn(&pool.name, left, reason);
-                }
-                break;
-            }
-            let mut ladder: Vec<Rung> = affordable.into_iter().cloned().collect();
-            let Some(first) = placement::next(&ladder, &[], &self.budgets) else {
-                if let Some(offering) = ladder.swap_remove(0).offering {
-                    let until = self.facts.snapshot.now;
-                    draft.hold(&pool.name, left, Reason::CapacityRefused { offering, until });
-                }
-                break;
-            };
-            if let Some(offering) = ladder.get(first).and_then(|rung| rung.offering.as_ref()) {
-                self.budgets.take(offering);
-            }
-            self.purse.take(&ladder);
-            let (runner, name) = self.names.runner(&self.facts.stack.name, &pool.name, ordinal);
-            let groups = self.places(pool, &ladder);
-            for rung in &mut ladder {
-                if let ResourceSpec::Machine(spec) = &mut rung.spec {
-                    spec.runner = runner.clone();
-                    spec.name.clone_from(&name);
-                    spec.placement_group = groups.get(&rung.provider).cloned();
+                    draft.warn(pool, left, Reason::BudgetReached { budget, wanted: left });
                 }
             }
-            made.push(Made {
-                address: Address::machine(&pool.name, &runner),
-                reason: reason.clone(),
-                ladder,
-                bootstrap: Bootstrap {
-                    pool: pool.name.clone(),
-                    ci: pool.ci.clone(),
-                },
-            });
+            Some(Blocked::Launches(offering)) => {
+                let launches = self.limits.left(&offering).unwrap_or_default();
+                draft.hold(pool, left, Reason::SlowStart { offering, launches });
+            }
+            Some(Blocked::NoRung) | None => {}
         }
         made
     }
@@ -159,8 +153,88 @@ impl Maker<'_, '_> {
         places
     }
 
-    /// The pool's ladder, without names; what is passed over is said.
-    fn rungs(&mut self, wish: &Wish<'_>, wanted: u32, draft: &mut Draft) -> Vec<Rung> {
+    /// Machines that take the place of others, after those of [`Self::make`], which were `before` many; with what kept
+    /// more from being made. What the pool may not buy now is said by `make` where it says something.
+    pub(super) fn replace(
+        &mut self,
+        wish: &Wish<'_>,
+        before: u32,
+        draft: &mut Draft,
+    ) -> (Vec<Made>, Option<Blocked>) {
+        if wish.reasons.is_empty() {
+            return (Vec::new(), None);
+        }
+        let (rungs, refusals) = self.rungs(wish);
+        if before == 0 {
+            tell(wish.pool, 0, rungs.is_empty(), refusals, draft);
+        }
+        self.each(wish, &rungs, before)
+    }
+
+    /// Whether a machine of this pool could be made, now, with what the end of one at this price frees; then that much
+    /// of what is left is set aside for it.
+    pub(super) fn frees(&mut self, wish: &Wish<'_>, old: Option<&Price>) -> bool {
+        let (rungs, _) = self.rungs(wish);
+        if placement::next(&rungs, &[], &self.budgets).is_none() {
+            return false;
+        }
+        let prices = rungs.iter().filter_map(|rung| rung.price.as_ref());
+        let cheapest = prices.map(|price| price.hourly.amount).min();
+        let freed = old.map_or(Decimal::ZERO, |price| price.hourly.amount);
+        self.purse.swap(freed, cheapest.unwrap_or_default())
+    }
+
+    fn each(&mut self, wish: &Wish<'_>, rungs: &[Rung], before: u32) -> (Vec<Made>, Option<Blocked>) {
+        let mut made = Vec::new();
+        for (ordinal, reason) in (before..).zip(&wish.reasons) {
+            match self.one(wish.pool, rungs, ordinal, reason) {
+                Ok(machine) => made.push(machine),
+                Err(blocked) => return (made, Some(blocked)),
+            }
+        }
+        (made, None)
+    }
+
+    fn one(&mut self, pool: &Pool, rungs: &[Rung], ordinal: u32, reason: &Reason) -> Result<Made, Blocked> {
+        let affordable = rungs.iter().filter(|rung| self.purse.affords(rung));
+        let mut ladder: Vec<Rung> = affordable.cloned().collect();
+        if ladder.is_empty() {
+            return Err(if rungs.is_empty() {
+                Blocked::NoRung
+            } else {
+                Blocked::Budget
+            });
+        }
+        let Some(first) = placement::next(&ladder, &[], &self.budgets) else {
+            let offering = ladder.swap_remove(0).offering;
+            return Err(offering.map_or(Blocked::NoRung, Blocked::Launches));
+        };
+        if let Some(offering) = ladder.get(first).and_then(|rung| rung.offering.as_ref()) {
+            self.budgets.take(offering);
+        }
+        self.purse.take(&ladder);
+        let (runner, name) = self.names.runner(&self.facts.stack.name, &pool.name, ordinal);
+        let groups = self.places(pool, &ladder);
+        for rung in &mut ladder {
+            if let ResourceSpec::Machine(spec) = &mut rung.spec {
+                spec.runner = runner.clone();
+                spec.name.clone_from(&name);
+                spec.placement_group = groups.get(&rung.provider).cloned();
+            }
+        }
+        Ok(Made {
+            address: Address::machine(&pool.name, &runner),
+            reason: reason.clone(),
+            ladder,
+            bootstrap: Bootstrap {
+                pool: pool.name.clone(),
+                ci: pool.ci.clone(),
+            },
+        })
+    }
+
+    /// The pool's ladder, without names, and what is passed over.
+    fn rungs(&mut self, wish: &Wish<'_>) -> (Vec<Rung>, Vec<Reason>) {
         let facts = self.facts;
         let pool = wish.pool;
         let currency = facts.stack.budget.hourly.as_ref().map(|budget| &budget.currency);
@@ -171,28 +245,25 @@ impl Maker<'_, '_> {
             let why = "the pool lists none".to_owned();
             refusals.push(Reason::NoOffering { why });
         }
+        let ci = facts.stack.ci.get(&pool.ci);
+        let parts = ci.and_then(|ci| parts(self.templates, pool, ci).ok());
+        let parts = parts.unwrap_or_default();
         for option in rated {
-            match self.rung(wish, &option, facts.snapshot.now) {
+            match self.rung(wish, &option, &parts, facts.snapshot.now) {
                 Ok(rung) => rungs.push(rung),
                 Err(reason) => refusals.push(reason),
             }
         }
-        for reason in refusals {
-            let alone = rungs.is_empty();
-            let count = if alone { wanted } else { 0 };
-            match reason {
-                Reason::CapacityRefused { .. } | Reason::Unsettled { .. } => {
-                    draft.hold(&pool.name, count, reason);
-                }
-                _ if alone => draft.warn(&pool.name, count, reason),
-                Reason::BreakerOpen { .. } => draft.warn(&pool.name, 0, reason),
-                _ => draft.hold(&pool.name, 0, reason),
-            }
-        }
-        rungs
+        (rungs, refusals)
     }
 
-    fn rung(&mut self, wish: &Wish<'_>, option: &Rated<'_>, now: Timestamp) -> Result<Rung, Reason> {
+    fn rung(
+        &mut self,
+        wish: &Wish<'_>,
+        option: &Rated<'_>,
+        parts: &BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<Rung, Reason> {
         let facts = self.facts;
         let pool = wish.pool;
         let offering: &OfferingKey = &option.offering.key;
@@ -200,20 +271,7 @@ impl Maker<'_, '_> {
             let offering = offering.clone();
             return Err(Reason::CapacityRefused { offering, until });
         }
-        let provider = &offering.provider;
-        let spec = MachineSpec {
-            pool: pool.name.clone(),
-            runner: RunnerName::new(""),
-            name: String::new(),
-            offering: offering.clone(),
-            image: option.choice.image.clone(),
-            public_ipv4: option.choice.public_ipv4,
-            ssh_keys: shared::applying(self.wished, ResourceKind::SshKey, pool, provider),
-            firewalls: shared::applying(self.wished, ResourceKind::Firewall, pool, provider),
-            networks: shared::applying(self.wished, ResourceKind::Network, pool, provider),
-            placement_group: None,
-            parts: BTreeMap::new(),
-        };
+        let spec = blueprint(self.wished, pool, option.choice, offering, parts);
         let Some(ci) = facts.stack.ci.get(&pool.ci) else {
             let why = format!("{} is not in the stack file", pool.ci);
             return Err(Reason::NoOffering { why });
@@ -232,7 +290,7 @@ impl Maker<'_, '_> {
         }
         let rung = Rung {
             offering: Some(offering.clone()),
-            provider: provider.clone(),
+            provider: offering.provider.clone(),
             price: Some(option.price.clone()),
             hash,
             spec: ResourceSpec::Machine(spec),
@@ -243,6 +301,49 @@ impl Maker<'_, '_> {
         }
         Ok(rung)
     }
+}
+
+/// What a machine of a pool on an offering is asked for, without its names.
+pub(super) fn blueprint(
+    wished: &BTreeMap<Address, Wished>,
+    pool: &Pool,
+    choice: &OfferingChoice,
+    offering: &OfferingKey,
+    parts: &BTreeMap<String, String>,
+) -> MachineSpec {
+    let provider = &offering.provider;
+    MachineSpec {
+        pool: pool.name.clone(),
+        runner: RunnerName::new(""),
+        name: String::new(),
+        offering: offering.clone(),
+        image: choice.image.clone(),
+        public_ipv4: choice.public_ipv4,
+        ssh_keys: shared::applying(wished, ResourceKind::SshKey, pool, provider),
+        firewalls: shared::applying(wished, ResourceKind::Firewall, pool, provider),
+        networks: shared::applying(wished, ResourceKind::Network, pool, provider),
+        placement_group: None,
+        parts: parts.clone(),
+    }
+}
+
+/// Says what a pool may not buy now; `alone`: it may buy nothing else.
+fn tell(pool: &Pool, wanted: u32, alone: bool, refusals: Vec<Reason>, draft: &mut Draft) {
+    for reason in refusals {
+        let count = if alone { wanted } else { 0 };
+        match reason {
+            Reason::CapacityRefused { .. } | Reason::Unsettled { .. } => {
+                draft.hold(&pool.name, count, reason);
+            }
+            _ if alone => draft.warn(&pool.name, count, reason),
+            Reason::BreakerOpen { .. } => draft.warn(&pool.name, 0, reason),
+            _ => draft.hold(&pool.name, 0, reason),
+        }
+    }
+}
+
+fn count(many: usize) -> u32 {
+    u32::try_from(many).unwrap_or(u32::MAX)
 }
 
 /// The shared resources that these machines need, with the first pool that does.

@@ -2,25 +2,35 @@
 //!
 //! A function of its input alone: no clock, no environment, no randomness but the seed. Linear in what was seen.
 
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
 use super::{
-    Drift, DriftFate, Goal, Plan, Selection, cost,
-    creates::{self, Maker, Purse},
+    Drift, DriftFate, Goal, Plan, PoolReport, Selection, cost,
+    creates::{self, Made, Maker, Purse},
     draft::Draft,
     facts::Facts,
     fleet::{self, Machine, Presence},
     groups::Groups,
     names::Names,
-    pool::{self, Beside},
-    recover, shared, strays,
+    pool::{self, Beside, Standing},
+    recover::{self, InFlight},
+    roll::{self, Roll},
+    shared::{self, Wished},
+    strays::{self, Found},
 };
 use crate::{
-    model::{reason::Reason, snapshot::Snapshot},
+    model::{
+        ids::{Address, PoolName},
+        reason::Reason,
+        snapshot::Snapshot,
+    },
     placement::LaunchBudgets,
     render::TemplateSet,
     scaling,
-    stack::Stack,
+    stack::{Pool, Stack},
 };
-use jiff::SignedDuration;
 
 /// How long a saved plan is good for.
 const EXPIRES_IN: SignedDuration = SignedDuration::from_hours(1);
@@ -51,25 +61,20 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         ..
     } = *input;
     let facts = Facts::of(snapshot, stack);
-    let mut draft = Draft::new(stack);
+    let mut draft = Draft::new(stack, input.selection);
     let machines = fleet::machines(&facts);
     let found = strays::find(&facts);
     let in_flight = recover::resolve(&facts, &machines, &mut draft);
-    let loads = scaling::loads(&facts);
-
-    let mut reports = Vec::new();
-    let mut wishes = Vec::new();
-    for pool in &stack.pools {
-        let beside = Beside {
-            in_flight: in_flight.machines.get(&pool.name).cloned().unwrap_or_default(),
-            orphans: found.machines_of(&pool.name),
-        };
-        let own = machines.get(&pool.name).map(Vec::as_slice).unwrap_or_default();
-        let load = loads.get(&pool.name).copied().unwrap_or_default();
-        let (report, wish) = pool::decide(&facts, pool, own, load, &beside, goal, &mut draft);
-        reports.push(report);
-        wishes.push(wish);
-    }
+    let wished = shared::wished(&facts);
+    let parts = Parts {
+        input,
+        facts: &facts,
+        wished: &wished,
+        machines: &machines,
+        in_flight: &in_flight,
+        found: &found,
+    };
+    let (reports, made, launch_budgets, groups) = parts.pools(&mut draft);
     for (name, own) in &machines {
         if stack.pool(name).is_none() {
             pool::dissolve(&facts, name, own, goal, &mut draft);
@@ -77,43 +82,24 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         drift(own, &mut draft);
     }
     strays::judge(&facts, &found, goal, &mut draft);
-
-    let mut wished = shared::wished(&facts);
-    let budgets = launch_budgets(snapshot);
-    let mut maker = Maker {
-        facts: &facts,
-        templates: input.templates,
-        wished: &wished,
-        in_flight: &in_flight,
-        groups: Groups::of(&facts, &in_flight, &found),
-        names: Names::new(&facts, input.seed),
-        purse: Purse::new(&facts, &cost::hourly(&facts, &in_flight, &found)),
-        limits: budgets.clone(),
-        budgets,
-    };
-    let mut made = Vec::new();
-    if let (false, Ok(count)) = (found.foreign.is_empty(), u32::try_from(found.foreign.len())) {
-        draft.warn(&stack.name, count, Reason::ForeignPresent { count });
-    } else {
-        // Those that are only advised on come last: they take no money or launches from those that act.
-        let (advised, acting): (Vec<_>, Vec<_>) =
-            wishes.iter().partition(|wish| draft.is_advised(&wish.pool.name));
-        for wish in acting.into_iter().chain(advised) {
-            made.extend(maker.make(wish, &mut draft));
-        }
-    }
-    let launch_budgets = maker.limits.to_map();
-    let groups = maker.groups.into_wished();
-    wished.extend(groups);
     let (advised, made): (Vec<_>, Vec<_>) = made
         .into_iter()
         .partition(|machine| draft.is_advised(&machine.bootstrap.pool));
-    let needed = creates::needed(&made);
-    let shared = shared::decide(&facts, &wished, &needed, &in_flight, &found, goal, &mut draft);
+    let mut needed = creates::needed(&made);
+    if goal == Goal::Converge {
+        needed.extend(parts.replace_shared(&mut draft));
+    }
+    for address in needed.keys().chain(made.iter().map(|machine| &machine.address)) {
+        draft.scope.admit(address);
+    }
+    let mut all_wished = wished.clone();
+    all_wished.extend(groups);
+    let shared = shared::decide(&facts, &all_wished, &needed, &in_flight, &found, goal, &mut draft);
     creates::push(made, &shared, &mut draft);
     creates::push(advised, &shared, &mut draft);
     recover::hold_rest(&facts, &mut draft);
     draft.close_advice(&machines);
+    draft.close_targets(&facts, &machines);
 
     let plan = Plan {
         stack: stack.name.clone(),
@@ -140,6 +126,157 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         debug_assert!(violations.is_empty(), "{violations:#?}");
     }
     plan
+}
+
+/// Each pool's report, what is made, how many launches each offering has left, and the placement groups that are used.
+type Pools = (
+    Vec<PoolReport>,
+    Vec<Made>,
+    BTreeMap<String, u32>,
+    BTreeMap<Address, Wished>,
+);
+
+/// What the steps of a decision share.
+struct Parts<'a, 'f> {
+    input: &'f DecideInput<'a>,
+    facts: &'f Facts<'a>,
+    wished: &'f BTreeMap<Address, Wished>,
+    machines: &'f BTreeMap<&'a PoolName, Vec<Machine<'a>>>,
+    in_flight: &'f InFlight,
+    found: &'f Found<'a>,
+}
+
+impl<'a> Parts<'a, '_> {
+    /// Every pool of the stack: first what each needs, then what is made, then who leaves. With what each offering may
+    /// be asked for.
+    fn pools(&self, draft: &mut Draft) -> Pools {
+        let (facts, goal) = (self.facts, self.input.goal);
+        let snapshot = facts.snapshot;
+        let loads = scaling::loads(facts);
+        let mut standing = Vec::new();
+        for pool in &facts.stack.pools {
+            let own = self
+                .machines
+                .get(&pool.name)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            let beside = Beside {
+                in_flight: self
+                    .in_flight
+                    .machines
+                    .get(&pool.name)
+                    .cloned()
+                    .unwrap_or_default(),
+                orphans: self.found.machines_of(&pool.name),
+                load: loads.get(&pool.name).copied().unwrap_or_default(),
+            };
+            let roll = self.roll(pool, own, draft);
+            let pool = pool::begin(facts, pool, own, &beside, goal, &roll, draft);
+            standing.push((pool, roll));
+        }
+        let budgets = launch_budgets(snapshot);
+        let mut maker = Maker {
+            facts,
+            templates: self.input.templates,
+            wished: self.wished,
+            in_flight: self.in_flight,
+            groups: Groups::of(facts, self.in_flight, self.found),
+            names: Names::new(facts, self.input.seed),
+            purse: Purse::new(facts, &cost::hourly(facts, self.in_flight, self.found)),
+            limits: budgets.clone(),
+            budgets,
+        };
+        if let (false, Ok(count)) = (
+            self.found.foreign.is_empty(),
+            u32::try_from(self.found.foreign.len()),
+        ) {
+            draft.warn(&facts.stack.name, count, Reason::ForeignPresent { count });
+        }
+        // Those that are only advised on come last: they take no money or launches from those that act.
+        let mut order: Vec<_> = standing.iter_mut().collect();
+        order.sort_by_key(|(standing, _)| draft.is_advised(&standing.pool.name));
+        let mut made = Vec::new();
+        for (standing, roll) in order {
+            made.extend(self.make(standing, roll, &mut maker, draft));
+        }
+        let limits = maker.limits.to_map();
+        let groups = maker.groups.into_wished();
+        let reports = standing
+            .into_iter()
+            .map(|(standing, roll)| pool::end(facts, standing, goal, &roll, draft))
+            .collect();
+        (reports, made, limits, groups)
+    }
+
+    /// Which of a pool's machines are to be made anew: where only some machines are targeted, only those.
+    fn roll(&self, pool: &'a Pool, machines: &[Machine<'a>], draft: &mut Draft) -> Roll<'a> {
+        let DecideInput {
+            templates,
+            selection,
+            goal,
+            ..
+        } = *self.input;
+        if goal == Goal::Destroy {
+            return Roll::default();
+        }
+        for address in &selection.replace {
+            if pool.keeping.protect && address.pool.as_ref() == Some(&pool.name) {
+                draft.warn(address, 1, Reason::Protected);
+            }
+        }
+        let targeted = machines.iter().filter(|m| draft.scope.covers(m.address));
+        let targeted: Vec<&Machine<'_>> = targeted.collect();
+        roll::stale(
+            self.facts,
+            templates,
+            self.wished,
+            pool,
+            &targeted,
+            &selection.replace,
+        )
+    }
+
+    fn make(
+        &self,
+        standing: &Standing<'a, '_>,
+        roll: &mut Roll<'a>,
+        maker: &mut Maker<'a, '_>,
+        draft: &mut Draft,
+    ) -> Vec<Made> {
+        let wish = &standing.wish;
+        let may_create = self.found.foreign.is_empty();
+        let mut made = Vec::new();
+        if !draft.scope.covers_pool(&wish.pool.name) {
+            draft.pass_over(u32::try_from(wish.reasons.len()).unwrap_or(u32::MAX));
+        } else if may_create {
+            made = maker.make(wish, draft);
+        }
+        if self.input.goal == Goal::Converge && standing.is_whole() {
+            let create = u32::try_from(made.len()).unwrap_or(u32::MAX);
+            let maker = may_create.then_some(maker);
+            made.extend(roll::decide(standing, roll, create, maker, draft));
+        }
+        made
+    }
+
+    /// Shared resources that a person wants made anew, with who needs them.
+    fn replace_shared(&self, draft: &mut Draft) -> BTreeMap<Address, PoolName> {
+        let asked = self.input.selection.replace.iter();
+        asked
+            .filter(|address| address.kind.is_shared())
+            .filter_map(|address| {
+                let by = roll::replace_shared(
+                    self.facts,
+                    self.wished,
+                    self.in_flight,
+                    self.found,
+                    address,
+                    draft,
+                )?;
+                Some((address.clone(), by))
+            })
+            .collect()
+    }
 }
 
 fn launch_budgets(snapshot: &Snapshot) -> LaunchBudgets {

@@ -1,11 +1,12 @@
 //! A plan while it is being made: actions come in an order that respects every dependency, and get their ids here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    Action, ActionId, Drift, Held, IfBusy, Kept, Stray, Verb,
+    Action, ActionId, Drift, Held, IfBusy, Kept, Selection, Stray, Verb,
     facts::{Facts, Work},
     fleet::Machine,
+    select::Scope,
 };
 use crate::{
     drain::{self, Cordon, Way},
@@ -29,20 +30,25 @@ pub(super) struct Draft {
     pub(super) foreign: Vec<Stray>,
     /// The pools that are only advised on, with the number of actions not taken.
     advised: BTreeMap<PoolName, u32>,
+    /// What may be touched at all.
+    pub(super) scope: Scope,
+    /// How many actions it kept from being taken.
+    untargeted: u32,
     /// Which addresses have been dealt with, and the last action on each.
     touched: HashMap<Address, Option<ActionId>>,
 }
 
 impl Draft {
-    pub(super) fn new(stack: &Stack) -> Self {
+    pub(super) fn new(stack: &Stack, selection: &Selection) -> Self {
         let advised = stack.pools.iter().filter(|pool| pool.mode == Mode::Advise);
         Self {
             advised: advised.map(|pool| (pool.name.clone(), 0)).collect(),
+            scope: Scope::of(selection),
             ..Self::default()
         }
     }
 
-    /// Adds an action; none when its pool is only advised on.
+    /// Adds an action; none when its pool is only advised on, or it is not targeted.
     pub(super) fn push(
         &mut self,
         address: &Address,
@@ -51,6 +57,11 @@ impl Draft {
         after: Vec<ActionId>,
         before: Option<&Record>,
     ) -> Option<ActionId> {
+        if !self.scope.covers(address) {
+            self.pass_over(1);
+            self.touched.insert(address.clone(), None);
+            return None;
+        }
         if let Some(count) = address.pool.as_ref().and_then(|pool| self.advised.get_mut(pool)) {
             *count += 1;
             self.touched.insert(address.clone(), None);
@@ -141,6 +152,11 @@ impl Draft {
         });
     }
 
+    /// Counts actions that are not taken because `--target` names other things.
+    pub(super) fn pass_over(&mut self, actions: u32) {
+        self.untargeted = self.untargeted.saturating_add(actions);
+    }
+
     /// Says what advised pools would have had done, and keeps their machines.
     pub(super) fn close_advice(&mut self, machines: &BTreeMap<&PoolName, Vec<Machine<'_>>>) {
         for (pool, count) in self.advised.clone() {
@@ -150,11 +166,63 @@ impl Draft {
             let own = machines.get(&pool).map(Vec::as_slice).unwrap_or_default();
             for machine in own
                 .iter()
-                .filter(|m| self.is_touched(m.address))
+                .filter(|m| self.is_touched(m.address) && self.scope.covers(m.address))
                 .collect::<Vec<_>>()
             {
                 self.keep(machine, Reason::Advise);
             }
+        }
+    }
+
+    /// Says once what `--target` left undone, and keeps what it was about: machines, shared resources, attempts.
+    pub(super) fn close_targets(
+        &mut self,
+        facts: &Facts<'_>,
+        machines: &BTreeMap<&PoolName, Vec<Machine<'_>>>,
+    ) {
+        if self.scope.is_all() {
+            return;
+        }
+        let scope = self.scope.clone();
+        let within = |about: &str| match about.parse::<Address>() {
+            Ok(address) => scope.covers(&address),
+            Err(_) => facts
+                .stack
+                .pools
+                .iter()
+                .all(|pool| pool.name.as_str() != about || scope.covers_pool(&pool.name)),
+        };
+        let open = |about: &str| {
+            let mut open = facts.snapshot.open.iter();
+            open.any(|open| open.address.to_string() == about)
+        };
+        self.held.retain(|held| within(&held.about) || open(&held.about));
+        let untouched = |address: &Address| self.is_touched(address) && !scope.covers(address);
+        let own = machines.values().flatten().filter(|m| untouched(m.address));
+        let own: Vec<&Machine<'_>> = own.collect();
+        let recorded = facts.snapshot.state.resources.keys();
+        let shared: Vec<&Address> = recorded
+            .filter(|address| address.kind.is_shared() && untouched(address))
+            .collect();
+        for machine in own {
+            self.keep(machine, Reason::NotTargeted);
+        }
+        for address in shared {
+            self.keep_shared(address, Reason::NotTargeted);
+        }
+        let told: HashSet<String> = self.held.iter().map(|held| held.about.clone()).collect();
+        let acted: HashSet<&Address> = self.actions.iter().map(|action| &action.address).collect();
+        let attempts = facts.snapshot.open.iter().map(|open| &open.address);
+        let left: Vec<Address> = attempts
+            .filter(|address| !acted.contains(address) && !told.contains(&address.to_string()))
+            .cloned()
+            .collect();
+        for address in left {
+            self.hold(&address, 1, Reason::NotTargeted);
+        }
+        if self.untargeted > 0 {
+            let stack = facts.stack.name.clone();
+            self.hold(&stack, self.untargeted, Reason::NotTargeted);
         }
     }
 }

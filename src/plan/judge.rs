@@ -5,6 +5,7 @@ use super::{
     draft::{Draft, Leaver},
     facts::{Facts, Work},
     fleet::{Doubt, Health, Machine, Presence},
+    roll::Roll,
 };
 use crate::{
     drain::{self, Clocks, Cordon, Rank},
@@ -14,29 +15,53 @@ use crate::{
 };
 
 /// A pool's machines while they are judged. Each comes to one end: an action, or a reason for which it is kept.
-pub(super) struct Judge<'a, 'f> {
-    facts: &'f Facts<'a>,
-    pub(super) draft: &'f mut Draft,
+pub(super) struct Judge<'a, 'f, 'd> {
+    facts: &'d Facts<'a>,
+    pub(super) draft: &'d mut Draft,
+    sorted: Sorted<'a, 'f>,
+    /// Whether none of them may be deleted.
+    protect: bool,
+}
+
+/// Machines that are not judged yet.
+#[derive(Default)]
+pub(super) struct Sorted<'a, 'f> {
     /// Those that serve and are there.
     serving: Vec<&'f Machine<'a>>,
     /// Those that take no new job.
     cordoned: Vec<&'f Machine<'a>>,
 }
 
-impl<'a, 'f> Judge<'a, 'f> {
-    /// Ends what needs no target, and sorts the rest.
-    pub(super) fn sort(
-        facts: &'f Facts<'a>,
-        draft: &'f mut Draft,
-        machines: &'f [Machine<'a>],
-        blocked: Option<&Reason>,
+impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
+    /// Goes on with those that [`Self::pause`] gave back.
+    pub(super) fn resume(
+        facts: &'d Facts<'a>,
+        draft: &'d mut Draft,
+        sorted: Sorted<'a, 'f>,
+        protect: bool,
     ) -> Self {
-        let mut judge = Self {
+        Self {
             facts,
             draft,
-            serving: Vec::new(),
-            cordoned: Vec::new(),
-        };
+            sorted,
+            protect,
+        }
+    }
+
+    /// Leaves the rest for later.
+    pub(super) fn pause(self) -> Sorted<'a, 'f> {
+        self.sorted
+    }
+
+    /// Ends what needs no target, and sorts the rest.
+    pub(super) fn sort(
+        facts: &'d Facts<'a>,
+        draft: &'d mut Draft,
+        machines: &'f [Machine<'a>],
+        blocked: Option<&Reason>,
+        protect: bool,
+    ) -> Self {
+        let mut judge = Self::resume(facts, draft, Sorted::default(), protect);
         for machine in machines {
             if judge.draft.is_touched(machine.address) {
                 continue;
@@ -55,9 +80,9 @@ impl<'a, 'f> Judge<'a, 'f> {
                     judge.draft.keep(machine, reason.clone());
                 }
                 (_, Health::Well | Health::Booting, _) if machine.cordon == Cordon::No => {
-                    judge.serving.push(machine);
+                    judge.sorted.serving.push(machine);
                 }
-                (_, Health::Well | Health::Booting, _) => judge.cordoned.push(machine),
+                (_, Health::Well | Health::Booting, _) => judge.sorted.cordoned.push(machine),
             }
         }
         judge
@@ -83,12 +108,15 @@ impl<'a, 'f> Judge<'a, 'f> {
     }
 
     /// Lets cordoned machines serve again, at most `short` of them: busy ones first, then those paid longest.
-    pub(super) fn want_again(&mut self, short: u32) -> u32 {
+    pub(super) fn want_again(&mut self, short: u32, roll: &Roll<'_>) -> u32 {
         let mut wanted = 0;
-        let mut cordoned = std::mem::take(&mut self.cordoned);
+        let mut cordoned = std::mem::take(&mut self.sorted.cordoned);
         cordoned.sort_by_key(|m| (m.work.busy() != Some(false), rank(m)));
         while wanted < short {
-            let Some(at) = cordoned.iter().rposition(|m| may_uncordon(self.facts, m)) else {
+            let Some(at) = cordoned
+                .iter()
+                .rposition(|m| roll.reason(m.address).is_none() && may_uncordon(self.facts, m))
+            else {
                 break;
             };
             let machine = cordoned.remove(at);
@@ -106,14 +134,17 @@ impl<'a, 'f> Judge<'a, 'f> {
             );
             wanted += 1;
         }
-        self.cordoned = cordoned;
+        self.sorted.cordoned = cordoned;
         wanted
     }
 
     /// Nothing may shrink: everything stays.
     pub(super) fn keep_all(&mut self, blocked: &Reason) {
-        let cordoned = std::mem::take(&mut self.cordoned);
-        for machine in std::mem::take(&mut self.serving).into_iter().chain(cordoned) {
+        let cordoned = std::mem::take(&mut self.sorted.cordoned);
+        for machine in std::mem::take(&mut self.sorted.serving)
+            .into_iter()
+            .chain(cordoned)
+        {
             let reason = match machine.work {
                 Work::Busy(jobs) => Reason::Busy { jobs },
                 _ => blocked.clone(),
@@ -123,14 +154,22 @@ impl<'a, 'f> Judge<'a, 'f> {
     }
 
     pub(super) fn all_go(&mut self, reason: &Reason) {
-        let cordoned = std::mem::take(&mut self.cordoned);
-        for machine in std::mem::take(&mut self.serving).into_iter().chain(cordoned) {
+        let cordoned = std::mem::take(&mut self.sorted.cordoned);
+        for machine in std::mem::take(&mut self.sorted.serving)
+            .into_iter()
+            .chain(cordoned)
+        {
             self.must_go(machine, reason);
         }
     }
 
     /// A machine that must go as soon as it is idle: cordoned while it is not.
     fn must_go(&mut self, machine: &Machine<'a>, reason: &Reason) {
+        if self.protect {
+            self.draft.warn(machine.address, 1, Reason::Protected);
+            self.draft.keep(machine, Reason::Protected);
+            return;
+        }
         if matches!(machine.presence, Presence::Here(_)) {
             let leaver = Leaver::of(machine);
             let Err(stays) = leaver.leave(self.facts, self.draft, reason.clone(), IfBusy::StayCordoned)
@@ -170,32 +209,76 @@ impl<'a, 'f> Judge<'a, 'f> {
         }
     }
 
-    /// Brings the pool down to `max` at once, and to its target as its billing allows.
-    pub(super) fn shrink(&mut self, pool: &Pool, target: &Target, serving: u32) {
-        for machine in std::mem::take(&mut self.cordoned) {
-            self.drain(machine, pool);
+    /// Brings the pool down to `max` at once, to its target as its billing allows, and lets those go whose turn it is.
+    pub(super) fn shrink(&mut self, pool: &Pool, target: &Target, serving: u32, roll: &Roll<'_>) {
+        for machine in std::mem::take(&mut self.sorted.cordoned) {
+            self.drain(machine, pool, roll);
         }
-        let mut machines = std::mem::take(&mut self.serving);
+        let mut machines = std::mem::take(&mut self.sorted.serving);
         let idle = |m: &Machine<'_>| {
             m.work.busy() == Some(false)
                 && matches!(m.presence, Presence::Here(_))
                 && m.health == Health::Well
         };
-        machines.sort_by_cached_key(|m| (!idle(m), m.work.busy() != Some(false), m.work.jobs(), rank(m)));
+        let old = |m: &Machine<'_>| roll.reason(m.address).is_some();
+        machines.sort_by_cached_key(|m| {
+            (
+                !idle(m),
+                m.work.busy() != Some(false),
+                m.work.jobs(),
+                !old(m),
+                rank(m),
+            )
+        });
         let above = serving.saturating_sub(pool.max);
         let mut left = machines.into_iter();
         for machine in left.by_ref().take(usize::try_from(above).unwrap_or(usize::MAX)) {
             self.must_go(machine, &Reason::AboveMax { max: pool.max });
         }
         let mut surplus = (serving - above).saturating_sub(target.size);
-        let (mut candidates, rest): (Vec<_>, Vec<_>) = left
+        let (leaving, left): (Vec<_>, Vec<_>) = left.partition(|m| roll.leaves(m.address));
+        for machine in leaving {
+            if let Some(reason) = roll.reason(machine.address) {
+                self.must_go(machine, reason);
+            }
+            surplus = surplus.saturating_sub(1);
+        }
+        self.lessen(left, roll.surplus(surplus), pool, target, roll);
+    }
+
+    /// Lets as many as `surplus` of those that are idle go, as their billing allows.
+    fn lessen(
+        &mut self,
+        machines: Vec<&Machine<'a>>,
+        mut surplus: u32,
+        pool: &Pool,
+        target: &Target,
+        roll: &Roll<'_>,
+    ) {
+        let idle = |m: &Machine<'_>| {
+            m.work.busy() == Some(false)
+                && matches!(m.presence, Presence::Here(_))
+                && m.health == Health::Well
+        };
+        let (mut candidates, rest): (Vec<_>, Vec<_>) = machines
+            .into_iter()
             .map(|m| (idle(m).then(|| self.due(m, pool)), m))
             .partition(|(due, _)| due.is_some());
-        candidates.sort_by_cached_key(|(due, m)| (!matches!(due, Some(Ok(_))), rank(m)));
+        candidates.sort_by_cached_key(|(due, m)| {
+            (
+                !matches!(due, Some(Ok(_))),
+                roll.reason(m.address).is_none(),
+                rank(m),
+            )
+        });
         for (due, machine) in candidates {
-            let within = Reason::WithinTarget { target: target.size };
+            let within = || {
+                let stays = roll.note(machine.address).cloned();
+                stays.unwrap_or(Reason::WithinTarget { target: target.size })
+            };
             let stays = match due {
-                _ if surplus == 0 => within,
+                _ if surplus == 0 => within(),
+                Some(Ok(_)) if self.protect => Reason::Protected,
                 Some(Ok(reason)) => {
                     let leaver = Leaver::of(machine);
                     match leaver.leave(self.facts, self.draft, reason, IfBusy::Uncordon) {
@@ -206,23 +289,35 @@ impl<'a, 'f> Judge<'a, 'f> {
                         Err(stays) => stays,
                     }
                 }
-                Some(Err(stays)) => stays,
-                None => within,
+                Some(Err(stays)) => roll.stays(machine.address).cloned().unwrap_or(stays),
+                None => within(),
             };
             surplus = surplus.saturating_sub(1);
             self.draft.keep(machine, stays);
         }
         for (_, machine) in rest {
-            self.draft.keep(machine, stays(machine, pool, target));
+            let by_roll = roll
+                .stays(machine.address)
+                .filter(|_| machine.health == Health::Well);
+            let note = || roll.note(machine.address).filter(|_| machine.work == Work::Idle);
+            let told = by_roll.or_else(note).cloned();
+            let stays = told.unwrap_or_else(|| stays(machine, pool, target));
+            self.draft.keep(machine, stays);
         }
     }
 
     /// A cordoned machine that is not wanted: gone when idle, and until then kept.
-    fn drain(&mut self, machine: &Machine<'a>, pool: &Pool) {
+    fn drain(&mut self, machine: &Machine<'a>, pool: &Pool, roll: &Roll<'_>) {
         let idle = machine.work.busy() == Some(false) && matches!(machine.presence, Presence::Here(_));
-        let due = match machine.cordon {
+        let old = roll.reason(machine.address).cloned();
+        let if_busy = match old {
+            Some(_) => IfBusy::StayCordoned,
+            None => IfBusy::Uncordon,
+        };
+        let due = match (machine.cordon, old) {
             // Paused by a person, perhaps: no reason to pay for less than was bought.
-            Cordon::Unknown => self.due(machine, pool),
+            (Cordon::Unknown, _) => self.due(machine, pool),
+            (_, Some(reason)) => Ok(reason),
             _ => Ok(self
                 .due(machine, pool)
                 .unwrap_or_else(|_| cordoned_reason(machine))),
@@ -231,9 +326,10 @@ impl<'a, 'f> Judge<'a, 'f> {
             _ if !idle && machine.work == Work::Unknown => Reason::BusyUnknown,
             _ if !idle => Reason::Draining,
             Err(stays) => stays,
+            Ok(_) if self.protect => Reason::Protected,
             Ok(reason) => {
                 let leaver = Leaver::of(machine);
-                match leaver.leave(self.facts, self.draft, reason, IfBusy::Uncordon) {
+                match leaver.leave(self.facts, self.draft, reason, if_busy) {
                     Ok(()) => return,
                     Err(stays) => stays,
                 }

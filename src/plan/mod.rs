@@ -1,8 +1,9 @@
 //! What should be done, and why: a plan that leaves no judgement to apply.
 //!
 //! [`decide`] makes it, a function of its input alone. Its parts: [`facts`] and [`fleet`] say what is known, `recover`
-//! closes unfinished attempts, `pool` and `judge` decide on a pool's machines, [`strays`] what has no record, `creates` what is made,
-//! `shared` and `groups` what machines share, `cost` what it costs. [`invariants`] says what holds of every plan.
+//! closes unfinished attempts, `pool` and `judge` decide on a pool's machines, `roll` which of them are made anew,
+//! [`select`] what a person narrowed it to, [`strays`] what has no record, `creates` what is made, `shared` and `groups`
+//! what machines share, `cost` what it costs. [`invariants`] says what holds of every plan.
 
 mod cost;
 mod creates;
@@ -14,8 +15,11 @@ mod groups;
 pub mod invariants;
 mod judge;
 mod names;
+mod outdated;
 mod pool;
 mod recover;
+mod roll;
+pub mod select;
 mod shared;
 pub mod strays;
 mod tally;

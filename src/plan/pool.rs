@@ -7,7 +7,8 @@ use super::{
     draft::Draft,
     facts::Facts,
     fleet::{Health, Machine, Presence},
-    judge::Judge,
+    judge::{Judge, Sorted},
+    roll::Roll,
 };
 use crate::{
     model::{
@@ -59,25 +60,48 @@ fn gap<'a>(
     (cloud, demand)
 }
 
-/// What a pool has and will have besides its machines on record.
+/// What a pool has and will have besides its machines on record, and its jobs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Beside {
     /// Attempts that may have made a machine, and machines that are taken on record: they count as serving.
     pub(super) in_flight: Vec<OfferingKey>,
     /// Orphans: they exist.
     pub(super) orphans: u32,
+    /// Its jobs.
+    pub(super) load: Load,
 }
 
-/// Decides on a pool of the stack.
-pub(super) fn decide<'a>(
-    facts: &Facts<'a>,
+/// A pool of the stack between the two halves of its decision: what it needs is known, who leaves is not.
+pub(super) struct Standing<'a, 'f> {
+    pub(super) pool: &'a Pool,
+    pub(super) machines: &'f [Machine<'a>],
+    pub(super) target: Target,
+    pub(super) room: Room,
+    pub(super) report: PoolReport,
+    pub(super) wish: Wish<'a>,
+    sorted: Sorted<'a, 'f>,
+    cloud: Option<Reason>,
+    demand: Option<Reason>,
+}
+
+impl Standing<'_, '_> {
+    /// Whether machines may be made anew: not on partial answers.
+    pub(super) fn is_whole(&self) -> bool {
+        self.cloud.is_none() && self.demand.is_none()
+    }
+}
+
+/// Decides what a pool of the stack needs. Machines that `roll` wants anew are not wanted again once they are cordoned.
+pub(super) fn begin<'a, 'f>(
+    facts: &'f Facts<'a>,
     pool: &'a Pool,
-    machines: &[Machine<'a>],
-    load: Load,
+    machines: &'f [Machine<'a>],
     beside: &Beside,
     goal: Goal,
+    roll: &Roll<'_>,
     draft: &mut Draft,
-) -> (PoolReport, Wish<'a>) {
+) -> Standing<'a, 'f> {
+    let load = beside.load;
     let (cloud, demand) = gap(facts, Some(pool), machines);
     let mut target = scaling::target(pool, load);
     if goal == Goal::Destroy {
@@ -105,24 +129,18 @@ pub(super) fn decide<'a>(
         serving: room.serving,
         formula: target.formula.clone(),
     };
-    let mut judge = Judge::sort(facts, draft, machines, cloud.as_ref().or(demand.as_ref()));
+    let protect = pool.keeping.protect;
+    let mut judge = Judge::sort(
+        facts,
+        draft,
+        machines,
+        cloud.as_ref().or(demand.as_ref()),
+        protect,
+    );
     if cloud.is_none() && goal == Goal::Converge {
-        room.serving += judge.want_again(target.size.saturating_sub(room.serving));
+        room.serving += judge.want_again(target.size.saturating_sub(room.serving), roll);
     }
-    match (&cloud, &demand, goal) {
-        (Some(reason), ..) => {
-            let off = target.size.abs_diff(room.serving);
-            judge.keep_all(reason);
-            judge.draft.warn(&pool.name, off, reason.clone());
-        }
-        (None, Some(reason), _) => {
-            let surplus = room.serving.saturating_sub(target.size);
-            judge.keep_all(reason);
-            judge.draft.warn(&pool.name, surplus, reason.clone());
-        }
-        (None, None, Goal::Destroy) => judge.all_go(&Reason::Destroy),
-        (None, None, Goal::Converge) => judge.shrink(pool, &target, room.serving),
-    }
+    let sorted = judge.pause();
     let growth = if cloud.is_some() || goal == Goal::Destroy {
         Growth::default()
     } else {
@@ -150,7 +168,46 @@ pub(super) fn decide<'a>(
         reasons,
         booting,
     };
-    (report, wish)
+    Standing {
+        pool,
+        machines,
+        target,
+        room,
+        report,
+        wish,
+        sorted,
+        cloud,
+        demand,
+    }
+}
+
+/// Decides who of a pool's machines leaves, and says why the others stay.
+pub(super) fn end<'a>(
+    facts: &Facts<'a>,
+    standing: Standing<'a, '_>,
+    goal: Goal,
+    roll: &Roll<'_>,
+    draft: &mut Draft,
+) -> PoolReport {
+    let Standing {
+        pool, target, room, ..
+    } = standing;
+    let mut judge = Judge::resume(facts, draft, standing.sorted, pool.keeping.protect);
+    match (&standing.cloud, &standing.demand, goal) {
+        (Some(reason), ..) => {
+            let off = target.size.abs_diff(room.serving);
+            judge.keep_all(reason);
+            judge.draft.warn(&pool.name, off, reason.clone());
+        }
+        (None, Some(reason), _) => {
+            let surplus = room.serving.saturating_sub(target.size);
+            judge.keep_all(reason);
+            judge.draft.warn(&pool.name, surplus, reason.clone());
+        }
+        (None, None, Goal::Destroy) => judge.all_go(&Reason::Destroy),
+        (None, None, Goal::Converge) => judge.shrink(pool, &target, room.serving, roll),
+    }
+    standing.report
 }
 
 /// Decides on the machines of a pool that the stack file does not have any more.
@@ -163,7 +220,7 @@ pub(super) fn dissolve<'a>(
 ) {
     let (cloud, demand) = gap(facts, None, machines);
     let blocked = cloud.or(demand);
-    let mut judge = Judge::sort(facts, draft, machines, blocked.as_ref());
+    let mut judge = Judge::sort(facts, draft, machines, blocked.as_ref(), false);
     let reason = match goal {
         Goal::Destroy => Reason::Destroy,
         Goal::Converge => Reason::NotInStack,

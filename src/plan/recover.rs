@@ -137,8 +137,14 @@ fn create(facts: &Facts<'_>, open: &OpenIntent, draft: &mut Draft, in_flight: &m
             if recorded.is_none() {
                 count(open, spec, provider, price.as_ref(), in_flight);
             }
-            if let (Some(id), true) = (id, spec.kind().is_shared()) {
-                in_flight.adopted.insert(open.address.clone(), id);
+            match (id, spec.kind().is_shared()) {
+                (Some(id), true) => {
+                    in_flight.adopted.insert(open.address.clone(), id);
+                }
+                (None, true) => {
+                    in_flight.unsettled.insert(open.address.clone());
+                }
+                _ => {}
             }
         }
         None if is_over(facts, open, provider) => {

@@ -8,7 +8,7 @@ use super::{DecideInput, Goal, Plan, Selection, Verb, decide};
 use crate::{
     model::{
         demand::{Cursor, DemandSnapshot, Job, JobState, RunnerView, Wanted, description},
-        ids::{Address, CloudId, IntentId, PoolName, ResourceKind},
+        ids::{Address, CloudId, IntentId, PoolName, ResourceKind, SpecHash},
         intent::{Intent, OpenIntent},
         money::{Billing, Price},
         offering::{Architecture, Market, Offering, OfferingKey},
@@ -22,7 +22,7 @@ use crate::{
         state::{History, Phase, Record, State},
     },
     placement::{self, LaunchBudgets},
-    render::TemplateSet,
+    render::{self, TemplateSet},
     scaling,
     stack::{
         Budget, CiConfig, CiKind, Endpoint, Firewall, Mode, Network, OfferingChoice, Policy, Pool,
@@ -413,8 +413,32 @@ impl World {
         self.machine_of("linux", name, created, called)
     }
 
+    /// Makes a spec what its pool wishes for now, and says its hash.
+    fn as_wished(&self, spec: &mut MachineSpec) -> SpecHash {
+        let Some(pool) = self.stack.pool(&spec.pool) else {
+            return "h1".into();
+        };
+        let ci = &self.stack.ci[&pool.ci];
+        spec.ssh_keys.clone_from(&pool.ssh_keys);
+        spec.firewalls.clone_from(&pool.firewalls);
+        spec.parts = render::parts(&self.templates, pool, ci).unwrap();
+        render::spec_hash(&self.templates, pool, ci, spec).unwrap()
+    }
+
+    /// Makes a record what its pool wishes for now.
+    pub(crate) fn refresh(&mut self, address: &Address) {
+        let ResourceSpec::Machine(mut spec) = self.record(address).spec.clone() else {
+            return;
+        };
+        let hash = self.as_wished(&mut spec);
+        let record = self.record(address);
+        (record.hash, record.spec) = (hash, ResourceSpec::Machine(spec));
+    }
+
     pub(crate) fn machine_of(&mut self, pool: &str, name: &str, created: i64, called: bool) -> Address {
-        let spec = ResourceSpec::Machine(Self::spec(pool, name));
+        let mut spec = Self::spec(pool, name);
+        let hash = self.as_wished(&mut spec);
+        let spec = ResourceSpec::Machine(spec);
         let seen = self.observed(
             &spec,
             &Self::claim(Some(pool), name, &format!("i-{name}")),
@@ -429,7 +453,7 @@ impl World {
                 id: seen.target.id.clone(),
                 name: seen.name.clone(),
                 intent: IntentId::new(format!("i-{name}")),
-                hash: "h1".into(),
+                hash,
                 created_at: at(created),
                 spec,
                 price: Some(price("0.010 EUR")),

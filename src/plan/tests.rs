@@ -1,5 +1,7 @@
 //! A scenario for every reason, and what holds of every plan.
 
+mod roll;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -165,6 +167,18 @@ fn scenarios() -> Vec<(&'static str, World)> {
             }),
         ),
         ("busy_unknown", idle(-1000, |w, _| w.run_adrift())),
+        (
+            "slow_start",
+            grow(|w| {
+                w.pool().offerings = vec![choice("cx33", &["nbg1"])];
+                w.snapshot.history.launch_budgets = [(key("nbg1", "cx33"), 1)].into();
+                w.snapshot.history.refusals = vec![Refusal {
+                    offering: key("nbg1", "cx33"),
+                    at: at(-600),
+                    quota: false,
+                }];
+            }),
+        ),
         ("above_max", idle(-1000, |w, _| w.pool().max = 0)),
         (
             "not_in_stack",
@@ -257,6 +271,7 @@ fn scenarios() -> Vec<(&'static str, World)> {
             w
         }),
     ];
+    all.extend(roll::scenarios());
     let mut booting = World::new();
     booting.queue(1);
     booting.machine("brave-otter", -100, false);

@@ -28,7 +28,7 @@ use serde_json::json;
 use tera::{Context, Tera};
 
 pub use builtin::builtin;
-pub use hash::{shared_hash, spec_hash};
+pub use hash::{parts, shared_hash, spec_hash, spec_hash_as};
 
 use crate::{
     model::resource::MachineSpec,

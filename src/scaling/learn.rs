@@ -14,7 +14,7 @@ use crate::{
         offering::OfferingKey,
         reason::Reason,
         snapshot::Snapshot,
-        state::{Failure, History, MachineMemory, Record},
+        state::{Failure, History, MachineMemory, NeverReady, Record},
     },
     placement,
     plan::{
@@ -46,7 +46,7 @@ pub fn learn(history: History, snapshot: &Snapshot, stack: &Stack) -> History {
     condemn(&mut history, &facts);
     attempts(&mut history, &facts);
     budgets(&mut history, &newborn, snapshot.now);
-    jobs(&mut history, snapshot);
+    jobs(&mut history, &facts);
     ticks(&mut history, snapshot);
     keep_last(&mut history.failures, History::EVENTS);
     keep_last(&mut history.decisions, History::DECISIONS);
@@ -148,6 +148,7 @@ fn became_ready(history: &mut History, record: &Record, ready: Timestamp) {
     history
         .failures
         .retain(|failure| failure.offering != *offering && failure.hash != record.hash);
+    history.never_ready.remove(&record.hash);
     let key = format!("{offering} {}", record.hash);
     if history.boot_seconds.len() >= History::EVENTS && !history.boot_seconds.contains_key(&key) {
         history.boot_seconds.pop_first();
@@ -175,6 +176,19 @@ fn failed(history: &mut History, facts: &Facts<'_>, address: &Address, record: &
             at: facts.snapshot.now,
             what: reason.to_string(),
         });
+        let at = record
+            .ci
+            .as_ref()
+            .map_or(facts.snapshot.now, |ci| facts.ci_now(ci));
+        let machine = address.clone();
+        history
+            .never_ready
+            .insert(record.hash.clone(), NeverReady { machine, at });
+        if history.never_ready.len() > History::EVENTS {
+            let oldest = history.never_ready.iter().min_by_key(|(_, failed)| failed.at);
+            let oldest = oldest.map(|(hash, _)| hash.clone());
+            oldest.and_then(|hash| history.never_ready.remove(&hash));
+        }
     }
 }
 
@@ -230,8 +244,9 @@ fn budgets(history: &mut History, newborn: &[OfferingKey], now: Timestamp) {
     budgets.retain(|offering, _| refusals.iter().any(|refusal| refusal.offering == *offering));
 }
 
-/// Lengths of jobs that ended, each job once, and how far they have been read.
-fn jobs(history: &mut History, snapshot: &Snapshot) {
+/// Lengths of jobs that ended, each job once, how many each machine has ended, and how far they have been read.
+fn jobs(history: &mut History, facts: &Facts<'_>) {
+    let snapshot = facts.snapshot;
     let counted: HashSet<JobId> = history.counted_jobs.iter().cloned().collect();
     let mut told: HashSet<&JobId> = HashSet::new();
     let mut names: HashSet<&str> = HashSet::new();
@@ -254,6 +269,13 @@ fn jobs(history: &mut History, snapshot: &Snapshot) {
             lengths.push(end.duration_since(start).as_secs().max(0));
             keep_last(lengths, History::LENGTHS);
             history.counted_jobs.push(job.id.clone());
+            let machine = job
+                .runner
+                .as_ref()
+                .and_then(|runner| facts.owner(&demand.ci, runner));
+            if let Some(memory) = machine.and_then(|address| history.machines.get_mut(address)) {
+                memory.jobs = memory.jobs.saturating_add(1);
+            }
         }
     }
     keep_last(&mut history.counted_jobs, COUNTED);

@@ -9,7 +9,7 @@ use crate::{
         snapshot::Snapshot,
     },
     plan::facts::Facts,
-    stack::Pool,
+    stack::{Mode, Pool},
 };
 
 /// The jobs of one pool.
@@ -24,7 +24,8 @@ pub struct Load {
 /// The load of every pool of the stack.
 ///
 /// A running job counts for the pool whose machine runs it; one that runs on somebody else's runner counts for nobody.
-/// A queued job counts for the first declared pool that it fits, the next while that has `max * jobs_per_runner`.
+/// A queued job counts for the first declared pool that it fits (those that act before those that are only advised on),
+/// the next while that has `max * jobs_per_runner`.
 /// When all that it fits are full it counts for the first, so that the report says what is wanted.
 pub fn loads<'a>(facts: &Facts<'a>) -> BTreeMap<&'a PoolName, Load> {
     let pools = &facts.stack.pools;
@@ -72,7 +73,10 @@ fn assign<'a>(
                     .iter()
                     .enumerate()
                     .filter(|(_, selector)| selector.matches(&job.tags));
-                matching.filter_map(|(at, _)| pools.get(at).copied()).collect()
+                let mut fitting: Vec<&Pool> = matching.filter_map(|(at, _)| pools.get(at).copied()).collect();
+                // What is only advised on runs no job: it is shown what those that act leave.
+                fitting.sort_by_key(|pool| pool.mode == Mode::Advise);
+                fitting
             });
             place(fitting, loads)
         };

@@ -223,6 +223,27 @@ pub enum Part {
     Access,
 }
 
+impl Part {
+    /// Its word, as in `ignore_changes`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Template => "template",
+            Self::Vars => "vars",
+            Self::Runner => "runner",
+            Self::Ci => "ci",
+            Self::Image => "image",
+            Self::Offering => "offering",
+            Self::Access => "access",
+        }
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// A number, or a share of a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

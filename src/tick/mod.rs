@@ -205,7 +205,7 @@ impl Session {
             selection: &request.selection,
             seed: seed_of(&snapshot),
         });
-        remember(&mut snapshot.history, &plan);
+        remember(&mut snapshot.history, &plan, &request.selection);
         Planned {
             plan,
             snapshot,
@@ -354,7 +354,17 @@ fn seed_of(snapshot: &Snapshot) -> u64 {
     u64::from_le_bytes(first)
 }
 
-fn remember(history: &mut History, plan: &Plan) {
+/// What was decided, and what a person wants made anew: that may take more ticks than this one.
+fn remember(history: &mut History, plan: &Plan, selection: &Selection) {
+    let machines = selection
+        .replace
+        .iter()
+        .filter(|address| !address.kind.is_shared());
+    for address in machines {
+        if let Some(memory) = history.machines.get_mut(address) {
+            memory.replace_asked.get_or_insert(plan.made_at);
+        }
+    }
     let lines = plan
         .pools
         .iter()

@@ -15,5 +15,6 @@ mod graphs;
 mod ladders;
 mod network;
 mod reads;
+mod roll;
 mod secrets;
 mod signals;

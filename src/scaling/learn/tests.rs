@@ -46,6 +46,7 @@ fn the_idle_clock_begins_when_the_last_job_ended_and_ends_with_the_next() {
 fn a_machine_that_never_called_has_no_idle_clock() {
     let mut world = World::new();
     let address = world.machine("m1", -100, false);
+    world.record(&address).hash = "h1".into();
     world.learn();
     assert_eq!(
         memory(&world, &address),
@@ -184,7 +185,8 @@ fn a_machine_that_came_up_clears_its_offering_and_its_template_and_no_other() {
     };
     let other = failure("fsn1", "h2");
     world.snapshot.history.failures = vec![failure("nbg1", "h2"), failure("fsn1", "h1"), other.clone()];
-    world.machine("m1", -100, true);
+    let address = world.machine("m1", -100, true);
+    world.record(&address).hash = "h1".into();
     world.learn();
     assert_eq!(world.snapshot.history.failures, [other]);
 }
@@ -195,7 +197,8 @@ fn boot_times_are_kept_of_a_bounded_number_of_offerings() {
         let mut world = World::new();
         let boots = known.iter().map(|key| (key.clone(), vec![1]));
         world.snapshot.history.boot_seconds = boots.collect();
-        world.machine("m1", -100, true);
+        let address = world.machine("m1", -100, true);
+        world.record(&address).hash = "h1".into();
         world.learn();
         world.snapshot.history.boot_seconds
     };
@@ -370,4 +373,31 @@ fn a_machine_is_not_missed_because_ticks_come_more_slowly_than_configured() {
         ["retire machine.linux/m1"],
         "600 s are left"
     );
+}
+
+#[test]
+fn jobs_that_a_machine_has_ended_are_counted_once_each() {
+    let mut world = World::new();
+    let address = world.machine("m1", -1000, true);
+    world.finished("m1", -900, -800);
+    world.finished("m1", -700, -600);
+    world.finished("theirs", -700, -600);
+    world.learn();
+    world.learn();
+    assert_eq!(memory(&world, &address).jobs, 2);
+    world.finished("m1", -500, -400);
+    world.learn();
+    assert_eq!(memory(&world, &address).jobs, 3);
+}
+
+#[test]
+fn what_did_not_become_ready_is_remembered_until_a_machine_made_from_the_same_does() {
+    let mut world = World::new();
+    let address = world.machine("m1", -601, false);
+    let hash = world.record(&address).hash.clone();
+    world.learn();
+    assert_eq!(world.snapshot.history.never_ready[&hash].machine, address);
+    world.machine("m2", -100, true);
+    world.learn();
+    assert!(world.snapshot.history.never_ready.is_empty());
 }
