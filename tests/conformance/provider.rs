@@ -202,6 +202,7 @@ pub(crate) async fn suite(harness: &dyn Harness) {
     a_shared_resource_changes_in_place(harness).await;
     a_networks_subnets_change_in_place(harness).await;
     a_machine_is_in_the_network_and_the_group_that_it_names(harness).await;
+    a_machine_that_lacks_what_it_names_is_not_made(harness).await;
     a_full_group_refuses_and_nothing_is_made(harness).await;
     labels_are_put_over_others_and_none_is_taken_off(harness).await;
     what_another_stack_holds_is_listed_with_everything(harness).await;
@@ -436,6 +437,26 @@ async fn a_machine_is_in_the_network_and_the_group_that_it_names(harness: &dyn H
     remove(harness, &one.target).await;
     for target in &shared {
         remove(harness, target).await;
+    }
+}
+
+async fn a_machine_that_lacks_what_it_names_is_not_made(harness: &dyn Harness) {
+    let name = |spec: &mut MachineSpec, at: usize| match at {
+        0 => spec.ssh_keys = vec!["default".to_owned()],
+        1 => spec.firewalls = vec!["default".to_owned()],
+        2 => spec.networks = vec!["lan".to_owned()],
+        _ => spec.placement_group = Some("apart-1".to_owned()),
+    };
+    for at in 0..4 {
+        let mut claim = machine(harness, "odd-stork", "m-12");
+        if let ResourceSpec::Machine(spec) = &mut claim.spec {
+            name(spec, at);
+        }
+        let error = create(harness, &claim)
+            .await
+            .expect_err("it would lack something");
+        assert!(matches!(error, ProviderError::Rejected { .. }), "{error}");
+        assert_eq!(harness.census().await, 0);
     }
 }
 

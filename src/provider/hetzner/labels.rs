@@ -17,7 +17,8 @@ use super::{
     Hetzner, absent,
     machines::body,
     unsupported,
-    wire::{Firewall, Network, PlacementGroup, Server, SshKey},
+    wire::{Firewall, Server, SshKey},
+    wire_networks::{Network, PlacementGroup},
 };
 
 impl Hetzner {

@@ -25,7 +25,8 @@ use super::{
     ambiguous,
     api::{self, Failed, action_failure, decode},
     unsupported,
-    wire::{Actions, Image, One, Page, Row as _, Server, ServerType},
+    wire::{Actions, One, Page, Row as _, Server},
+    wire_catalog::{Image, ServerType},
 };
 use crate::provider::{Claim, ProviderError};
 

@@ -30,6 +30,8 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod wire_catalog;
+mod wire_networks;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -55,7 +57,8 @@ use crate::{
 use super::{Choice, Claim, Offerings, Problem, Provider, ProviderError};
 use actions::Poller;
 use api::{Api, Failed};
-use wire::{Firewall, Network, One, Page, PlacementGroup, Resource, Server, SshKey, collection};
+use wire::{Firewall, One, Page, Resource, Server, SshKey, collection};
+use wire_networks::{Network, PlacementGroup};
 
 /// The address of the API, its version included.
 pub const ENDPOINT: &str = "https://api.hetzner.cloud/v1";

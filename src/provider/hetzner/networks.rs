@@ -21,7 +21,8 @@ use super::{
     api::Failed,
     machines::{LOOK_AGAIN, body},
     unsupported,
-    wire::{Network, PlacementGroup, Resource as _, Shared},
+    wire::Resource as _,
+    wire_networks::{Network, PlacementGroup, Shared},
 };
 
 impl Hetzner {

@@ -6,13 +6,12 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use jiff::Timestamp;
-use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use crate::model::{
     ids::{CloudId, ProviderName, ResourceKind},
     offering::{Market, OfferingKey},
-    resource::{CloudStatus, Direction, FirewallRule, Labels, Observed, ResourceRef, Subnet},
+    resource::{CloudStatus, Direction, FirewallRule, Labels, Observed, ResourceRef},
 };
 
 /// A row of a listing.
@@ -34,12 +33,6 @@ pub(super) trait Resource: Row {
     fn name(&self) -> &str;
     /// As the rest of the program sees it.
     fn observed(self, provider: &ProviderName) -> Observed;
-}
-
-/// A resource that the cloud takes from under its servers when it is deleted.
-pub(super) trait Shared: Resource {
-    /// How many servers use it.
-    fn servers(&self) -> usize;
 }
 
 /// The path of a kind's collection; none for kinds that Hetzner does not have.
@@ -241,7 +234,7 @@ fn reference(provider: &ProviderName, kind: ResourceKind, id: u64) -> ResourceRe
     }
 }
 
-fn plain(
+pub(super) fn plain(
     provider: &ProviderName,
     kind: ResourceKind,
     id: u64,
@@ -372,204 +365,6 @@ impl From<Rule> for FirewallRule {
     }
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Network {
-    id: u64,
-    name: String,
-    created: Timestamp,
-    #[serde(default)]
-    labels: Option<Labels>,
-    pub(super) ip_range: String,
-    #[serde(rename = "subnets")]
-    parts: Vec<Part>,
-    /// Those that are attached.
-    servers: Vec<u64>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Part {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    ip_range: Option<String>,
-    network_zone: String,
-}
-
-impl Network {
-    /// Its subnets of cloud servers, sorted. Those of a vSwitch are made with dedicated servers, and are not ours to change.
-    pub(super) fn subnets(&self) -> Vec<Subnet> {
-        let ours = self.parts.iter().filter(|part| part.kind != "vswitch");
-        let mut subnets: Vec<_> = ours
-            .filter_map(|part| {
-                Some(Subnet {
-                    ip_range: part.ip_range.clone()?,
-                    zone: part.network_zone.clone(),
-                })
-            })
-            .collect();
-        subnets.sort();
-        subnets
-    }
-}
-
-impl Row for Network {
-    fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-impl Resource for Network {
-    const KIND: ResourceKind = ResourceKind::Network;
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn observed(self, provider: &ProviderName) -> Observed {
-        Observed {
-            network: Some((self.ip_range.clone(), self.subnets())),
-            ..plain(
-                provider,
-                Self::KIND,
-                self.id,
-                self.name,
-                self.labels,
-                self.created,
-            )
-        }
-    }
-}
-
-impl Shared for Network {
-    fn servers(&self) -> usize {
-        self.servers.len()
-    }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct PlacementGroup {
-    id: u64,
-    name: String,
-    created: Timestamp,
-    #[serde(default)]
-    labels: Option<Labels>,
-    /// Those that are in it.
-    servers: Vec<u64>,
-}
-
-impl Row for PlacementGroup {
-    fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-impl Resource for PlacementGroup {
-    const KIND: ResourceKind = ResourceKind::PlacementGroup;
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn observed(self, provider: &ProviderName) -> Observed {
-        plain(
-            provider,
-            Self::KIND,
-            self.id,
-            self.name,
-            self.labels,
-            self.created,
-        )
-    }
-}
-
-impl Shared for PlacementGroup {
-    fn servers(&self) -> usize {
-        self.servers.len()
-    }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Image {
-    id: u64,
-    #[serde(default)]
-    pub(super) name: Option<String>,
-    #[serde(default)]
-    pub(super) status: Option<String>,
-    pub(super) architecture: String,
-    pub(super) created: Option<Timestamp>,
-}
-
-impl Row for Image {
-    fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct ServerType {
-    id: u64,
-    pub(super) name: String,
-    pub(super) cores: Decimal,
-    /// In GB, as Hetzner says; its GB are GiB.
-    pub(super) memory: Decimal,
-    pub(super) architecture: String,
-    pub(super) prices: Vec<LocationPrice>,
-    #[serde(default)]
-    pub(super) locations: Option<Vec<TypeLocation>>,
-}
-
-impl Row for ServerType {
-    fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-/// Where a type is sold, and whether there is stock.
-#[derive(Debug, Deserialize)]
-pub(super) struct TypeLocation {
-    pub(super) name: String,
-    #[serde(default)]
-    pub(super) available: Option<bool>,
-    #[serde(default)]
-    pub(super) deprecation: Option<Deprecation>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Deprecation {
-    pub(super) unavailable_after: Timestamp,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct LocationPrice {
-    pub(super) location: String,
-    pub(super) price_hourly: Amount,
-    pub(super) price_monthly: Amount,
-}
-
-/// An amount; `net` is without tax and not used.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Amount {
-    pub(super) gross: Decimal,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct PricingAnswer {
-    pub(super) pricing: Pricing,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Pricing {
-    pub(super) currency: String,
-    pub(super) primary_ips: Vec<IpPricing>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct IpPricing {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) prices: Vec<LocationPrice>,
-}
-
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Action {
     pub(super) id: u64,
@@ -661,22 +456,6 @@ mod tests {
         for field in ["placement_group", "private_net", "firewalls"] {
             assert_eq!(seen(&json.replace(field, "something_else")).uses, None, "{field}");
         }
-    }
-
-    #[test]
-    fn subnets_are_sorted_and_those_of_a_vswitch_are_not_ours() {
-        let json = r#"{"id":1,"name":"n","created":"2026-01-30T23:55:00Z","labels":{},"ip_range":"10.0.0.0/16","servers":[1],
-            "subnets":[{"type":"cloud","ip_range":"10.0.2.0/24","network_zone":"us-east","gateway":"10.0.0.1"},
-            {"type":"vswitch","ip_range":"10.0.3.0/24","network_zone":"eu-central","gateway":"10.0.0.1","vswitch_id":4},
-            {"type":"server","ip_range":"10.0.1.0/24","network_zone":"eu-central","gateway":"10.0.0.1"}]}"#;
-        let network: Network = serde_json::from_str(json).unwrap();
-        assert_eq!(network.servers(), 1);
-        let (range, subnets) = network.observed(&"hetzner".into()).network.unwrap();
-        let ranges: Vec<_> = subnets.iter().map(|subnet| subnet.ip_range.as_str()).collect();
-        assert_eq!(
-            (range.as_str(), &ranges[..]),
-            ("10.0.0.0/16", &["10.0.1.0/24", "10.0.2.0/24"][..])
-        );
     }
 
     #[test]
