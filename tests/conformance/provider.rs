@@ -375,7 +375,7 @@ async fn a_networks_subnets_change_in_place(harness: &dyn Harness) {
     // One grows over its own place, one goes, one is new.
     let mut want = network(&["10.0.4.0/24", "10.0.0.0/23"]).spec;
     if let ResourceSpec::Network(spec) = &mut want {
-        spec.name = "conformance-wide".to_owned();
+        "conformance-wide".clone_into(&mut spec.name);
     }
     let after = harness
         .provider()
@@ -397,7 +397,7 @@ async fn a_networks_subnets_change_in_place(harness: &dyn Harness) {
     assert_eq!(again, after);
     let mut other = want;
     if let ResourceSpec::Network(spec) = &mut other {
-        spec.ip_range = "10.0.0.0/15".to_owned();
+        "10.0.0.0/15".clone_into(&mut spec.ip_range);
     }
     let error = harness
         .provider()
@@ -558,7 +558,7 @@ async fn a_machine_that_was_renamed_is_repaired(harness: &dyn Harness) {
     let provider = harness.provider();
     let mut renamed = claim.spec.clone();
     if let ResourceSpec::Machine(spec) = &mut renamed {
-        spec.name = "by-hand".to_owned();
+        "by-hand".clone_into(&mut spec.name);
         spec.pool = "other".into();
     }
     let wrong = provider.update(&right, &renamed).await.expect("it is renamed");

@@ -233,7 +233,7 @@ impl Hetzner {
     }
 
     /// The id of the image that a machine of this type boots.
-    async fn image(&self, image: &ImageRef, machine_type: &str) -> Result<u64, ProviderError> {
+    pub(super) async fn image(&self, image: &ImageRef, machine_type: &str) -> Result<u64, ProviderError> {
         if let ImageRef::Id(id) = image {
             return Ok(*id);
         }

@@ -75,6 +75,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a call asks again while another action holds the resource.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a look-up before a create may take: it is no part of the call's time.
+const PREPARING: Duration = Duration::from_secs(5);
+
 /// One project of Hetzner Cloud.
 #[derive(Debug)]
 pub struct Hetzner {
@@ -377,15 +380,23 @@ impl Provider for Hetzner {
     }
 
     async fn list(&self, stack: &StackName) -> Result<Listing, ProviderError> {
-        within(self.list_kinds(Some(stack)), unavailable).await
+        within(Box::pin(self.list_kinds(Some(stack))), unavailable).await
     }
 
     async fn list_all(&self) -> Result<Listing, ProviderError> {
-        within(self.list_kinds(None), unavailable).await
+        within(Box::pin(self.list_kinds(None)), unavailable).await
     }
 
     async fn read(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError> {
         within(self.read_one(target), unavailable).await
+    }
+
+    async fn prepare(&self, spec: &ResourceSpec) {
+        if let ResourceSpec::Machine(spec) = spec {
+            // Whether it fails does not matter: the create asks again, and says so.
+            let look_up = self.image(&spec.image, &spec.offering.machine_type);
+            let _ = tokio::time::timeout(PREPARING, look_up).await;
+        }
     }
 
     async fn create(&self, claims: &[Claim]) -> Vec<Result<Observed, ProviderError>> {

@@ -108,9 +108,9 @@ pub(super) struct Server {
     public_net: Option<PublicNet>,
     #[serde(default)]
     private_net: Option<Vec<PrivateNet>>,
-    /// Outer none: the API does not say; inner none: it is in no group.
+    /// None: the API does not say; empty: it is in no group.
     #[serde(default, deserialize_with = "told")]
-    placement_group: Option<Option<Numbered>>,
+    placement_group: Option<Vec<Numbered>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,8 +131,8 @@ struct PrivateNet {
 }
 
 /// Tells a null from a field that is not there.
-fn told<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::<T>::deserialize(from).map(Some)
+fn told<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Vec<T>>, D::Error> {
+    Option::<T>::deserialize(from).map(|one| Some(one.into_iter().collect()))
 }
 
 #[derive(Debug, Deserialize)]

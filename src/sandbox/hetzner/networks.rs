@@ -252,7 +252,7 @@ pub(super) fn add_subnet(world: &mut World, call: &Call) -> Answer {
     let whole = network.range().ok_or_else(|| not_found("network"))?;
     let part = part(&call.body, whole, &network.parts)?;
     Ok(change(world, "add_subnet", id, call, |network| {
-        network.parts.push(part)
+        network.parts.push(part);
     }))
 }
 

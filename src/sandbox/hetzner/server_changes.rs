@@ -4,7 +4,11 @@ use serde_json::Value;
 
 use super::super::{
     api::{Answer, Call, Reply},
-    world::{World, catalog, cloud::Server, network::Range},
+    world::{
+        World, catalog,
+        cloud::Server,
+        network::{Network, Range},
+    },
 };
 use super::{
     create::no_capacity,
@@ -12,7 +16,7 @@ use super::{
     server_actions::{answer, free, is_off, switch_on},
 };
 
-fn server<'a>(world: &'a World, id: u64) -> Result<&'a Server, Reply> {
+fn server(world: &World, id: u64) -> Result<&Server, Reply> {
     world.cloud.servers.get(&id).ok_or_else(|| not_found("server"))
 }
 
@@ -71,7 +75,7 @@ pub(super) fn zone(location: &str) -> &'static str {
 
 /// Networks by their ids, with room for a server in a zone, that do not overlap with each other or with those of `with`.
 pub(super) fn networks(world: &World, ids: &[u64], zone: &str, with: &[u64]) -> Result<(), Reply> {
-    let range = |id: &u64| world.cloud.networks.get(id).and_then(|network| network.range());
+    let range = |id: &u64| world.cloud.networks.get(id).and_then(Network::range);
     let mut taken: Vec<Range> = with.iter().filter_map(range).collect();
     for id in ids {
         let wanted = range(id).ok_or_else(|| invalid("networks", "network not found"))?;
