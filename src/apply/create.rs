@@ -167,16 +167,17 @@ impl Run<'_> {
         self.ledger.begin(&action.address, &id, intent).await?;
         let user_data = match bootstrap {
             None => None,
-            Some(bootstrap) => match self
-                .join(action, bootstrap, &mut labels, rung, registration)
-                .await?
-            {
-                Ok(user_data) => Some(user_data),
-                Err(why) => {
-                    self.refuse(&action.address, &labels, None, false, &why).await?;
-                    return fail(why);
+            Some(bootstrap) => {
+                let join = self.join(action, bootstrap, &mut labels, rung, registration);
+                let (joined, ()) = futures::future::join(join, provider.prepare(&rung.spec)).await;
+                match joined? {
+                    Ok(user_data) => Some(user_data),
+                    Err(why) => {
+                        self.refuse(&action.address, &labels, None, false, &why).await?;
+                        return fail(why);
+                    }
                 }
-            },
+            }
         };
         let claim = Claim {
             labels,

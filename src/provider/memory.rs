@@ -1,7 +1,9 @@
 //! A provider in memory: the contract of [`Provider`] in its simplest form, with faults to order.
 //!
 //! The first row of the conformance suite, and the cloud of property tests. Its clock moves only by [`Memory::advance`]. Names are
-//! unique per kind; a firewall or key that a machine uses cannot be deleted before the machine.
+//! unique per kind; what a machine uses cannot be deleted before the machine, and a placement group holds ten.
+
+mod world;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,23 +15,24 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    ids::{CloudId, ProviderName, ResourceKind, StackName},
+    ids::{CloudId, ProviderName, StackName},
     money::Billing,
     offering::{Offering, OfferingKey},
     resource::{
-        ClaimLabels, CloudStatus, Completeness, FirewallRule, Identity, Listing, Observed, ProviderProfile,
+        ClaimLabels, CloudStatus, Completeness, Identity, Labels, Listing, Observed, ProviderProfile,
         ResourceRef, ResourceSpec,
     },
 };
 
 use super::{Choice, Claim, Offerings, Problem, Provider, ProviderError};
+use world::{World, as_set, key, sorted, unsupported};
 
 /// A call of the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
     /// [`Provider::offerings`]
     Offerings,
-    /// [`Provider::list`]
+    /// [`Provider::list`] and [`Provider::list_all`]
     List,
     /// [`Provider::read`]
     Read,
@@ -37,6 +40,8 @@ pub enum Call {
     Create,
     /// [`Provider::update`]
     Update,
+    /// [`Provider::relabel`]
+    Relabel,
     /// [`Provider::delete`]
     Delete,
     /// [`Provider::check`]
@@ -71,21 +76,6 @@ pub enum Fault {
 pub struct Memory {
     profile: ProviderProfile,
     world: Mutex<World>,
-}
-
-#[derive(Debug)]
-struct World {
-    now: Timestamp,
-    last_id: u64,
-    resources: BTreeMap<u64, Observed>,
-    /// As they were before the last change.
-    before: BTreeMap<u64, Observed>,
-    /// What each machine uses.
-    uses: BTreeMap<u64, Vec<ResourceRef>>,
-    offerings: Vec<Offering>,
-    sold_out: BTreeSet<OfferingKey>,
-    faults: VecDeque<(Call, Fault)>,
-    calls: BTreeMap<Call, u32>,
 }
 
 impl Memory {
@@ -189,6 +179,34 @@ impl Memory {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What carries a stack's label: this stack's, or any.
+    fn listing(&self, stack: Option<&StackName>) -> Result<Listing, ProviderError> {
+        let mut world = self.world();
+        let fault = world.begin(Call::List);
+        refused(fault)?;
+        let all = if fault == Some(Fault::Stale) {
+            &world.before
+        } else {
+            &world.resources
+        };
+        let ours = |seen: &&Observed| {
+            let carried = seen.labels.get(ClaimLabels::STACK);
+            carried.is_some_and(|carried| stack.is_none_or(|stack| carried == stack.as_str()))
+        };
+        let mut resources: Vec<_> = all.values().filter(ours).cloned().collect();
+        let mut completeness = Completeness::Complete;
+        if fault == Some(Fault::Partial) {
+            resources = resources.into_iter().step_by(2).collect();
+            completeness = Completeness::partial("ordered by the test");
+        }
+        Ok(Listing {
+            resources,
+            completeness,
+            now: world.now,
+            calls: 1,
+        })
+    }
+
     fn create_one(&self, claim: &Claim) -> Result<Observed, ProviderError> {
         let mut world = self.world();
         let fault = world.begin(Call::Create);
@@ -196,136 +214,6 @@ impl Memory {
         let seen = world.make(&self.profile.name, claim)?;
         lost(fault)?;
         Ok(seen)
-    }
-}
-
-impl World {
-    /// Counts a call, and says what is to go wrong with it.
-    fn begin(&mut self, call: Call) -> Option<Fault> {
-        *self.calls.entry(call).or_default() += 1;
-        let at = self.faults.iter().position(|(on, _)| *on == call)?;
-        self.faults.remove(at).map(|(_, fault)| fault)
-    }
-
-    fn change<T>(&mut self, change: impl FnOnce(&mut BTreeMap<u64, Observed>) -> T) -> T {
-        self.before = self.resources.clone();
-        change(&mut self.resources)
-    }
-
-    fn make(&mut self, provider: &ProviderName, claim: &Claim) -> Result<Observed, ProviderError> {
-        let (kind, name) = (claim.spec.kind(), claim.spec.name());
-        let there = self
-            .resources
-            .values()
-            .find(|seen| seen.target.kind == kind && seen.name == name);
-        if let Some(seen) = there {
-            return match seen.claim() {
-                Some(have) if is_same(&have, &claim.labels) => Ok(seen.clone()),
-                _ => Err(ProviderError::Rejected {
-                    code: "name_taken".to_owned(),
-                    why: format!("there is a {kind} {name:?} that is not ours"),
-                }),
-            };
-        }
-        if let ResourceSpec::Machine(spec) = &claim.spec {
-            if self.sold_out.contains(&spec.offering) {
-                let why = format!("{} is sold out", spec.offering);
-                return Err(ProviderError::NoCapacity { why });
-            }
-            let missing = claim.shared.iter().find(|used| {
-                used.provider == *provider && key(used).is_none_or(|id| !self.resources.contains_key(&id))
-            });
-            if let Some(missing) = missing {
-                return Err(ProviderError::Rejected {
-                    code: "not_found".to_owned(),
-                    why: format!("there is no {missing}"),
-                });
-            }
-        }
-        self.last_id += 1;
-        let id = self.last_id;
-        let seen = observed(provider, id, self.now, claim)?;
-        self.uses.insert(id, claim.shared.clone());
-        self.change(|resources| resources.insert(id, seen.clone()));
-        Ok(seen)
-    }
-
-    fn remove(&mut self, target: &ResourceRef) -> Result<(), ProviderError> {
-        let Some(id) = key(target).filter(|id| self.resources.get(id).is_some_and(|s| s.target == *target))
-        else {
-            return Ok(());
-        };
-        if self.uses.values().any(|uses| uses.contains(target)) {
-            return Err(ProviderError::Unavailable {
-                why: format!("{target} is in use"),
-            });
-        }
-        self.uses.remove(&id);
-        self.change(|resources| resources.remove(&id));
-        Ok(())
-    }
-}
-
-fn key(target: &ResourceRef) -> Option<u64> {
-    target.id.as_str().parse().ok()
-}
-
-fn is_same(have: &ClaimLabels, want: &ClaimLabels) -> bool {
-    (&have.stack, &have.lineage, &have.pool, &have.id) == (&want.stack, &want.lineage, &want.pool, &want.id)
-}
-
-fn observed(
-    provider: &ProviderName,
-    id: u64,
-    now: Timestamp,
-    claim: &Claim,
-) -> Result<Observed, ProviderError> {
-    let mut seen = Observed {
-        target: ResourceRef {
-            provider: provider.clone(),
-            kind: claim.spec.kind(),
-            id: CloudId::new(id.to_string()),
-        },
-        name: claim.spec.name().to_owned(),
-        labels: claim.labels.to_labels(),
-        status: CloudStatus::Running,
-        created_at: now,
-        offering: None,
-        addresses: Vec::new(),
-        rules: None,
-        network: None,
-        uses: None,
-        public_key: None,
-        size: None,
-        members: Vec::new(),
-    };
-    match &claim.spec {
-        ResourceSpec::Machine(spec) => seen.offering = Some(spec.offering.clone()),
-        ResourceSpec::SshKey(spec) => seen.public_key = Some(spec.public_key.clone()),
-        ResourceSpec::Firewall(spec) => seen.rules = Some(as_set(&spec.rules)),
-        ResourceSpec::Network(spec) => {
-            let mut subnets = spec.subnets.clone();
-            subnets.sort();
-            seen.network = Some((spec.ip_range.clone(), subnets));
-        }
-        ResourceSpec::PlacementGroup(_) => {}
-        ResourceSpec::Group(_) | ResourceSpec::Batch(_) => return Err(unsupported(claim.spec.kind())),
-    }
-    Ok(seen)
-}
-
-fn as_set(rules: &[FirewallRule]) -> Vec<FirewallRule> {
-    let mut rules = rules.to_vec();
-    for rule in &mut rules {
-        rule.networks.sort();
-    }
-    rules.sort();
-    rules
-}
-
-fn unsupported(kind: ResourceKind) -> ProviderError {
-    ProviderError::Unsupported {
-        what: kind.to_string(),
     }
 }
 
@@ -378,34 +266,11 @@ impl Provider for Memory {
     }
 
     async fn list(&self, stack: &StackName) -> Result<Listing, ProviderError> {
-        let mut world = self.world();
-        let fault = world.begin(Call::List);
-        refused(fault)?;
-        let all = if fault == Some(Fault::Stale) {
-            &world.before
-        } else {
-            &world.resources
-        };
-        let mut resources: Vec<_> = all
-            .values()
-            .filter(|seen| {
-                seen.labels
-                    .get(ClaimLabels::STACK)
-                    .is_some_and(|s| s == stack.as_str())
-            })
-            .cloned()
-            .collect();
-        let mut completeness = Completeness::Complete;
-        if fault == Some(Fault::Partial) {
-            resources = resources.into_iter().step_by(2).collect();
-            completeness = Completeness::partial("ordered by the test");
-        }
-        Ok(Listing {
-            resources,
-            completeness,
-            now: world.now,
-            calls: 1,
-        })
+        self.listing(Some(stack))
+    }
+
+    async fn list_all(&self) -> Result<Listing, ProviderError> {
+        self.listing(None)
     }
 
     async fn read(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError> {
@@ -424,20 +289,38 @@ impl Provider for Memory {
         let mut world = self.world();
         let fault = world.begin(Call::Update);
         refused(fault)?;
-        let seen = world.change(|resources| {
-            let seen = key(&have.target).and_then(|id| resources.get_mut(&id));
-            let seen = seen.ok_or_else(|| ProviderError::Rejected {
-                code: "not_found".to_owned(),
-                why: format!("there is no {}", have.target),
-            })?;
+        let seen = world.edit(&have.target, |seen| {
             match want {
                 ResourceSpec::Firewall(spec) => seen.rules = Some(as_set(&spec.rules)),
                 ResourceSpec::SshKey(spec) if seen.public_key.as_ref() == Some(&spec.public_key) => {}
-                ResourceSpec::Machine(spec) if seen.offering.as_ref() == Some(&spec.offering) => {}
+                ResourceSpec::Network(spec)
+                    if seen.network.as_ref().map(|(range, _)| range) == Some(&spec.ip_range) =>
+                {
+                    seen.network = Some((spec.ip_range.clone(), sorted(&spec.subnets)));
+                }
+                ResourceSpec::PlacementGroup(_) => {}
+                ResourceSpec::Machine(spec) if seen.offering.as_ref() == Some(&spec.offering) => {
+                    seen.labels
+                        .insert("runfleet-pool".to_owned(), spec.pool.to_string());
+                    seen.labels
+                        .insert("runfleet-id".to_owned(), spec.runner.to_string());
+                }
                 other => return Err(unsupported(other.kind())),
             }
             want.name().clone_into(&mut seen.name);
-            Ok(seen.clone())
+            Ok(())
+        })?;
+        lost(fault)?;
+        Ok(seen)
+    }
+
+    async fn relabel(&self, have: &Observed, labels: &Labels) -> Result<Observed, ProviderError> {
+        let mut world = self.world();
+        let fault = world.begin(Call::Relabel);
+        refused(fault)?;
+        let seen = world.edit(&have.target, |seen| {
+            seen.labels.extend(labels.clone());
+            Ok(())
         })?;
         lost(fault)?;
         Ok(seen)

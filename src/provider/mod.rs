@@ -184,6 +184,12 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// One resource by its id; none when the cloud says that it does not exist.
     async fn read(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError>;
 
+    /// Looks up what a create of this will need, so that it is known by then; said while the machine is registered.
+    /// A provider without look-ups does nothing. What goes wrong is told by the create.
+    async fn prepare(&self, spec: &ResourceSpec) {
+        let _ = spec;
+    }
+
     /// Makes each; answers in order. Returns when follow-up actions have ended.
     async fn create(&self, claims: &[Claim]) -> Vec<Result<Observed, ProviderError>>;
 

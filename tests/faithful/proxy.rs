@@ -3,6 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use runfleet::{
+    model::{
+        offering::{Market, OfferingKey},
+        resource::{
+            ClaimLabels, FirewallSpec, ImageRef, Labels, MachineSpec, NetworkSpec, PlacementGroupSpec,
+            ResourceSpec, SshKeySpec, Subnet,
+        },
+    },
+    net::{Auth, ClientConfig},
+    provider::{Accepted, Claim, Provider as _, hetzner::Hetzner},
+};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::{
@@ -134,7 +146,14 @@ fn live(line: &Line, project: &Project) {
     assert!(sandbox.servers().is_empty());
     project.run(&["destroy", "--auto-approve"]).exits(0);
     let world = sandbox.world();
-    for kind in ["servers", "ssh_keys", "firewalls", "runners"] {
+    for kind in [
+        "servers",
+        "ssh_keys",
+        "firewalls",
+        "networks",
+        "placement_groups",
+        "runners",
+    ] {
         assert_eq!(world[kind], json!([]));
     }
     assert_eq!(world["jobs_killed"], 0);
@@ -155,7 +174,7 @@ fn live_with_troubles(line: &Line, project: &Project) {
     sandbox.fault(&create);
     project.run(&["scale"]).exits(0).says("fsn1");
     assert_eq!(sandbox.servers().len(), 1);
-    for kind in ["servers", "ssh_keys", "firewalls"] {
+    for kind in ["servers", "ssh_keys", "firewalls", "networks", "placement_groups"] {
         let path = format!("/hetzner/v1/{kind}");
         sandbox.fault(
             &json!({"path": path, "method": "GET", "fault": "stale-list", "count": 1, "args": {"age": 600}}),
@@ -172,6 +191,119 @@ fn live_with_troubles(line: &Line, project: &Project) {
     assert!(sandbox.servers().is_empty());
 }
 
+/// What the provider does that those lives had no need of: a network whose subnets change, a group, a machine in both,
+/// labels put on each, and names set right.
+fn live_of_the_provider(line: &Line) {
+    let base = format!("{}/hetzner/v1", line.front.address);
+    let token = Auth::Bearer(SecretString::from(line.sandbox.token()));
+    let provider = Hetzner::new("hetzner".into(), ClientConfig::new(base, token), 4).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let make = async |claim: Claim| provider.create(&[claim]).await.remove(0).unwrap();
+        let lan = make(shared(network(&["10.0.0.0/24", "10.0.1.0/24"]))).await;
+        let apart = make(shared(group())).await;
+        let key = make(shared(login_key())).await;
+        let wall = make(shared(wall())).await;
+        let mut claim = machine();
+        claim.shared = [&lan, &apart, &wall].map(|seen| seen.target.clone()).to_vec();
+        let server = make(claim.clone()).await;
+        assert_eq!(server.uses.as_ref().map(Vec::len), Some(3), "{server:?}");
+
+        let want = network(&["10.0.0.0/24", "10.0.2.0/24"]);
+        let changed = provider.update(&lan, &want).await.unwrap();
+        assert_ne!(changed.network, lan.network);
+        let labels = Labels::from([("team".to_owned(), "blue".to_owned())]);
+        for seen in [&lan, &apart, &key, &wall, &server] {
+            let labelled = provider.relabel(seen, &labels).await.unwrap();
+            assert_eq!(labelled.labels.len(), seen.labels.len() + 1);
+            assert_eq!(provider.read(&seen.target).await.unwrap(), Some(labelled));
+        }
+        let everything = provider.list_all().await.unwrap();
+        assert!(everything.completeness.is_complete());
+        assert_eq!(everything.resources.len(), 5);
+        for seen in [&server, &wall, &key, &apart, &lan] {
+            provider.delete(&seen.target).await.unwrap();
+        }
+        assert_eq!(provider.list(&"faithful".into()).await.unwrap().resources, []);
+    });
+}
+
+fn network(ranges: &[&str]) -> ResourceSpec {
+    let subnet = |range: &&str| Subnet {
+        ip_range: (*range).to_owned(),
+        zone: "eu-central".to_owned(),
+    };
+    ResourceSpec::Network(NetworkSpec {
+        name: "faithful-lan".to_owned(),
+        ip_range: "10.0.0.0/16".to_owned(),
+        subnets: ranges.iter().map(subnet).collect(),
+    })
+}
+
+fn group() -> ResourceSpec {
+    ResourceSpec::PlacementGroup(PlacementGroupSpec {
+        name: "faithful-linux-1".to_owned(),
+    })
+}
+
+fn login_key() -> ResourceSpec {
+    ResourceSpec::SshKey(SshKeySpec {
+        name: "faithful-ops".to_owned(),
+        public_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ops"
+            .to_owned(),
+    })
+}
+
+fn wall() -> ResourceSpec {
+    ResourceSpec::Firewall(FirewallSpec {
+        name: "faithful-default".to_owned(),
+        rules: Vec::new(),
+    })
+}
+
+fn shared(spec: ResourceSpec) -> Claim {
+    Claim {
+        labels: ClaimLabels {
+            stack: "faithful".into(),
+            lineage: "l".into(),
+            pool: None,
+            id: spec.name().to_owned(),
+            hash: "h".into(),
+            intent: spec.name().into(),
+            registration: None,
+        },
+        spec,
+        user_data: None,
+        shared: Vec::new(),
+        accepted: Accepted::default(),
+    }
+}
+
+fn machine() -> Claim {
+    let spec = MachineSpec {
+        pool: "linux".into(),
+        runner: "calm-heron".into(),
+        name: "faithful-linux-calm-heron".to_owned(),
+        offering: OfferingKey {
+            provider: "hetzner".into(),
+            location: "nbg1".to_owned(),
+            machine_type: "cx33".to_owned(),
+            market: Market::OnDemand,
+        },
+        image: ImageRef::Name("debian-12".to_owned()),
+        public_ipv4: true,
+        ssh_keys: Vec::new(),
+        firewalls: vec!["default".to_owned()],
+        networks: vec!["lan".to_owned()],
+        placement_group: Some("linux-1".to_owned()),
+        parts: BTreeMap::new(),
+    };
+    shared(ResourceSpec::Machine(spec))
+}
+
 #[test]
 fn a_fleet_lives_and_ends_without_a_violation_in_either_direction() {
     let Some(line) = Line::start(STRAIGHT, STRAIGHT) else {
@@ -180,6 +312,7 @@ fn a_fleet_lives_and_ends_without_a_violation_in_either_direction() {
     let project = line.project();
     live(&line, &project);
     live_with_troubles(&line, &project);
+    live_of_the_provider(&line);
 
     assert_eq!(line.violations(), [""; 0]);
     let mut validated = BTreeMap::new();
@@ -265,6 +398,52 @@ fn a_wrong_type_in_an_answer_is_seen() {
         "GET /hetzner/v1/server_types",
         "cores",
     );
+}
+
+#[test]
+fn a_subnet_without_its_zone_is_seen() {
+    let Some(line) = Line::start(
+        |method, path, body| {
+            if method == "POST" && path.ends_with("/actions/add_subnet") {
+                body.as_object_mut().unwrap().remove("network_zone");
+            }
+        },
+        |method, path, body| {
+            if method == "POST" && path == "/hetzner/v1/placement_groups" {
+                body["placement_group"]["servers"] = "none".into();
+            }
+        },
+    ) else {
+        return;
+    };
+    let base = format!("{}/hetzner/v1", line.front.address);
+    let token = Auth::Bearer(SecretString::from(line.sandbox.token()));
+    let config = ClientConfig {
+        retries: 0,
+        ..ClientConfig::new(base, token)
+    };
+    let provider = Hetzner::new("hetzner".into(), config, 4).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    // Whether the provider copes with it is not the question here.
+    runtime.block_on(async {
+        let lan = provider
+            .create(&[shared(network(&["10.0.0.0/24"]))])
+            .await
+            .remove(0);
+        let _ = provider.update(&lan.unwrap(), &network(&["10.0.1.0/24"])).await;
+        let _ = provider.create(&[shared(group())]).await;
+    });
+    let violations = line.violations();
+    for (operation, what) in [
+        ("add_subnet", "network_zone"),
+        ("POST /hetzner/v1/placement_groups", "servers"),
+    ] {
+        let fits = |told: &String| told.contains(operation) && told.contains(what);
+        assert!(violations.iter().any(fits), "{operation}: {violations:#?}");
+    }
 }
 
 #[test]

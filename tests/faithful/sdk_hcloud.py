@@ -10,6 +10,7 @@ from hcloud.actions.client import BoundAction
 from hcloud.firewalls import FirewallResource, FirewallRule
 from hcloud.images import Image
 from hcloud.locations import Location
+from hcloud.networks import NetworkSubnet
 from hcloud.server_types import ServerType
 from hcloud.servers import Server, ServerCreatePublicNetwork
 
@@ -192,6 +193,87 @@ def firewall_of(server, firewall):
     assert server.id not in {found.server.id for found in client.firewalls.get_by_id(firewall.id).applied_to}
 
 
+def networks(server):
+    """A network and a placement group, and a server that goes into both by hand and leaves them."""
+    zone = {"type": "cloud", "network_zone": "eu-central"}
+    lan = client.networks.create(
+        name="lan", ip_range="10.0.0.0/16", subnets=[NetworkSubnet(ip_range="10.0.0.0/24", **zone)], labels={"stack": "test"}
+    )
+    assert (lan.ip_range, lan.servers, lan.protection["delete"]) == ("10.0.0.0/16", [], False)
+    assert [(part.ip_range, part.gateway) for part in lan.subnets] == [("10.0.0.0/24", "10.0.0.1")]
+    with raises(APIException, code="uniqueness_error"):
+        client.networks.create(name="lan", ip_range="10.1.0.0/16")
+    with raises(APIException, code="invalid_input"):
+        client.networks.create(name="public", ip_range="8.8.0.0/16")
+    adding = lan.add_subnet(NetworkSubnet(ip_range="10.0.1.0/24", **zone))
+    with raises(APIException, code="conflict"):
+        lan.add_subnet(NetworkSubnet(ip_range="10.0.2.0/24", **zone))
+    finish(adding)
+    finish(lan.delete_subnet(NetworkSubnet(ip_range="10.0.1.0/24")))
+    assert [part.ip_range for part in client.networks.get_by_id(lan.id).subnets] == ["10.0.0.0/24"]
+    assert client.networks.get_by_name("lan").id == lan.id
+    assert lan.update(name="wide", labels={"stack": "other"}).name == "wide"
+    assert [found.id for found in client.networks.get_all(label_selector="stack=other")] == [lan.id]
+    assert [action.command for action in lan.get_actions()] == ["add_subnet", "delete_subnet"]
+    action = client.networks.actions.get_all()[0]
+    assert client.networks.actions.get_by_id(action.id).command == action.command
+    one = client.request("GET", f"/networks/{lan.id}/actions/{action.id}")["action"]
+    assert BoundAction(client.actions, one).command == action.command
+
+    group = client.placement_groups.create(name="apart", type="spread", labels={"stack": "test"}).placement_group
+    assert (group.type, group.servers) == ("spread", [])
+    with raises(APIException, code="uniqueness_error"):
+        client.placement_groups.create(name="apart", type="spread")
+    assert client.placement_groups.get_by_name("apart").id == group.id
+    assert group.update(name="far", labels={"stack": "other"}).labels == {"stack": "other"}
+    assert [found.name for found in client.placement_groups.get_all(label_selector="stack=other")] == ["far"]
+
+    made = create("inside", networks=[lan], placement_group=group)
+    for action in [made.action, *made.next_actions]:
+        finish(action)
+    inside = client.servers.get_by_id(made.server.id)
+    assert [(net.network.id, net.ip) for net in inside.private_net] == [(lan.id, "10.0.0.2")]
+    assert inside.placement_group.id == group.id
+    assert client.networks.get_by_id(lan.id).servers[0].id == inside.id
+    assert client.placement_groups.get_by_id(group.id).servers == [inside.id]
+    with raises(APIException, code="service_error"):
+        lan.delete_subnet(NetworkSubnet(ip_range="10.0.0.0/24"))
+
+    with raises(APIException, code="server_not_stopped"):
+        server.add_to_placement_group(group)
+    finish(server.power_off())
+    finish(server.add_to_placement_group(group))
+    finish(server.attach_to_network(lan))
+    with raises(APIException, code="server_already_attached"):
+        server.attach_to_network(lan)
+    finish(server.change_type(ServerType(name="cx43"), upgrade_disk=False))
+    advance("1m")
+    server.reload()
+    assert (server.server_type.name, server.status) == ("cx43", "running")
+    assert server.placement_group.id == group.id and server.private_net[0].network.id == lan.id
+    finish(server.detach_from_network(lan))
+    finish(server.remove_from_placement_group())
+    server.reload()
+    assert server.placement_group is None and server.private_net == []
+    for number in range(9):
+        create(f"full-{number}", placement_group=group)
+    with raises(APIException, code="placement_group_member_limit_reached"):
+        create("eleventh", placement_group=group)
+    for found in client.servers.get_all():
+        if found.name.startswith("full-"):
+            finish(found.delete())
+
+    finish(lan.change_protection(delete=True))
+    with raises(APIException, code="protected"):
+        lan.delete()
+    finish(lan.change_protection(delete=False))
+    assert lan.delete() and group.delete()
+    inside.reload()
+    assert inside.private_net == [] and inside.placement_group is None, "both are taken from under their servers"
+    assert client.networks.get_all() == [] and client.placement_groups.get_all() == []
+    finish(inside.delete())
+
+
 def addresses():
     every = client.primary_ips.get_all()
     assert {found.type for found in every} == {"ipv4", "ipv6"}
@@ -266,6 +348,7 @@ def main():
     one, two = servers(key, firewall)
     power(one)
     firewall_of(two, firewall)
+    networks(two)
     addresses()
     pages()
     refusals(one)

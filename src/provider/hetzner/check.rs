@@ -13,7 +13,7 @@ use super::{
     machines::{architecture, word},
     offerings::sold,
     pages::{self, Pages},
-    wire::ServerType,
+    wire_catalog::ServerType,
 };
 
 /// How alike two names must be for one to be offered instead of the other.

@@ -22,7 +22,7 @@ use super::{
     api::Failed,
     machines::architecture,
     pages::{self, Pages},
-    wire::{Amount, LocationPrice, Pricing, PricingAnswer, ServerType},
+    wire_catalog::{Amount, LocationPrice, Pricing, PricingAnswer, ServerType},
 };
 
 impl Hetzner {

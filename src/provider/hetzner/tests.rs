@@ -117,7 +117,7 @@ async fn a_server_that_always_answers_the_same_page_is_partial() {
     .await;
     let listing = provider.list(&"prod".into()).await.unwrap();
     assert!(!listing.completeness.is_complete());
-    assert_eq!(cloud.asked.lock().unwrap().len(), 12);
+    assert_eq!(cloud.asked.lock().unwrap().len(), 20);
 }
 
 #[tokio::test]
@@ -135,8 +135,8 @@ async fn the_number_of_pages_that_are_read_is_bounded() {
     .await;
     let listing = provider.list(&"prod".into()).await.unwrap();
     assert!(!listing.completeness.is_complete());
-    assert_eq!((listing.resources.len(), listing.calls), (500, 502));
-    assert_eq!(cloud.asked.lock().unwrap().len(), 502);
+    assert_eq!((listing.resources.len(), listing.calls), (500, 504));
+    assert_eq!(cloud.asked.lock().unwrap().len(), 504);
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn two_hundred_pages_are_read_and_add_up() {
     .await;
     let listing = provider.list(&"prod".into()).await.unwrap();
     assert_eq!(listing.completeness, Completeness::Complete);
-    assert_eq!((listing.resources.len(), listing.calls), (10_000, 202));
+    assert_eq!((listing.resources.len(), listing.calls), (10_000, 204));
 }
 
 fn machine(n: u32) -> Claim {
@@ -259,6 +259,22 @@ async fn the_actions_of_many_creates_are_polled_together() {
 }
 
 #[tokio::test]
+async fn what_was_prepared_is_not_looked_up_again() {
+    let (provider, cloud) = provider(creating).await;
+    let claim = machine(1);
+    provider.prepare(&claim.spec).await;
+    let before: Vec<_> = cloud.asked.lock().unwrap().drain(..).collect();
+    assert_eq!(
+        before.len(),
+        2,
+        "the type's architecture and the image: {before:?}"
+    );
+    provider.create(&[claim]).await.remove(0).unwrap();
+    let first = cloud.asked.lock().unwrap()[0].clone();
+    assert!(first.starts_with("POST /servers"), "{first}");
+}
+
+#[tokio::test]
 async fn the_newest_usable_image_of_the_right_architecture_is_booted() {
     let (provider, _) = provider(creating).await;
     let selector = ImageRef::NewestOf("role=runner".to_owned());
@@ -289,6 +305,84 @@ async fn a_machine_is_not_made_without_the_firewall_that_it_names() {
     assert!(cloud.asked.lock().unwrap().is_empty());
 }
 
+fn target(kind: ResourceKind, id: &str) -> ResourceRef {
+    ResourceRef {
+        provider: "hetzner".into(),
+        kind,
+        id: id.into(),
+    }
+}
+
+fn network(servers: &[u64]) -> (u16, Value) {
+    let part = json!({"type": "cloud", "ip_range": "10.0.0.0/24", "network_zone": "eu-central", "gateway": "10.0.0.1"});
+    let network = json!({"id": 1, "name": "prod-lan", "created": "2026-11-01T00:00:00Z", "labels": {},
+        "ip_range": "10.0.0.0/16", "subnets": [part], "servers": servers});
+    (200, json!({"network": network}))
+}
+
+#[tokio::test]
+async fn a_network_is_not_taken_from_under_a_server() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let (provider, cloud) = provider(|method, path, _| match method.as_str() {
+        "GET" if ASKED.fetch_add(1, Ordering::Relaxed) == 0 => network(&[7]),
+        "GET" => network(&[]),
+        "DELETE" => (204, Value::Null),
+        _ => not_implemented(path),
+    })
+    .await;
+    provider
+        .delete(&target(ResourceKind::Network, "1"))
+        .await
+        .unwrap();
+    let asked = cloud.asked.lock().unwrap();
+    let methods: Vec<_> = asked
+        .iter()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(method, _)| method)
+        .collect();
+    assert_eq!(methods, ["GET", "GET", "DELETE"]);
+}
+
+#[tokio::test]
+async fn a_refusal_after_another_change_of_the_same_network_is_not_definite() {
+    fn answers(method: &http::Method, path: &str, deletes: bool) -> (u16, Value) {
+        match (method.as_str(), path) {
+            ("GET", "/networks/1") => network(&[]),
+            ("POST", "/networks/1/actions/delete_subnet") if deletes => {
+                let action = json!({"id": 5, "status": "success", "error": null});
+                (201, json!({"action": action}))
+            }
+            _ => (
+                422,
+                json!({"error": {"code": "service_error", "message": "servers are attached"}}),
+            ),
+        }
+    }
+    let want = ResourceSpec::Network(crate::model::resource::NetworkSpec {
+        name: "prod-lan".to_owned(),
+        ip_range: "10.0.0.0/16".to_owned(),
+        subnets: vec![crate::model::resource::Subnet {
+            ip_range: "10.0.1.0/24".to_owned(),
+            zone: "eu-central".to_owned(),
+        }],
+    });
+    let cases: [(Answers, bool); 2] = [
+        (|method, path, _| answers(method, path, false), true),
+        (|method, path, _| answers(method, path, true), false),
+    ];
+    for (answers, definite) in cases {
+        let (provider, _) = provider(answers).await;
+        let have = provider
+            .read(&target(ResourceKind::Network, "1"))
+            .await
+            .unwrap()
+            .unwrap();
+        let error = provider.update(&have, &want).await.unwrap_err();
+        assert_eq!(error.is_definite(), definite, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn too_many_requests_says_when_to_ask_again() {
     let (provider, _) = provider(|_, _, _| {
@@ -298,12 +392,10 @@ async fn too_many_requests_says_when_to_ask_again() {
         )
     })
     .await;
-    let target = ResourceRef {
-        provider: "hetzner".into(),
-        kind: ResourceKind::Machine,
-        id: "1".into(),
-    };
-    let error = provider.delete(&target).await.unwrap_err();
+    let error = provider
+        .delete(&target(ResourceKind::Machine, "1"))
+        .await
+        .unwrap_err();
     let retry_after = Some(Duration::from_secs(3600));
     assert_eq!(error, ProviderError::Throttled { retry_after });
 }

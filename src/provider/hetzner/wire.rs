@@ -6,8 +6,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use jiff::Timestamp;
-use rust_decimal::Decimal;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use crate::model::{
     ids::{CloudId, ProviderName, ResourceKind},
@@ -18,6 +17,12 @@ use crate::model::{
 /// A row of a listing.
 pub(super) trait Row: DeserializeOwned + Send {
     fn id(&self) -> u64;
+}
+
+/// Its number alone.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Numbered {
+    id: u64,
 }
 
 /// A row that stands for a resource that we may have made.
@@ -48,6 +53,8 @@ pub(super) struct Page<T> {
         alias = "servers",
         alias = "ssh_keys",
         alias = "firewalls",
+        alias = "networks",
+        alias = "placement_groups",
         alias = "server_types",
         alias = "images"
     )]
@@ -71,7 +78,13 @@ pub(super) struct Pagination {
 /// One resource under its own key.
 #[derive(Debug, Deserialize)]
 pub(super) struct One<T> {
-    #[serde(alias = "server", alias = "ssh_key", alias = "firewall")]
+    #[serde(
+        alias = "server",
+        alias = "ssh_key",
+        alias = "firewall",
+        alias = "network",
+        alias = "placement_group"
+    )]
     pub(super) row: T,
 }
 
@@ -93,6 +106,11 @@ pub(super) struct Server {
     location: Named,
     #[serde(default)]
     public_net: Option<PublicNet>,
+    #[serde(default)]
+    private_net: Option<Vec<PrivateNet>>,
+    /// None: the API does not say; empty: it is in no group.
+    #[serde(default, deserialize_with = "told")]
+    placement_group: Option<Vec<Numbered>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -101,6 +119,20 @@ struct PublicNet {
     ipv4: Option<PublicIp>,
     #[serde(default)]
     ipv6: Option<PublicIp>,
+    #[serde(default)]
+    firewalls: Option<Vec<Numbered>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PrivateNet {
+    network: u64,
+    #[serde(default)]
+    ip: Option<String>,
+}
+
+/// Tells a null from a field that is not there.
+fn told<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Vec<T>>, D::Error> {
+    Option::<T>::deserialize(from).map(|one| Some(one.into_iter().collect()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,6 +151,24 @@ impl Server {
     pub(super) fn is_coming_up(&self) -> bool {
         matches!(self.status.as_str(), "initializing" | "starting")
     }
+
+    /// The shared resources that it uses, sorted; none unless the answer tells of every kind.
+    fn uses(&self, provider: &ProviderName) -> Option<Vec<ResourceRef>> {
+        let firewalls = self.public_net.as_ref()?.firewalls.as_ref()?;
+        let networks = self.private_net.as_ref()?;
+        let group = self.placement_group.as_ref()?;
+        let firewalls = firewalls.iter().map(|it| (ResourceKind::Firewall, it.id));
+        let networks = networks.iter().map(|it| (ResourceKind::Network, it.network));
+        let group = group.iter().map(|it| (ResourceKind::PlacementGroup, it.id));
+        let mut uses: Vec<_> = firewalls
+            .chain(networks)
+            .chain(group)
+            .map(|(kind, id)| reference(provider, kind, id))
+            .collect();
+        uses.sort();
+        uses.dedup();
+        Some(uses)
+    }
 }
 
 impl Resource for Server {
@@ -129,13 +179,17 @@ impl Resource for Server {
     }
 
     fn observed(self, provider: &ProviderName) -> Observed {
-        let addresses = self.public_net.map(|net| {
+        let uses = self.uses(provider);
+        let public = self.public_net.into_iter().flat_map(|net| {
             let v4 = net.ipv4.and_then(|ip| ip.ip.parse().ok());
             v4.into_iter()
                 .chain(net.ipv6.and_then(|ip| first_of_network(&ip.ip)))
-                .collect()
         });
+        let private = self.private_net.into_iter().flatten();
+        let private = private.filter_map(|net| net.ip?.parse::<IpAddr>().ok());
         Observed {
+            uses,
+            addresses: public.chain(private).collect(),
             offering: Some(OfferingKey {
                 provider: provider.clone(),
                 location: self.location.name,
@@ -143,7 +197,6 @@ impl Resource for Server {
                 market: Market::OnDemand,
             }),
             status: status(self.status),
-            addresses: addresses.unwrap_or_default(),
             ..plain(
                 provider,
                 Self::KIND,
@@ -173,7 +226,15 @@ fn status(word: String) -> CloudStatus {
     }
 }
 
-fn plain(
+fn reference(provider: &ProviderName, kind: ResourceKind, id: u64) -> ResourceRef {
+    ResourceRef {
+        provider: provider.clone(),
+        kind,
+        id: CloudId::new(id.to_string()),
+    }
+}
+
+pub(super) fn plain(
     provider: &ProviderName,
     kind: ResourceKind,
     id: u64,
@@ -182,11 +243,7 @@ fn plain(
     created_at: Timestamp,
 ) -> Observed {
     Observed {
-        target: ResourceRef {
-            provider: provider.clone(),
-            kind,
-            id: CloudId::new(id.to_string()),
-        },
+        target: reference(provider, kind, id),
         name,
         labels: labels.unwrap_or_default(),
         status: CloudStatus::Running,
@@ -308,88 +365,6 @@ impl From<Rule> for FirewallRule {
     }
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Image {
-    id: u64,
-    #[serde(default)]
-    pub(super) name: Option<String>,
-    #[serde(default)]
-    pub(super) status: Option<String>,
-    pub(super) architecture: String,
-    pub(super) created: Option<Timestamp>,
-}
-
-impl Row for Image {
-    fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct ServerType {
-    id: u64,
-    pub(super) name: String,
-    pub(super) cores: Decimal,
-    /// In GB, as Hetzner says; its GB are GiB.
-    pub(super) memory: Decimal,
-    pub(super) architecture: String,
-    pub(super) prices: Vec<LocationPrice>,
-    #[serde(default)]
-    pub(super) locations: Option<Vec<TypeLocation>>,
-}
-
-impl Row for ServerType {
-    fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-/// Where a type is sold, and whether there is stock.
-#[derive(Debug, Deserialize)]
-pub(super) struct TypeLocation {
-    pub(super) name: String,
-    #[serde(default)]
-    pub(super) available: Option<bool>,
-    #[serde(default)]
-    pub(super) deprecation: Option<Deprecation>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Deprecation {
-    pub(super) unavailable_after: Timestamp,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct LocationPrice {
-    pub(super) location: String,
-    pub(super) price_hourly: Amount,
-    pub(super) price_monthly: Amount,
-}
-
-/// An amount; `net` is without tax and not used.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Amount {
-    pub(super) gross: Decimal,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct PricingAnswer {
-    pub(super) pricing: Pricing,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Pricing {
-    pub(super) currency: String,
-    pub(super) primary_ips: Vec<IpPricing>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct IpPricing {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) prices: Vec<LocationPrice>,
-}
-
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Action {
     pub(super) id: u64,
@@ -452,6 +427,35 @@ mod tests {
             .observed(&"hetzner".into());
         assert_eq!(seen.addresses.len(), 1);
         assert_eq!(seen.status, CloudStatus::Off);
+    }
+
+    #[test]
+    fn what_a_server_uses_is_told_whole_or_not_at_all() {
+        let json = r#"{"id":1,"name":"n","status":"running","created":"2026-01-30T23:55:00Z","labels":{},
+            "server_type":{"name":"cx33"},"location":{"name":"fsn1"},"placement_group":{"id":9,"name":"g"},
+            "private_net":[{"network":7,"ip":"10.0.0.2","alias_ips":[]}],
+            "public_net":{"ipv4":{"ip":"1.2.3.4"},"ipv6":null,"firewalls":[{"id":5,"status":"applied"}]}}"#;
+        let seen = |json: &str| {
+            let server: Server = serde_json::from_str(json).unwrap();
+            server.observed(&"hetzner".into())
+        };
+        let whole = seen(json);
+        let told: Vec<_> = whole.uses.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "hetzner network 7",
+                "hetzner firewall 5",
+                "hetzner placement_group 9"
+            ]
+        );
+        let addresses: Vec<_> = whole.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["1.2.3.4", "10.0.0.2"]);
+        let without = seen(&json.replace(r#"{"id":9,"name":"g"}"#, "null"));
+        assert_eq!(without.uses.unwrap().len(), 2);
+        for field in ["placement_group", "private_net", "firewalls"] {
+            assert_eq!(seen(&json.replace(field, "something_else")).uses, None, "{field}");
+        }
     }
 
     #[test]
