@@ -3,11 +3,12 @@
 //! A function of its input alone: no clock, no environment, no randomness but the seed. Linear in what was seen.
 
 use super::{
-    Drift, DriftFate, Goal, Plan, Selection, cost,
+    Goal, Plan, Selection, cost,
     creates::{self, Maker, Purse},
     draft::Draft,
+    drift,
     facts::Facts,
-    fleet::{self, Machine, Presence},
+    fleet,
     names::Names,
     pool::{self, Beside},
     recover, shared, strays,
@@ -73,7 +74,6 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         if stack.pool(name).is_none() {
             pool::dissolve(&facts, name, own, goal, &mut draft);
         }
-        drift(own, &mut draft);
     }
     strays::judge(&facts, &found, goal, &mut draft);
 
@@ -108,6 +108,7 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
     let shared = shared::decide(&facts, &wished, &needed, &in_flight, &found, goal, &mut draft);
     creates::push(made, &shared, &mut draft);
     creates::push(advised, &shared, &mut draft);
+    drift::find(&facts, goal, &mut draft);
     recover::hold_rest(&facts, &mut draft);
     draft.close_advice(&machines);
 
@@ -144,35 +145,6 @@ fn launch_budgets(snapshot: &Snapshot) -> LaunchBudgets {
         budgets.limit(offering, *launches);
     }
     budgets
-}
-
-/// What someone else changed of a machine, other than switching it off, which is acted on.
-fn drift(machines: &[Machine<'_>], draft: &mut Draft) {
-    for machine in machines {
-        let Presence::Here(seen) = machine.presence else {
-            continue;
-        };
-        let mut what = Vec::new();
-        if let (Some(have), Some(want)) = (&seen.offering, machine.record.offering())
-            && have.machine_type != want.machine_type
-        {
-            what.push(format!("type: {} -> {}", want.machine_type, have.machine_type));
-        }
-        if seen.name != machine.record.name {
-            what.push(format!("name: {} -> {}", machine.record.name, seen.name));
-        }
-        if seen.claimed().is_none() {
-            what.push("labels: our claim is gone".to_owned());
-        }
-        if !what.is_empty() {
-            draft.drift.push(Drift {
-                address: machine.address.clone(),
-                what: what.join(", "),
-                changes: Vec::new(),
-                fate: DriftFate::Shown,
-            });
-        }
-    }
 }
 
 fn is_complete(facts: &Facts<'_>) -> bool {

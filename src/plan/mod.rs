@@ -4,16 +4,20 @@
 //! closes unfinished attempts, `pool` and `judge` decide on a pool's machines, [`strays`] what has no record, `creates` what is made,
 //! `shared` keys and firewalls, `cost` what it costs. [`invariants`] says what holds of every plan.
 
-mod cost;
+pub mod accept;
+pub mod adopt;
+pub mod cost;
 mod creates;
 mod decide;
 mod draft;
+pub mod drift;
 pub mod facts;
 pub mod fleet;
 pub mod invariants;
 mod judge;
 mod names;
 mod pool;
+pub mod rebuild;
 mod recover;
 mod shared;
 pub mod strays;

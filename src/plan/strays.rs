@@ -1,7 +1,8 @@
 //! What has no record: orphans of our lineage, foreign resources, registrations without a machine.
 //!
 //! Orphans and dead registrations are condemned by one tick and removed by a later one, a settle time apart; whatever
-//! gets a record in between is pardoned. Foreign resources are shown and never touched.
+//! gets a record in between is pardoned. Foreign resources are shown and never touched; those of a lineage that a person
+//! disowned (`init --new-lineage`) do not keep us from creating.
 
 use std::collections::HashSet;
 
@@ -17,10 +18,11 @@ use crate::{
     drain::Cordon,
     model::{
         demand::RunnerView,
-        ids::{Address, CiName, PoolName, RegistrationId, ResourceKind, RunnerName},
+        ids::{Address, CiName, Lineage, PoolName, RegistrationId, ResourceKind, RunnerName},
         intent::Intent,
         reason::Reason,
         resource::{ClaimLabels, Observed},
+        state::State,
     },
 };
 
@@ -31,6 +33,8 @@ pub struct Found<'a> {
     pub orphans: Vec<&'a Observed>,
     /// With our stack's name, and another lineage or none.
     pub foreign: Vec<&'a Observed>,
+    /// With our stack's name, and a lineage that a person said is not ours.
+    pub disowned: Vec<&'a Observed>,
     /// Registrations of ours that no machine uses.
     pub dead: Vec<(&'a CiName, &'a RunnerView)>,
     blind: bool,
@@ -104,15 +108,28 @@ pub fn find<'a>(facts: &Facts<'a>) -> Found<'a> {
                     found.orphans.push(seen);
                 }
             }
+            _ if is_disowned(&snapshot.state, seen) => found.disowned.push(seen),
             _ => found.foreign.push(seen),
         }
     }
     found.orphans.sort_by(|a, b| a.target.cmp(&b.target));
     found.foreign.sort_by(|a, b| a.target.cmp(&b.target));
+    found.disowned.sort_by(|a, b| a.target.cmp(&b.target));
     if !found.blind {
         found.dead = dead(facts, &open_names);
     }
     found
+}
+
+/// Whose it is by its label; empty where it carries none.
+pub fn lineage_of(seen: &Observed) -> Lineage {
+    let label = seen.labels.get("runfleet-lineage").map(String::as_str);
+    Lineage::from(label.unwrap_or_default())
+}
+
+/// Whether a person said that what carries its lineage is not ours.
+pub fn is_disowned(state: &State, seen: &Observed) -> bool {
+    !state.disowned.is_empty() && state.disowned.contains(&lineage_of(seen))
 }
 
 fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &'a RunnerView)> {
@@ -156,6 +173,9 @@ fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &
 
 /// Decides on everything without a record.
 pub(super) fn judge(facts: &Facts<'_>, found: &Found<'_>, goal: Goal, draft: &mut Draft) {
+    for seen in &found.disowned {
+        draft.foreign.push(stray(facts, seen, Reason::Disowned));
+    }
     for seen in &found.foreign {
         let count = u32::try_from(found.foreign.len()).unwrap_or(u32::MAX);
         let stray = stray(facts, seen, Reason::ForeignPresent { count });
@@ -253,7 +273,7 @@ fn double(facts: &Facts<'_>, claim: &ClaimLabels, work: Work) -> Work {
 }
 
 /// The registration that an orphan's label names, at whichever CI knows it, and whether it runs jobs.
-fn runner_of(
+pub(super) fn runner_of(
     facts: &Facts<'_>,
     claim: &ClaimLabels,
 ) -> Result<(Option<(CiName, RegistrationId)>, Work), Reason> {

@@ -574,7 +574,16 @@ impl World {
                         .state
                         .resources
                         .insert(action.address.clone(), *record.clone());
+                    self.close(&action.address);
                     for cloud in self.snapshot.clouds.values_mut() {
+                        // What has a label of ours again is listed again.
+                        let reread = cloud.reread.values_mut();
+                        let found =
+                            reread.filter_map(|found| found.take_if(|seen| seen.target == have.target));
+                        cloud.listing.resources.extend(found);
+                        cloud
+                            .reread
+                            .retain(|address, found| found.is_some() || *address != action.address);
                         for seen in &mut cloud.listing.resources {
                             if seen.target == have.target {
                                 seen.labels.extend(labels.clone());
@@ -664,7 +673,8 @@ impl World {
         let pool = pool.as_ref().map(PoolName::as_str);
         let created = (self.snapshot.now.as_second()) - at(0).as_second();
         let intent = format!("i-{}", self.next);
-        let claim = Self::claim(pool, &address.name, &intent);
+        let mut claim = Self::claim(pool, &address.name, &intent);
+        claim.hash = rung.hash.clone();
         let seen = self.observed(&rung.spec, &claim, created);
         if let Some(pool) = pool {
             self.register(pool, &address.name, false);

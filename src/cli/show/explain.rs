@@ -13,6 +13,7 @@ use crate::{
 use super::{
     FORMAT_VERSION, Paint,
     document::HeldView,
+    strays::StraysView,
     table::{Cell, Table},
 };
 
@@ -27,6 +28,10 @@ pub struct ExplainDocument {
     pub stack: String,
     /// By pool, as declared.
     pub pools: Vec<PoolExplained>,
+    /// What has no record: orphans and foreign resources; empty when there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub strays: Vec<StraysView>,
 }
 
 /// A pool's target and what follows from it.
@@ -74,6 +79,7 @@ pub fn explain(plan: &Plan, only: Option<&PoolName>) -> ExplainDocument {
         complete: plan.complete,
         stack: plan.stack.to_string(),
         pools: wanted.map(|pool| pool_explained(plan, pool)).collect(),
+        strays: super::strays::strays(plan),
     }
 }
 
@@ -144,6 +150,7 @@ pub fn text(document: &ExplainDocument, paint: Paint) -> String {
         }
         table.write(&mut out, "  ");
     }
+    super::strays::write(&mut out, &document.strays, paint);
     out
 }
 

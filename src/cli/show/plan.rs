@@ -40,11 +40,8 @@ pub fn plan(plan: &Plan, unread: &[DiagnosticView], paint: Paint) -> String {
         "Foreign: our stack's name, another lineage; never touched",
         paint,
     );
-    if !plan.foreign.is_empty() {
-        out.push_str(
-            "  While they are there nothing is created. If the state was lost, put its .json back from a copy; else \
-             remove them at the provider.\n",
-        );
+    if plan.foreign.iter().any(|stray| stray.reason != Reason::Disowned) {
+        out.push_str(&super::strays::ways_out(plan));
     }
     held(&mut out, plan, paint);
     kept(&mut out, plan, paint);

@@ -26,6 +26,7 @@ use super::{
     FORMAT_VERSION, Paint, counted, decimal,
     document::DiagnosticView,
     hourly, monthly,
+    strays::StraysView,
     table::{Cell, Table},
 };
 
@@ -42,6 +43,10 @@ pub struct StatusDocument {
     pub serial: u64,
     /// By pool, as declared; pools that left the stack file and still have runners come last.
     pub pools: Vec<PoolView>,
+    /// What has no record: orphans and foreign resources; empty when there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub strays: Vec<StraysView>,
     /// What runs now costs.
     pub cost: FleetCost,
 }
@@ -134,6 +139,7 @@ pub fn status(plan: &Plan, snapshot: &Snapshot) -> StatusDocument {
         stack: plan.stack.to_string(),
         serial: snapshot.state.serial.0,
         pools,
+        strays: super::strays::strays(plan),
         cost: cost(plan, snapshot),
     }
 }
@@ -166,6 +172,7 @@ pub fn text(document: &StatusDocument, unread: &[DiagnosticView], paint: Paint) 
             pool_table(pool, paint).write(&mut out, "  ");
         }
     }
+    super::strays::write(&mut out, &document.strays, paint);
     out
 }
 
