@@ -682,3 +682,6 @@ pub fn instead(plan: Plan, actions: Vec<Action>) -> Plan {
         ..plan
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,8 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
     }
     strays::judge(&facts, &found, goal, &mut draft);
 
-    let wished = shared::wished(&facts);
+    let mut wished = shared::wished(&facts);
+    strays::beside_disowned(&facts, &found, &mut wished);
     let budgets = launch_budgets(snapshot);
     let mut maker = Maker {
         facts: &facts,

@@ -233,3 +233,6 @@ fn words(changes: &[Change]) -> String {
     let words: Vec<String> = changes.iter().flat_map(Change::words).collect();
     words.join(", ")
 }
+
+#[cfg(test)]
+mod tests;

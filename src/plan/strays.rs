@@ -4,7 +4,7 @@
 //! gets a record in between is pardoned. Foreign resources are shown and never touched; those of a lineage that a person
 //! disowned (`init --new-lineage`) do not keep us from creating.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -13,6 +13,7 @@ use super::{
     draft::{Draft, Leaver},
     facts::{Facts, Work, settled},
     names,
+    shared::Wished,
 };
 use crate::{
     drain::Cordon,
@@ -21,7 +22,7 @@ use crate::{
         ids::{Address, CiName, Lineage, PoolName, RegistrationId, ResourceKind, RunnerName},
         intent::Intent,
         reason::Reason,
-        resource::{ClaimLabels, Observed},
+        resource::{ClaimLabels, Observed, ResourceSpec},
         state::State,
     },
 };
@@ -131,6 +132,37 @@ pub fn lineage_of(seen: &Observed) -> Lineage {
 pub fn is_disowned(state: &State, seen: &Observed) -> bool {
     !state.disowned.is_empty() && state.disowned.contains(&lineage_of(seen))
 }
+
+/// Gives a shared resource another name where a disowned one has its own: names are unique in a cloud, and that one is
+/// left alone. The name stays when the other goes.
+pub(super) fn beside_disowned(facts: &Facts<'_>, found: &Found<'_>, wished: &mut BTreeMap<Address, Wished>) {
+    let state = &facts.snapshot.state;
+    if state.disowned.is_empty() {
+        return;
+    }
+    let mark: String = state.lineage.as_str().chars().take(MARK).collect();
+    for (address, wish) in wished {
+        let own = format!("{}-{mark}", wish.spec.name());
+        let taken = found.disowned.iter().any(|seen| {
+            seen.target.provider == wish.provider
+                && seen.target.kind == address.kind
+                && seen.name == wish.spec.name()
+        });
+        let recorded = state.resources.get(address).map(|record| record.name.as_str());
+        if recorded == Some(own.as_str()) || (taken && recorded.is_none()) {
+            match &mut wish.spec {
+                ResourceSpec::SshKey(spec) => spec.name = own,
+                ResourceSpec::Firewall(spec) => spec.name = own,
+                ResourceSpec::Network(spec) => spec.name = own,
+                ResourceSpec::PlacementGroup(spec) => spec.name = own,
+                ResourceSpec::Machine(_) | ResourceSpec::Group(_) | ResourceSpec::Batch(_) => {}
+            }
+        }
+    }
+}
+
+/// How much of our lineage such a name holds: as much as tells the few lineages of a name apart.
+const MARK: usize = 6;
 
 fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &'a RunnerView)> {
     let snapshot = facts.snapshot;

@@ -432,6 +432,25 @@ impl World {
         target
     }
 
+    /// A machine with our stack's name and another lineage, registered by that.
+    pub(crate) fn foreign(&mut self, name: &str, lineage: &str) -> ResourceRef {
+        let target = self.orphan(name);
+        let labels = &mut self.seen(name).labels;
+        labels.insert("runfleet-lineage".into(), lineage.into());
+        self.runner(name).description = description(&format!("test-linux-{name}"), &lineage.into());
+        target
+    }
+
+    /// Someone takes every label off: it is not listed any more, and its id finds it.
+    pub(crate) fn unlabel(&mut self, address: &Address) {
+        let id = self.record(address).id.clone();
+        let resources = &mut self.cloud().listing.resources;
+        let at = resources.iter().position(|seen| seen.target.id == id).unwrap();
+        let mut seen = resources.swap_remove(at);
+        seen.labels.clear();
+        self.cloud().reread.insert(address.clone(), Some(seen));
+    }
+
     pub(crate) fn seen(&mut self, name: &str) -> &mut Observed {
         let resources = &mut self.cloud().listing.resources;
         resources

@@ -357,7 +357,10 @@ fn observed(
     match &claim.spec {
         ResourceSpec::Machine(spec) => {
             seen.offering = Some(spec.offering.clone());
-            let uses = claim.shared.iter().filter(|used| used.kind != ResourceKind::SshKey);
+            let uses = claim
+                .shared
+                .iter()
+                .filter(|used| used.kind != ResourceKind::SshKey);
             let uses: BTreeSet<_> = uses.cloned().collect();
             seen.uses = Some(uses.into_iter().collect());
         }
@@ -483,8 +486,10 @@ impl Provider for Memory {
                 }
                 ResourceSpec::PlacementGroup(_) => {}
                 ResourceSpec::Machine(spec) if seen.offering.as_ref() == Some(&spec.offering) => {
-                    seen.labels.insert("runfleet-pool".to_owned(), spec.pool.to_string());
-                    seen.labels.insert("runfleet-id".to_owned(), spec.runner.to_string());
+                    seen.labels
+                        .insert("runfleet-pool".to_owned(), spec.pool.to_string());
+                    seen.labels
+                        .insert("runfleet-id".to_owned(), spec.runner.to_string());
                 }
                 other => return Err(unsupported(other.kind())),
             }

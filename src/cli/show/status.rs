@@ -468,7 +468,10 @@ mod tests {
             let keys: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
             keys.join(" ")
         };
-        assert_eq!(keys(&json), "format_version complete stack serial pools cost");
+        assert_eq!(
+            keys(&json),
+            "format_version complete stack serial pools strays cost"
+        );
         assert_eq!(keys(&json["pools"][0]), "name target queued running runners");
         assert_eq!(
             keys(&json["pools"][0]["runners"][0]),

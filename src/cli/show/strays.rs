@@ -100,13 +100,15 @@ fn is_lost(plan: &Plan) -> bool {
 /// What to type while something foreign is there, for a person.
 pub fn ways_out(plan: &Plan) -> String {
     let mut text = String::from("  While they are there nothing is created. Type one of:\n");
-    for command in commands(plan) {
+    let commands = commands(plan);
+    let width = commands.iter().map(String::len).max().unwrap_or_default();
+    for command in commands {
         let meaning = match command.rsplit(' ').next() {
             Some("rebuild") => "the state was lost: make it again from their labels",
             Some("adopt") => "they are ours: take them on record here",
             _ => "they are someone else's, another checkout's perhaps: leave them alone for ever",
         };
-        let _ = writeln!(text, "    {command:<45}  {meaning}");
+        let _ = writeln!(text, "    {command:<width$}  {meaning}");
     }
     text
 }
@@ -136,7 +138,10 @@ fn view(kind: &str, strays: &[&Stray], what: &str, fate: &str, commands: Vec<Str
 
 /// One line for each, and what to type.
 pub fn write(out: &mut String, strays: &[StraysView], paint: Paint) {
-    for view in strays {
+    for (at, view) in strays.iter().enumerate() {
+        if at == 0 {
+            out.push('\n');
+        }
         let style = if view.kind == "disowned" {
             paint.dim()
         } else {
@@ -146,7 +151,7 @@ pub fn write(out: &mut String, strays: &[StraysView], paint: Paint) {
         if let Some(first) = title.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        let _ = write!(out, "\n{style}{title}: {}.{style:#}", view.text);
+        let _ = write!(out, "{style}{title}: {}.{style:#}", view.text);
         if !view.commands.is_empty() {
             let _ = write!(out, " Type: {}", view.commands.join(", or "));
         }

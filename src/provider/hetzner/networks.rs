@@ -61,7 +61,9 @@ impl Hetzner {
         }
         for (done, (action, body)) in steps.into_iter().enumerate() {
             let path = format!("/networks/{}/actions/{action}", have.target.id);
-            let step = self.act(Request::new(Method::POST, path).json(body), action).await;
+            let step = self
+                .act(Request::new(Method::POST, path).json(body), action)
+                .await;
             // A refusal is definite only while nothing was changed.
             step.map_err(|error| match done {
                 0 => error,
@@ -109,7 +111,10 @@ impl Hetzner {
     }
 
     /// Waits for the last servers to vanish, as long as a delete of a firewall would be tried.
-    pub(super) async fn wait_until_unused<T: Shared>(&self, target: &ResourceRef) -> Result<(), ProviderError> {
+    pub(super) async fn wait_until_unused<T: Shared>(
+        &self,
+        target: &ResourceRef,
+    ) -> Result<(), ProviderError> {
         let end = Instant::now() + CALL_TIMEOUT / 2;
         loop {
             let row = self.read_as::<T>(target.id.as_str()).await;

@@ -648,7 +648,11 @@ mod tests {
         let told: Vec<_> = whole.uses.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(
             told,
-            ["hetzner network 7", "hetzner firewall 5", "hetzner placement_group 9"]
+            [
+                "hetzner network 7",
+                "hetzner firewall 5",
+                "hetzner placement_group 9"
+            ]
         );
         let addresses: Vec<_> = whole.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["1.2.3.4", "10.0.0.2"]);
@@ -669,7 +673,10 @@ mod tests {
         assert_eq!(network.servers(), 1);
         let (range, subnets) = network.observed(&"hetzner".into()).network.unwrap();
         let ranges: Vec<_> = subnets.iter().map(|subnet| subnet.ip_range.as_str()).collect();
-        assert_eq!((range.as_str(), &ranges[..]), ("10.0.0.0/16", &["10.0.1.0/24", "10.0.2.0/24"][..]));
+        assert_eq!(
+            (range.as_str(), &ranges[..]),
+            ("10.0.0.0/16", &["10.0.1.0/24", "10.0.2.0/24"][..])
+        );
     }
 
     #[test]
