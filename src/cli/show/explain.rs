@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_pool_is_explained_by_its_target_and_its_machines() {
         let document = explain(&fixture::plan(), Some(&"linux".into()));
-        insta::assert_snapshot!(text(&document, Paint::PLAIN), @r"
+        insta::assert_snapshot!(text(&document, Paint::PLAIN), @"
         linux: target 1 = ceil((0 + 1) / 2) + 0 = 1
           0 queued, 1 running, 2 serving
           linux                      held    5 wanted, max = 3
@@ -173,6 +173,9 @@ mod tests {
           machine.linux/lost-seal    forget  the cloud does not have it any more
           machine.linux/calm-fox     keep    runs 1 job
           machine.linux/dry-hare     keep    paid until 02:20:00Z
+
+        Orphans: 1 resource of our lineage without a record, 0.0095 EUR/h: removed when two ticks have seen them, and nothing runs on them. Type: runfleet -s prod adopt
+        Foreign: 1 resource with our stack's name and another lineage, 0.0095 EUR/h: nothing is created while they are there. Type: runfleet -s prod adopt, or runfleet -s prod init --new-lineage
         ");
         let schema = serde_json::to_value(schemars::schema_for!(ExplainDocument)).unwrap();
         jsonschema::validate(&schema, &serde_json::to_value(&document).unwrap()).unwrap();

@@ -447,7 +447,7 @@ mod tests {
     #[test]
     fn every_machine_is_shown_with_where_it_stands() {
         let document = status(&fixture::plan(), &fixture::snapshot());
-        insta::assert_snapshot!(text(&document, &[], Paint::PLAIN), @r"
+        insta::assert_snapshot!(text(&document, &[], Paint::PLAIN), @"
         Stack prod (serial 0): 6 runners, 0.0190 EUR/h, 13.87 EUR/month
 
         linux: target 1, 0 queued, 1 running, 6 runners
@@ -458,6 +458,9 @@ mod tests {
           new-moth       creating  ?     hetzner/nbg1 cx33  0.0095 EUR
           old-crab   43  idle      no    hetzner/nbg1 cx33  0.0095 EUR  02:20:00Z   idle, and paid until 01:31:00Z
           tall-newt  44  busy      yes   hetzner/nbg1 cx33  0.0095 EUR  02:20:00Z   above max = 3
+
+        Orphans: 1 resource of our lineage without a record, 0.0095 EUR/h: removed when two ticks have seen them, and nothing runs on them. Type: runfleet -s prod adopt
+        Foreign: 1 resource with our stack's name and another lineage, 0.0095 EUR/h: nothing is created while they are there. Type: runfleet -s prod adopt, or runfleet -s prod init --new-lineage
         ");
     }
 
