@@ -1,6 +1,7 @@
 //! What makes the record say what is there: `refresh --accept`.
 //!
-//! Type, name, rules, subnets and keys become the record's; the record of what is gone is dropped. Its registration
+//! Type, name, rules, subnets and keys become the record's; the record of what is gone, or was
+//! adopted by a state elsewhere, is dropped. Its registration
 //! stays until a tick finds it without a machine, so that a mistake ends no job. Labels are never accepted: they are how
 //! a resource is known. What differs from the stack file after it is an ordinary change of the next plan.
 
@@ -32,7 +33,8 @@ pub fn accept(facts: &Facts<'_>) -> Vec<Action> {
             continue;
         }
         let verb = match facts.sighting(address, record) {
-            Sighting::Unseen => continue,
+            Sighting::Unseen if facts.taken_over(record).is_none() => continue,
+            Sighting::Unseen => Verb::Forget { registration: None },
             Sighting::Lacking => Verb::Forget { registration: None },
             Sighting::Here(seen) => {
                 let told = as_there(facts, record, seen);
@@ -47,8 +49,8 @@ pub fn accept(facts: &Facts<'_>) -> Vec<Action> {
                 }
             }
         };
-        let reason = match &verb {
-            Verb::Forget { .. } => Reason::Gone,
+        let reason = match facts.sighting(address, record) {
+            Sighting::Lacking => Reason::Gone,
             _ => Reason::AcceptAsked,
         };
         actions.push(Action {

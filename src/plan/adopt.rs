@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    Action, ActionId, Plan, Verb,
+    Action, ActionId, Plan, Verb, drift,
     facts::{Facts, Work},
-    strays,
+    fleet, strays,
 };
 use crate::{
     model::{
@@ -302,6 +302,22 @@ impl<'a, 'f> Builder<'a, 'f> {
 
     /// Takes what carries a claim under our lineage; where its address is taken, under one of its own.
     fn take(&mut self, seen: &Observed) -> Result<Taken, Why> {
+        let state = &self.facts.snapshot.state;
+        if let Some(address) = self.facts.recorded(&seen.target)
+            && let Some(record) = state.resources.get(address)
+        {
+            return Ok(Taken {
+                address: address.clone(),
+                have: seen.clone(),
+                labels: drift::claim_of(state, address, record).to_labels(),
+                record: record.clone(),
+                was: None,
+                from: Some(strays::lineage_of(seen)),
+                clashed: None,
+                busy: fleet::work(self.facts, address, record).busy(),
+                unfinished: false,
+            });
+        }
         let mut claim = seen.claim().ok_or(Why::Unlabelled)?;
         let from = claim.lineage.clone();
         let said = claim.address(seen.target.kind);

@@ -3,7 +3,8 @@
 //! Shown apart from what the stack file wants. Labels of ours that were taken off or altered are put back by this plan:
 //! without them a resource is found by its id only. The rest is shown with what becomes of it, and becomes the record's
 //! by `refresh --accept`. A field that the cloud does not tell is no drift, nor is what our own unfinished attempts may
-//! have done. Rules, subnets and keys of shared resources are compared where those are brought in line.
+//! have done. What carries the whole claim of another lineage was adopted by a state elsewhere: it is shown, and not
+//! fought over. Rules, subnets and keys of shared resources are compared where those are brought in line.
 
 use std::collections::HashSet;
 
@@ -13,6 +14,7 @@ use super::{
     Drift, DriftFate, Goal, Verb,
     draft::Draft,
     facts::{Facts, Sighting},
+    strays,
 };
 use crate::model::{
     ids::{Address, ResourceKind},
@@ -53,7 +55,12 @@ pub(super) fn find(facts: &Facts<'_>, goal: Goal, draft: &mut Draft) {
         }
         let seen = match facts.sighting(address, record) {
             Sighting::Here(seen) => seen,
-            Sighting::Unseen => continue,
+            Sighting::Unseen => {
+                if let Some(seen) = facts.taken_over(record) {
+                    taken_over(&snapshot.state, address, record, seen, draft);
+                }
+                continue;
+            }
             Sighting::Lacking => {
                 let gone = change("resource", json!("there"), json!("gone"), OnChange::Replace);
                 let fate = replaced(address, draft);
@@ -90,6 +97,14 @@ pub(super) fn find(facts: &Facts<'_>, goal: Goal, draft: &mut Draft) {
         fields(address, record, seen, draft);
     }
     draft.kept.retain(|kept| !relabelled.contains(&kept.address));
+}
+
+/// Not put back: two states would take it from each other for ever. `adopt` takes it back, on a person's word.
+fn taken_over(state: &State, address: &Address, record: &Record, seen: &Observed, draft: &mut Draft) {
+    let lineage = strays::lineage_of(seen);
+    let what = format!("adopted elsewhere: it carries the lineage {lineage}");
+    let changes = labels(state, address, record, seen);
+    show(address, &what, changes, DriftFate::Shown, draft);
 }
 
 fn repair(

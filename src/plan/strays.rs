@@ -32,7 +32,7 @@ use crate::{
 pub struct Found<'a> {
     /// Of our lineage.
     pub orphans: Vec<&'a Observed>,
-    /// With our stack's name, and another lineage or none.
+    /// With our stack's name, and another lineage or none; on record here, too, where a state elsewhere adopted it.
     pub foreign: Vec<&'a Observed>,
     /// With our stack's name, and a lineage that a person said is not ours.
     pub disowned: Vec<&'a Observed>,
@@ -100,7 +100,8 @@ pub fn find<'a>(facts: &Facts<'a>) -> Found<'a> {
         .values()
         .flat_map(|cloud| &cloud.listing.resources)
     {
-        if facts.recorded(&seen.target).is_some() || !seen_before.insert(&seen.target) {
+        let is_ours = facts.recorded(&seen.target).is_some() && !facts.is_anothers(seen);
+        if is_ours || !seen_before.insert(&seen.target) {
             continue;
         }
         match seen.claim() {

@@ -56,6 +56,31 @@ fn of_two_checkouts_with_separate_states_the_second_creates_nothing_and_says_wha
 }
 
 #[test]
+fn what_a_second_checkout_adopts_the_first_shows_and_does_not_fight_over() {
+    let sandbox = Sandbox::start(&["boot=20s"]);
+    let first = at_work(&sandbox);
+    let second = Project::new(&sandbox, "");
+    second
+        .run(&["adopt", "--auto-approve"])
+        .exits(0)
+        .says("stop its ticks first");
+    let labels = sandbox.server(0)["labels"].clone();
+    sandbox.jobs(10, "10h");
+    first
+        .run(&["scale"])
+        .exits(0)
+        .says("adopted elsewhere")
+        .says("No changes");
+    assert_eq!(sandbox.server(0)["labels"], labels);
+    assert_eq!(sandbox.servers().len(), 3);
+    second.run(&["scale"]).exits(0);
+    assert_eq!(sandbox.servers(), second.machines_on_record());
+    first.run(&["refresh", "--accept", "--auto-approve"]).exits(0);
+    assert!(first.machines_on_record().is_empty());
+    assert_eq!(sandbox.world()["jobs_killed"], 0);
+}
+
+#[test]
 fn a_lost_state_is_made_again_from_labels_and_the_next_tick_doubles_nothing_and_kills_no_job() {
     let sandbox = Sandbox::start(&["boot=20s"]);
     let project = at_work(&sandbox);

@@ -55,7 +55,7 @@ fn an_altered_label_of_one_machine_is_put_back() {
     let project = fleet(&sandbox);
     let server = sandbox.server(0);
     let mut labels = server["labels"].clone();
-    labels["runfleet-lineage"] = json!("somebody-elses");
+    labels["runfleet-pool"] = json!("somebody-elses");
     sandbox.by_hand(
         "PUT",
         &format!("/servers/{}", server["id"]),
@@ -64,7 +64,7 @@ fn an_altered_label_of_one_machine_is_put_back() {
     project
         .run(&["scale"])
         .exits(0)
-        .says("labels.runfleet-lineage")
+        .says("labels.runfleet-pool")
         .says("somebody-elses");
     assert_eq!(sandbox.server(0)["labels"], server["labels"]);
 }

@@ -183,6 +183,14 @@ pub fn adopt_text(
         "\n{}{cost}. Their labels and our record change; what runs on them goes on.",
         counted(taken.len(), "resource")
     );
+    let elsewhere = taken
+        .iter()
+        .any(|one| one.from.as_ref().is_some_and(|from| *from != plan.lineage));
+    if elsewhere {
+        out.push_str(
+            "  Where a state elsewhere, another checkout's for one, still has them on record, stop its ticks first.\n",
+        );
+    }
     for one in taken {
         if let Some(said) = &one.clashed {
             let _ = writeln!(

@@ -3,11 +3,12 @@
 use super::super::{
     Goal, Verb, accept,
     facts::{Facts, Work},
-    fleet, rebuild,
+    rebuild,
     testing::{World, key, rule, verbs},
 };
 use super::*;
 use crate::model::{
+    demand::Wanted,
     resource::{CloudStatus, Completeness},
     state::History,
 };
@@ -33,8 +34,6 @@ fn lost() -> World {
     }
     world
 }
-
-use crate::model::demand::Wanted;
 
 fn machine_names(world: &World) -> Vec<String> {
     let machines = world.snapshot.state.resources.keys();
@@ -383,4 +382,30 @@ fn accepting_that_a_machine_is_gone_drops_its_record_and_leaves_its_registration
     let actions = accept::accept(&facts);
     assert_eq!(actions[0].verb, Verb::Forget { registration: None });
     assert_eq!(actions[0].address, address);
+}
+
+#[test]
+fn what_a_state_elsewhere_adopted_is_neither_fought_over_nor_touched_and_can_be_taken_back() {
+    let mut world = World::new();
+    let address = world.machine("brave-otter", -100_000, true);
+    world
+        .seen("brave-otter")
+        .labels
+        .insert("runfleet-lineage".into(), "l9".into());
+    world.queue(4);
+    for plan in [world.plan(), world.destroy()] {
+        assert!(plan.actions.is_empty(), "{:?}", verbs(&plan));
+        assert_eq!(plan.foreign.len(), 1);
+        assert_eq!(plan.drift[0].what, "adopted elsewhere: it carries the lineage l9");
+    }
+    let facts = Facts::of(&world.snapshot, &world.stack);
+    assert_eq!(
+        accept::accept(&facts)[0].verb,
+        Verb::Forget { registration: None }
+    );
+    let takeover = adopt(&facts, &[]).unwrap();
+    assert_eq!(takeover.taken[0].address, address);
+    carry_out(&mut world, &takeover);
+    let plan = world.plan();
+    assert!(plan.foreign.is_empty() && plan.drift.is_empty());
 }
