@@ -1,5 +1,7 @@
 //! `adopt`: takes resources with our stack's name on record, whatever lineage they carry.
 
+use std::fmt::Write as _;
+
 use super::{
     args::Adopt,
     context::Context,
@@ -33,10 +35,11 @@ pub(super) fn run(context: &Context, args: &Adopt) -> Result<Exit, Failure> {
             context.output.document(&document)?;
         } else {
             let mut text = mend::failed_text(&applied);
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "\nTaken on record: {} (serial {}).\n",
                 applied.done.update, applied.serial
-            ));
+            );
             context.output.text(&text)?;
         }
         Ok(mend::exit_of(&applied))

@@ -1,5 +1,7 @@
 //! `state import`: takes a resource of the cloud on record, though it has no label of ours.
 
+use std::fmt::Write as _;
+
 use super::{
     context::Context,
     error::Failure,
@@ -33,7 +35,7 @@ pub(super) fn run(
         } else {
             let mut text = mend::failed_text(&applied);
             if applied.failed.is_empty() {
-                text.push_str(&format!("\nOn record: {address} (serial {}).\n", applied.serial));
+                let _ = write!(text, "\nOn record: {address} (serial {}).\n", applied.serial);
             }
             context.output.text(&text)?;
         }

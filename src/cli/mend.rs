@@ -1,7 +1,10 @@
 //! What the verbs have in common that change the record on a person's word: lock, look, show, ask, carry out, say how it
 //! ended; and what their errors mean to a person.
 
-use std::io::{self, BufRead as _};
+use std::{
+    fmt::Write as _,
+    io::{self, BufRead as _},
+};
 
 use super::{
     args::Approve,
@@ -13,10 +16,15 @@ use super::{
     signals::Signals,
 };
 use crate::{
-    model::money::Money,
+    model::{
+        ids::{PoolName, ProviderName},
+        money::Money,
+    },
     plan::{
-        adopt::{AdoptError, ImportError, Why},
+        adopt::AdoptError,
+        import::ImportError,
         rebuild::{OfLineage, RebuildError},
+        records::Why,
     },
     tick::{self, Applied, Event, Planned, Reporter, Session, Stop, surgery::SurgeryError},
 };
@@ -186,7 +194,7 @@ pub(super) fn exit_of(applied: &Applied) -> Exit {
 pub(super) fn failed_text(applied: &Applied) -> String {
     let mut text = String::new();
     for failed in &applied.failed {
-        text.push_str(&format!("  {} {}: {}\n", failed.verb, failed.address, failed.why));
+        let _ = writeln!(text, "  {} {}: {}", failed.verb, failed.address, failed.why);
     }
     if !applied.failed.is_empty() || applied.skipped > 0 {
         text.push_str("Run it again: what was begun is gone on with, and nothing is taken twice.\n");
@@ -247,7 +255,7 @@ impl From<SurgeryError> for Failure {
                 said.help("nothing was changed. Let a tick find out how they ended, and run this again: runfleet scale")
             }
             SurgeryError::NoProvider { there, .. } => {
-                let names: Vec<&str> = there.iter().map(|name| name.as_str()).collect();
+                let names: Vec<&str> = there.iter().map(ProviderName::as_str).collect();
                 said.help(format!("name one with --provider: {}", names.join(", ")))
             }
             SurgeryError::Absent { target } => said.help(format!(
@@ -272,7 +280,7 @@ fn import(said: Failure, error: &ImportError) -> Failure {
             "nothing was changed. If that stack is no more, take the label runfleet-stack off it at the provider",
         ),
         ImportError::NoPool { there, .. } => {
-            let names: Vec<&str> = there.iter().map(|pool| pool.as_str()).collect();
+            let names: Vec<&str> = there.iter().map(PoolName::as_str).collect();
             said.help(format!("there are: {}", names.join(", ")))
         }
         ImportError::Left(Why::Kind { .. }) => {

@@ -1,5 +1,7 @@
 //! `init --new-lineage`: leaves what carries our stack's name and another lineage alone from now on.
 
+use std::fmt::Write as _;
+
 use super::{
     context::Context,
     error::Failure,
@@ -44,11 +46,12 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         if done.disowned.is_empty() {
             text.push_str("Nothing carries another: nothing is disowned.\n");
         } else {
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "Disowned, left alone and still paid for:\n{}\n\
                  Remove them at the provider, or take one over after all: runfleet -s {stack} adopt NAME\n",
                 lineage_lines(&done.disowned)
-            ));
+            );
         }
         context.output.text(&text)?;
         Ok(Exit::Done)

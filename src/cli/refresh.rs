@@ -1,5 +1,7 @@
 //! `refresh`: reads everything again, shows what someone else changed, and with `--accept` makes it the record's.
 
+use std::fmt::Write as _;
+
 use super::{
     args::Refresh,
     context::Context,
@@ -26,10 +28,11 @@ pub(super) fn run(context: &Context, args: &Refresh) -> Result<Exit, Failure> {
     } else {
         let mut text = show::refresh::refresh_text(&planned.plan, &unread, context.output.paint);
         if !planned.plan.drift.is_empty() {
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "\nMake what is there the record's with: runfleet -s {} refresh --accept\n",
                 planned.plan.stack
-            ));
+            );
         }
         context.output.text(&text)?;
     }
@@ -77,10 +80,11 @@ fn accept(context: &Context, args: &Refresh) -> Result<Exit, Failure> {
             context.output.document(&document)?;
         } else {
             let mut text = mend::failed_text(&applied);
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "\nAccepted (serial {}). What differs from the stack file is in the next plan: runfleet -s {} plan\n",
                 applied.serial, plan.stack
-            ));
+            );
             context.output.text(&text)?;
         }
         Ok(mend::exit_of(&applied))

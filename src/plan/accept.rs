@@ -8,10 +8,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Action, ActionId, Verb,
-    adopt::shared_spec,
-    drift,
+    Action, ActionId, Verb, drift,
     facts::{Facts, Sighting},
+    records::shared_spec,
 };
 use crate::{
     model::{
@@ -34,8 +33,7 @@ pub fn accept(facts: &Facts<'_>) -> Vec<Action> {
         }
         let verb = match facts.sighting(address, record) {
             Sighting::Unseen if facts.taken_over(record).is_none() => continue,
-            Sighting::Unseen => Verb::Forget { registration: None },
-            Sighting::Lacking => Verb::Forget { registration: None },
+            Sighting::Unseen | Sighting::Lacking => Verb::Forget { registration: None },
             Sighting::Here(seen) => {
                 let told = as_there(facts, record, seen);
                 if told == *record {

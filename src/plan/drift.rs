@@ -17,7 +17,7 @@ use super::{
     strays,
 };
 use crate::model::{
-    ids::{Address, ResourceKind},
+    ids::{Address, PoolName, RegistrationId, ResourceKind},
     intent::Intent,
     kind::{self, Change, OnChange},
     reason::Reason,
@@ -137,16 +137,13 @@ fn labels(state: &State, address: &Address, record: &Record, seen: &Observed) ->
     let expected = [
         (ClaimLabels::STACK, Some(state.stack.as_str())),
         ("runfleet-lineage", Some(state.lineage.as_str())),
-        ("runfleet-pool", address.pool.as_ref().map(|pool| pool.as_str())),
+        ("runfleet-pool", address.pool.as_ref().map(PoolName::as_str)),
         ("runfleet-id", Some(address.name.as_str())),
         ("runfleet-hash", Some(record.hash.as_str())),
         ("runfleet-intent", Some(record.intent.as_str())),
         (
             "runfleet-registration",
-            record
-                .registration
-                .as_ref()
-                .map(|registration| registration.as_str()),
+            record.registration.as_ref().map(RegistrationId::as_str),
         ),
     ];
     let mut changes = Vec::new();

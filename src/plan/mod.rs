@@ -2,7 +2,8 @@
 //!
 //! [`decide`] makes it, a function of its input alone. Its parts: [`facts`] and [`fleet`] say what is known, `recover`
 //! closes unfinished attempts, `pool` and `judge` decide on a pool's machines, [`strays`] what has no record, `creates` what is made,
-//! `shared` keys and firewalls, `cost` what it costs. [`invariants`] says what holds of every plan.
+//! `shared` keys and firewalls, `cost` what it costs, [`drift`] what someone else changed. What a person asks for beside a
+//! tick is in [`adopt`], [`mod@import`], [`accept`] and [`rebuild`], whose records [`records`] makes. [`invariants`] says what holds of every plan.
 
 pub mod accept;
 pub mod adopt;
@@ -13,11 +14,13 @@ mod draft;
 pub mod drift;
 pub mod facts;
 pub mod fleet;
+pub mod import;
 pub mod invariants;
 mod judge;
 mod names;
 mod pool;
 pub mod rebuild;
+pub mod records;
 mod recover;
 mod shared;
 pub mod strays;

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::{
-    adopt::{Builder, Left, Why, left},
     facts::Facts,
+    records::{Builder, Left, Why, left},
     strays,
 };
 use crate::model::{

@@ -16,8 +16,9 @@ use crate::{
     },
     plan::{
         Action, Goal, accept,
-        adopt::{self, AdoptError, ImportError, Taken, Takeover},
+        adopt::{self, AdoptError, Taken, Takeover},
         facts::Facts,
+        import::{self, ImportError},
         rebuild::{self, OfLineage, RebuildError, Rebuilt},
     },
     provider::ProviderError,
@@ -152,7 +153,7 @@ impl Session {
             begun
         } else {
             let intent = IntentId::from(random_hex(8));
-            adopt::import(&facts, &self.loaded.templates, address, &seen, intent)?
+            import::import(&facts, &self.loaded.templates, address, &seen, intent)?
         };
         let actions = adopt::actions(std::slice::from_ref(&taken));
         Ok((instead(planned, actions), taken))

@@ -18,8 +18,9 @@ use crate::{
     },
     plan::{
         Plan,
-        adopt::{Left, Taken},
+        adopt::Taken,
         rebuild::{self, Rebuilt},
+        records::Left,
     },
     tick::Applied,
 };

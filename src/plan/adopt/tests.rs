@@ -1,15 +1,20 @@
 //! What is taken on record, under which address, and what is left.
 
-use super::super::{
-    Goal, Verb, accept,
-    facts::{Facts, Work},
-    rebuild,
-    testing::{World, key, rule, verbs},
+use super::{
+    super::{
+        Goal, Verb, accept,
+        facts::{Facts, Work},
+        fleet,
+        import::{ImportError, import},
+        rebuild,
+        testing::{World, key, rule, verbs},
+    },
+    *,
 };
-use super::*;
 use crate::model::{
     demand::Wanted,
-    resource::{CloudStatus, Completeness},
+    ids::ResourceKind,
+    resource::{CloudStatus, Completeness, FirewallSpec, ResourceSpec},
     state::History,
 };
 
