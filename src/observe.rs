@@ -14,6 +14,7 @@ use crate::{
     model::{
         demand::{Cursor, DemandSnapshot, PoolSelector, Wanted},
         ids::{Address, CiName, Lineage, ProviderName},
+        intent::Intent,
         resource::{CloudSnapshot, Completeness, Listing, Observed, ResourceRef},
         snapshot::Snapshot,
         state::{History, State},
@@ -270,6 +271,16 @@ fn missing_records(snapshot: &Snapshot) -> Vec<(Address, ResourceRef)> {
             let target = record.target();
             if &record.provider == name && !listed.contains(&target) {
                 missing.push((address.clone(), target));
+            }
+        }
+        // What was about to be labelled may carry no label of ours yet: only its id finds it.
+        for open in &snapshot.open {
+            if let Intent::Relabel { target, .. } = &open.intent
+                && &target.provider == name
+                && !listed.contains(target)
+                && !missing.iter().any(|(address, _)| *address == open.address)
+            {
+                missing.push((open.address.clone(), target.clone()));
             }
         }
     }

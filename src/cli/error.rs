@@ -358,8 +358,8 @@ impl From<StateError> for Failure {
                  flight are then found by their labels as orphans, and removed when two ticks have seen them"
             )),
             StateError::Corrupt { place, .. } => Self::of(&error).help(format!(
-                "nothing was changed. Restore {place} from a copy; without one, move it away: what is in the cloud is \
-                 then shown as foreign, and is not touched"
+                "nothing was changed. Restore {place} from a copy; without one, move it away, and make it again from the \
+                 labels of what is in the clouds: runfleet state rebuild"
             )),
             StateError::Stale { .. } => {
                 Self::of(&error).help("someone else wrote the state meanwhile; nothing was overwritten, run again")

@@ -14,6 +14,9 @@ use super::{
 use crate::stack::{self, Scaffold};
 
 pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, Failure> {
+    if args.new_lineage {
+        return super::new_lineage::run(context);
+    }
     let scaffold = match args.from {
         Kind::Hetzner => Scaffold::Hetzner,
         Kind::Local => Scaffold::Local,

@@ -62,8 +62,8 @@ reasons! {
     Adopted => "adopted", "made by an attempt whose answer was lost".to_owned();
     /// An attempt that made nothing is closed, and its registration forgotten.
     NeverMade => "never_made", "an attempt that made nothing".to_owned();
-    /// An interrupted delete is finished.
-    Unfinished => "unfinished", "an interrupted delete".to_owned();
+    /// What was interrupted is gone on with: a delete, a change, or taking on record.
+    Unfinished => "unfinished", "interrupted, and gone on with".to_owned();
     /// An idle machine is deleted just before its next paid hour begins.
     PaidHourEnds { paid_until: Timestamp } => "paid_hour_ends", format!("idle, and paid until {}", clock(*paid_until));
     /// An idle machine that is paid by the second has been idle for longer than it is worth.
@@ -107,6 +107,8 @@ reasons! {
     Moved { from: String } => "moved", format!("was {from}");
     /// It is taken on record because a person asked for it.
     AdoptAsked => "adopt_asked", "asked for by adopt".to_owned();
+    /// Its record is made to say what is there because a person asked for it.
+    AcceptAsked => "accept_asked", "asked for by refresh --accept".to_owned();
 
     /// Kept: it is to be made anew, and waits until it is idle and its turn comes.
     RollWaits { what: String } => "roll_waits", format!("{what}, waits for its turn");
@@ -155,6 +157,8 @@ reasons! {
     BreakerOpen { failures: u32, what: String, until: Timestamp } => "breaker_open", format!("{failures} machines in a row failed alike ({what}), tried again from {}", clock(*until));
     /// Nothing is created: the cloud holds resources with our stack's name and another lineage.
     ForeignPresent { count: u32 } => "foreign_present", format!("{count} resource{} with our stack's name and another lineage", s(*count));
+    /// Left alone: it carries a lineage that `init --new-lineage` disowned.
+    Disowned => "disowned", "of a lineage that was disowned".to_owned();
     /// Nothing is changed: the pool is in mode `advise`.
     Advise => "advise", "mode = \"advise\"".to_owned();
     /// Condemned once: deleted if a later tick sees it too.

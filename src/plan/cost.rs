@@ -33,7 +33,8 @@ impl Sum {
     }
 }
 
-fn monthly(price: &Price) -> Money {
+/// What a month costs: 730 hours, or the provider's cap.
+pub fn monthly(price: &Price) -> Money {
     let whole = Money {
         amount: price.hourly.amount * Decimal::from(MONTH),
         currency: price.hourly.currency.clone(),

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::{
-    Drift, DriftFate, Goal, Plan, PoolReport, Selection, cost,
+    Goal, Plan, PoolReport, Selection, cost,
     creates::{self, Made, Maker, Purse},
     draft::Draft,
+    drift,
     facts::Facts,
-    fleet::{self, Machine, Presence},
+    fleet::{self, Machine},
     groups::Groups,
     names::Names,
     pool::{self, Beside, Standing},
@@ -65,7 +66,8 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
     let machines = fleet::machines(&facts);
     let found = strays::find(&facts);
     let in_flight = recover::resolve(&facts, &machines, &mut draft);
-    let wished = shared::wished(&facts);
+    let mut wished = shared::wished(&facts);
+    strays::beside_disowned(&facts, &found, &mut wished);
     let parts = Parts {
         input,
         facts: &facts,
@@ -79,7 +81,6 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         if stack.pool(name).is_none() {
             pool::dissolve(&facts, name, own, goal, &mut draft);
         }
-        drift(own, &mut draft);
     }
     strays::judge(&facts, &found, goal, &mut draft);
     let (advised, made): (Vec<_>, Vec<_>) = made
@@ -97,6 +98,7 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
     let shared = shared::decide(&facts, &all_wished, &needed, &in_flight, &found, goal, &mut draft);
     creates::push(made, &shared, &mut draft);
     creates::push(advised, &shared, &mut draft);
+    drift::find(&facts, goal, &mut draft);
     recover::hold_rest(&facts, &mut draft);
     draft.close_advice(&machines);
     draft.close_targets(&facts, &machines);
@@ -285,35 +287,6 @@ fn launch_budgets(snapshot: &Snapshot) -> LaunchBudgets {
         budgets.limit(offering, *launches);
     }
     budgets
-}
-
-/// What someone else changed of a machine, other than switching it off, which is acted on.
-fn drift(machines: &[Machine<'_>], draft: &mut Draft) {
-    for machine in machines {
-        let Presence::Here(seen) = machine.presence else {
-            continue;
-        };
-        let mut what = Vec::new();
-        if let (Some(have), Some(want)) = (&seen.offering, machine.record.offering())
-            && have.machine_type != want.machine_type
-        {
-            what.push(format!("type: {} -> {}", want.machine_type, have.machine_type));
-        }
-        if seen.name != machine.record.name {
-            what.push(format!("name: {} -> {}", machine.record.name, seen.name));
-        }
-        if seen.claimed().is_none() {
-            what.push("labels: our claim is gone".to_owned());
-        }
-        if !what.is_empty() {
-            draft.drift.push(Drift {
-                address: machine.address.clone(),
-                what: what.join(", "),
-                changes: Vec::new(),
-                fate: DriftFate::Shown,
-            });
-        }
-    }
 }
 
 fn is_complete(facts: &Facts<'_>) -> bool {

@@ -72,6 +72,9 @@ impl Draft {
         if !matches!(verb, Verb::Abandon { .. }) {
             self.touched.insert(address.clone(), Some(id));
         }
+        if let Verb::Relabel { was: Some(was), .. } = &verb {
+            self.touched.entry(was.clone()).or_insert(None);
+        }
         self.actions.push(Action {
             id,
             address: address.clone(),

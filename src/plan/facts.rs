@@ -57,7 +57,7 @@ impl Work {
 pub enum Sighting<'a> {
     /// Listed, or found by its id.
     Here(&'a Observed),
-    /// The reading does not tell: it counts as alive.
+    /// The reading does not tell, or it carries another lineage's claim: it counts as alive, and is not touched.
     Unseen,
     /// A complete listing lacks it, and reading it by id found nothing.
     Lacking,
@@ -317,13 +317,30 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Whether it carries a whole claim of another lineage: that of a state elsewhere, which adopted it.
+    pub fn is_anothers(&self, seen: &Observed) -> bool {
+        let lineage = seen.labels.get("runfleet-lineage");
+        lineage.is_some_and(|lineage| lineage != self.snapshot.state.lineage.as_str())
+            && seen.claimed().is_some()
+    }
+
+    /// What is on record here and was adopted by a state elsewhere.
+    pub fn taken_over(&self, record: &Record) -> Option<&'a Observed> {
+        self.resource(&record.target())
+            .filter(|seen| self.is_anothers(seen))
+    }
+
     /// Whether this tick's reading has a resource on record.
     pub fn sighting(&self, address: &Address, record: &Record) -> Sighting<'a> {
         if let Some(seen) = self
             .resources
             .get(&(&record.provider, record.spec.kind(), &record.id))
         {
-            return Sighting::Here(seen);
+            return if self.is_anothers(seen) {
+                Sighting::Unseen
+            } else {
+                Sighting::Here(seen)
+            };
         }
         let Some(cloud) = self.snapshot.clouds.get(&record.provider) else {
             return Sighting::Unseen;

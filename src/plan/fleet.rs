@@ -205,8 +205,8 @@ pub fn runner<'a>(facts: &Facts<'a>, record: &Record) -> Option<&'a crate::model
 pub fn work(facts: &Facts<'_>, address: &Address, record: &Record) -> Work {
     match (&record.ci, &record.registration) {
         (Some(ci), Some(registration)) => facts.work(ci, registration, address.pool.as_ref()),
-        (Some(ci), None) if facts.demand_gap(ci).is_some() => Work::Unknown,
-        _ => Work::NoRunner,
+        // Each machine of ours is made with a registration. One that was imported may have any.
+        _ => Work::Unknown,
     }
 }
 

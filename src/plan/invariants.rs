@@ -212,7 +212,7 @@ impl Checker<'_> {
                 .count();
             let adopts = |action: &&super::Action| {
                 action.address.pool.as_ref() == Some(&pool.name)
-                    && matches!(action.verb, Verb::Adopt { .. })
+                    && matches!(action.verb, Verb::Adopt { .. } | Verb::Relabel { was: None, .. })
                     && action.before.is_none()
             };
             let adopted = self.plan.actions.iter().filter(adopts).count();
@@ -276,9 +276,14 @@ impl Checker<'_> {
 
     fn strays(&mut self) {
         let foreign: HashSet<&ResourceRef> = self.plan.foreign.iter().map(|stray| &stray.target).collect();
+        let disowned = &self.facts.snapshot.state.disowned;
+        let blocks = self.plan.foreign.iter().any(|stray| {
+            let lineage = stray.lineage.clone().unwrap_or_else(|| "".into());
+            !disowned.contains(&lineage)
+        });
         for action in &self.plan.actions {
             match &action.verb {
-                Verb::Create { .. } if !foreign.is_empty() => self.broken(8, &action.address),
+                Verb::Create { .. } if blocks => self.broken(8, &action.address),
                 Verb::Retire { target, .. } | Verb::Delete { target, .. } if foreign.contains(target) => {
                     self.broken(12, &action.address);
                 }
@@ -308,6 +313,9 @@ impl Checker<'_> {
         for action in &self.plan.actions {
             let touches = !matches!(action.verb, Verb::Abandon { .. });
             fates.entry(&action.address).or_default().0 |= touches;
+            if let Verb::Relabel { was: Some(was), .. } = &action.verb {
+                fates.entry(was).or_default().0 = true;
+            }
         }
         for kept in &self.plan.kept {
             fates.entry(&kept.address).or_default().1 += 1;

@@ -3,20 +3,28 @@
 //! [`decide`] makes it, a function of its input alone. Its parts: [`facts`] and [`fleet`] say what is known, `recover`
 //! closes unfinished attempts, `pool` and `judge` decide on a pool's machines, `roll` which of them are made anew,
 //! [`select`] what a person narrowed it to, [`strays`] what has no record, `creates` what is made, `shared` and `groups`
-//! what machines share, `cost` what it costs. [`invariants`] says what holds of every plan.
+//! what machines share, `cost` what it costs, [`drift`] what someone else changed. What a person asks for beside a tick is
+//! in [`adopt`], [`mod@import`], [`accept`] and [`rebuild`], whose records [`records`] makes. [`invariants`] says what
+//! holds of every plan.
 
-mod cost;
+pub mod accept;
+pub mod adopt;
+pub mod cost;
 mod creates;
 mod decide;
 mod draft;
+pub mod drift;
 pub mod facts;
 pub mod fleet;
 mod groups;
+pub mod import;
 pub mod invariants;
 mod judge;
 mod names;
 mod outdated;
 mod pool;
+pub mod rebuild;
+pub mod records;
 mod recover;
 mod roll;
 pub mod select;

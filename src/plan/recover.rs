@@ -70,27 +70,7 @@ pub(super) fn resolve(
                 };
                 draft.push(&open.address, verb, Reason::Unfinished, Vec::new(), record);
             }
-            Intent::Relabel {
-                target,
-                labels,
-                record,
-                was,
-            } => {
-                // What it may have been labelled with is of our lineage now, and no record says so: gone on with.
-                match facts.resource(target) {
-                    Some(have) if !draft.is_touched(&open.address) => {
-                        let before = facts.snapshot.state.resources.get(&open.address);
-                        let verb = Verb::Relabel {
-                            have: Box::new(have.clone()),
-                            labels: labels.clone(),
-                            record: record.clone(),
-                            was: was.clone(),
-                        };
-                        draft.push(&open.address, verb, Reason::Unfinished, Vec::new(), before);
-                    }
-                    _ => draft.hold(&open.address, 1, Reason::Unsettled { since: open.at }),
-                }
-            }
+            Intent::Relabel { .. } => relabel(facts, open, draft, &mut in_flight),
             // Closed by what the pool or the shared resource needs now; held at the end when that is nothing.
             Intent::Update { .. } | Intent::Cordon { .. } | Intent::Uncordon { .. } => {}
         }
@@ -160,6 +140,64 @@ fn create(facts: &Facts<'_>, open: &OpenIntent, draft: &mut Draft, in_flight: &m
                 in_flight.unsettled.insert(open.address.clone());
             }
         }
+    }
+}
+
+/// Goes on with a relabel: what it may have labelled is of our lineage now, and no record says so.
+///
+/// Where a complete listing and a reading by id lack the resource, it was removed meanwhile, and the attempt is closed;
+/// a record that there is follows by its own way.
+fn relabel(facts: &Facts<'_>, open: &OpenIntent, draft: &mut Draft, in_flight: &mut InFlight) {
+    let Intent::Relabel {
+        target,
+        labels,
+        record,
+        was,
+    } = &open.intent
+    else {
+        return;
+    };
+    let before = facts.snapshot.state.resources.get(&open.address);
+    if let Some(have) = facts.resource(target) {
+        if draft.is_touched(&open.address) {
+            draft.hold(&open.address, 1, Reason::Unsettled { since: open.at });
+            return;
+        }
+        let verb = Verb::Relabel {
+            have: Box::new(have.clone()),
+            labels: labels.clone(),
+            record: record.clone(),
+            was: was.clone(),
+        };
+        let moved = was
+            .as_ref()
+            .is_some_and(|was| facts.snapshot.state.resources.contains_key(was));
+        if before.is_none() && !moved {
+            count(
+                open,
+                &record.spec,
+                &target.provider,
+                record.price.as_ref(),
+                in_flight,
+            );
+        }
+        let id = draft.push(&open.address, verb, Reason::Unfinished, Vec::new(), before);
+        if let (Some(id), None, true) = (id, before, target.kind.is_shared()) {
+            in_flight.adopted.insert(open.address.clone(), id);
+        }
+        return;
+    }
+    let cloud = facts.snapshot.clouds.get(&target.provider);
+    let lacking = cloud.is_some_and(|cloud| {
+        cloud.listing.completeness.is_complete() && cloud.reread.get(&open.address) == Some(&None)
+    });
+    if lacking {
+        let verb = Verb::Abandon {
+            open: Box::new(open.clone()),
+        };
+        draft.push(&open.address, verb, Reason::NeverMade, Vec::new(), before);
+    } else {
+        draft.hold(&open.address, 1, Reason::Unsettled { since: open.at });
     }
 }
 

@@ -1,9 +1,10 @@
 //! What has no record: orphans of our lineage, foreign resources, registrations without a machine.
 //!
 //! Orphans and dead registrations are condemned by one tick and removed by a later one, a settle time apart; whatever
-//! gets a record in between is pardoned. Foreign resources are shown and never touched.
+//! gets a record in between is pardoned. Foreign resources are shown and never touched; those of a lineage that a person
+//! disowned (`init --new-lineage`) do not keep us from creating.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -12,15 +13,17 @@ use super::{
     draft::{Draft, Leaver},
     facts::{Facts, Work, settled},
     names,
+    shared::Wished,
 };
 use crate::{
     drain::Cordon,
     model::{
         demand::RunnerView,
-        ids::{Address, CiName, PoolName, RegistrationId, ResourceKind, RunnerName},
+        ids::{Address, CiName, Lineage, PoolName, RegistrationId, ResourceKind, RunnerName},
         intent::Intent,
         reason::Reason,
-        resource::{ClaimLabels, Observed},
+        resource::{ClaimLabels, Observed, ResourceSpec},
+        state::State,
     },
 };
 
@@ -29,8 +32,10 @@ use crate::{
 pub struct Found<'a> {
     /// Of our lineage.
     pub orphans: Vec<&'a Observed>,
-    /// With our stack's name, and another lineage or none.
+    /// With our stack's name, and another lineage or none; on record here, too, where a state elsewhere adopted it.
     pub foreign: Vec<&'a Observed>,
+    /// With our stack's name, and a lineage that a person said is not ours.
+    pub disowned: Vec<&'a Observed>,
     /// Registrations of ours that no machine uses.
     pub dead: Vec<(&'a CiName, &'a RunnerView)>,
     blind: bool,
@@ -95,7 +100,8 @@ pub fn find<'a>(facts: &Facts<'a>) -> Found<'a> {
         .values()
         .flat_map(|cloud| &cloud.listing.resources)
     {
-        if facts.recorded(&seen.target).is_some() || !seen_before.insert(&seen.target) {
+        let is_ours = facts.recorded(&seen.target).is_some() && !facts.is_anothers(seen);
+        if is_ours || !seen_before.insert(&seen.target) {
             continue;
         }
         match seen.claim() {
@@ -104,16 +110,60 @@ pub fn find<'a>(facts: &Facts<'a>) -> Found<'a> {
                     found.orphans.push(seen);
                 }
             }
+            _ if is_disowned(&snapshot.state, seen) => found.disowned.push(seen),
             _ => found.foreign.push(seen),
         }
     }
     found.orphans.sort_by(|a, b| a.target.cmp(&b.target));
     found.foreign.sort_by(|a, b| a.target.cmp(&b.target));
+    found.disowned.sort_by(|a, b| a.target.cmp(&b.target));
     if !found.blind {
         found.dead = dead(facts, &open_names);
     }
     found
 }
+
+/// Whose it is by its label; empty where it carries none.
+pub fn lineage_of(seen: &Observed) -> Lineage {
+    let label = seen.labels.get("runfleet-lineage").map(String::as_str);
+    Lineage::from(label.unwrap_or_default())
+}
+
+/// Whether a person said that what carries its lineage is not ours.
+pub fn is_disowned(state: &State, seen: &Observed) -> bool {
+    !state.disowned.is_empty() && state.disowned.contains(&lineage_of(seen))
+}
+
+/// Gives a shared resource another name where a disowned one has its own: names are unique in a cloud, and that one is
+/// left alone. The name stays when the other goes.
+pub(super) fn beside_disowned(facts: &Facts<'_>, found: &Found<'_>, wished: &mut BTreeMap<Address, Wished>) {
+    let state = &facts.snapshot.state;
+    if state.disowned.is_empty() {
+        return;
+    }
+    let mark: String = state.lineage.as_str().chars().take(MARK).collect();
+    for (address, wish) in wished {
+        let own = format!("{}-{mark}", wish.spec.name());
+        let taken = found.disowned.iter().any(|seen| {
+            seen.target.provider == wish.provider
+                && seen.target.kind == address.kind
+                && seen.name == wish.spec.name()
+        });
+        let recorded = state.resources.get(address).map(|record| record.name.as_str());
+        if recorded == Some(own.as_str()) || (taken && recorded.is_none()) {
+            match &mut wish.spec {
+                ResourceSpec::SshKey(spec) => spec.name = own,
+                ResourceSpec::Firewall(spec) => spec.name = own,
+                ResourceSpec::Network(spec) => spec.name = own,
+                ResourceSpec::PlacementGroup(spec) => spec.name = own,
+                ResourceSpec::Machine(_) | ResourceSpec::Group(_) | ResourceSpec::Batch(_) => {}
+            }
+        }
+    }
+}
+
+/// How much of our lineage such a name holds: as much as tells the few lineages of a name apart.
+const MARK: usize = 6;
 
 fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &'a RunnerView)> {
     let snapshot = facts.snapshot;
@@ -156,6 +206,9 @@ fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &
 
 /// Decides on everything without a record.
 pub(super) fn judge(facts: &Facts<'_>, found: &Found<'_>, goal: Goal, draft: &mut Draft) {
+    for seen in &found.disowned {
+        draft.foreign.push(stray(facts, seen, Reason::Disowned));
+    }
     for seen in &found.foreign {
         let count = u32::try_from(found.foreign.len()).unwrap_or(u32::MAX);
         let stray = stray(facts, seen, Reason::ForeignPresent { count });
@@ -253,7 +306,7 @@ fn double(facts: &Facts<'_>, claim: &ClaimLabels, work: Work) -> Work {
 }
 
 /// The registration that an orphan's label names, at whichever CI knows it, and whether it runs jobs.
-fn runner_of(
+pub(super) fn runner_of(
     facts: &Facts<'_>,
     claim: &ClaimLabels,
 ) -> Result<(Option<(CiName, RegistrationId)>, Work), Reason> {

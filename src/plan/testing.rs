@@ -480,6 +480,25 @@ impl World {
         target
     }
 
+    /// A machine with our stack's name and another lineage, registered by that.
+    pub(crate) fn foreign(&mut self, name: &str, lineage: &str) -> ResourceRef {
+        let target = self.orphan(name);
+        let labels = &mut self.seen(name).labels;
+        labels.insert("runfleet-lineage".into(), lineage.into());
+        self.runner(name).description = description(&format!("test-linux-{name}"), &lineage.into());
+        target
+    }
+
+    /// Someone takes every label off: it is not listed any more, and its id finds it.
+    pub(crate) fn unlabel(&mut self, address: &Address) {
+        let id = self.record(address).id.clone();
+        let resources = &mut self.cloud().listing.resources;
+        let at = resources.iter().position(|seen| seen.target.id == id).unwrap();
+        let mut seen = resources.swap_remove(at);
+        seen.labels.clear();
+        self.cloud().reread.insert(address.clone(), Some(seen));
+    }
+
     pub(crate) fn seen(&mut self, name: &str) -> &mut Observed {
         let resources = &mut self.cloud().listing.resources;
         resources
@@ -622,7 +641,16 @@ impl World {
                         .state
                         .resources
                         .insert(action.address.clone(), *record.clone());
+                    self.close(&action.address);
                     for cloud in self.snapshot.clouds.values_mut() {
+                        // What has a label of ours again is listed again.
+                        let reread = cloud.reread.values_mut();
+                        let found =
+                            reread.filter_map(|found| found.take_if(|seen| seen.target == have.target));
+                        cloud.listing.resources.extend(found);
+                        cloud
+                            .reread
+                            .retain(|address, found| found.is_some() || *address != action.address);
                         for seen in &mut cloud.listing.resources {
                             if seen.target == have.target {
                                 seen.labels.extend(labels.clone());
@@ -714,7 +742,8 @@ impl World {
         let pool = pool.as_ref().map(PoolName::as_str);
         let created = (self.snapshot.now.as_second()) - at(0).as_second();
         let intent = format!("i-{}", self.next);
-        let claim = Self::claim(pool, &address.name, &intent);
+        let mut claim = Self::claim(pool, &address.name, &intent);
+        claim.hash = rung.hash.clone();
         let seen = self.observed(&rung.spec, &claim, created);
         if let Some(pool) = pool {
             self.register(pool, &address.name, false);

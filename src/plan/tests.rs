@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::{
-    DriftFate, Goal, Plan, Verb,
+    DriftFate, Goal, Plan, Verb, accept, adopt,
+    facts::Facts,
     testing::{World, at, choice, key, offering, pool, price, reasons, rule, secs, subnet, verbs},
 };
 use crate::model::{
@@ -96,6 +97,20 @@ fn scenarios() -> Vec<(&'static str, World)> {
                 w.seen("calm-crow")
                     .labels
                     .insert("runfleet-lineage".into(), "l2".into());
+            }),
+        ),
+        (
+            "disowned",
+            grow(|w| {
+                w.foreign("calm-crow", "l2");
+                w.snapshot.state.disowned.insert("l2".into());
+            }),
+        ),
+        (
+            "drifted",
+            idle(-1000, |w, _| {
+                w.run("brave-otter");
+                w.seen("brave-otter").labels.remove("runfleet-lineage");
             }),
         ),
         ("advise", grow(|w| w.pool().mode = Mode::Advise)),
@@ -311,6 +326,13 @@ fn every_reason_that_a_plan_can_give_is_given_by_its_scenario() {
     let plan = world.destroy();
     assert!(codes(&plan).is_superset(&BTreeSet::from(["destroy", "busy_at_destroy"])));
     produced.extend(["destroy", "busy_at_destroy"]);
+    let mut world = idle(-1000, |w, _| w.run("brave-otter").id = "j1".into());
+    world.foreign("calm-crow", "l2");
+    world.seen("brave-otter").name = "renamed-by-hand".into();
+    let facts = Facts::of(&world.snapshot, &world.stack);
+    let adopted = adopt::actions(&adopt::adopt(&facts, &[]).unwrap().taken);
+    let asked = adopted.into_iter().chain(accept::accept(&facts));
+    produced.extend(asked.map(|action| action.reason.code()));
     let catalogue: BTreeSet<&str> = Reason::CATALOGUE.iter().map(|(code, _)| *code).collect();
     assert_eq!(produced, catalogue);
 }

@@ -5,6 +5,7 @@
 mod connect;
 mod load;
 mod metrics;
+pub mod surgery;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Every boundary of a scale-up, a scale-in and a destroy, crossed with what the cloud does to the next tick.
+//! Every boundary of a scale-up, a scale-in, a destroy and an adoption, crossed with what the cloud does to the next tick.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +27,8 @@ pub(super) enum Scene {
     ScaleUp,
     ScaleIn,
     Destroy,
+    /// The state was lost, and all that is there is taken on record under a new lineage.
+    Adopt,
 }
 
 /// What the cloud does to the first tick after the kill.
@@ -145,11 +147,22 @@ impl Stage {
         planned.plan.is_noop() && planned.snapshot.open.is_empty()
     }
 
+    /// One undisturbed adoption of all that is foreign; answers whether there was nothing to adopt.
+    async fn adopt(&self) -> bool {
+        let session = self.session(&Killer::at(None)).await;
+        let (planned, takeover) = session.adoption(&[]).await.unwrap();
+        session.apply(&planned, &Silent, &Stop::new()).await.unwrap();
+        takeover.taken.is_empty()
+    }
+
     /// A tick that dies at that boundary; answers how many boundaries were passed, and whether it died.
-    pub(super) async fn killed_tick(&self, goal: Goal, boundary: Option<usize>) -> (usize, bool) {
+    pub(super) async fn killed_tick(&self, scene: Scene, boundary: Option<usize>) -> (usize, bool) {
         let killer = Killer::at(boundary);
         let session = self.session(&killer).await;
-        let planned = session.observe_and_decide(goal).await.unwrap();
+        let planned = match scene {
+            Scene::Adopt => session.adoption(&[]).await.unwrap().0,
+            _ => session.observe_and_decide(goal(scene)).await.unwrap(),
+        };
         let stop = Stop::new();
         let died = tokio::select! {
             biased;
@@ -175,6 +188,12 @@ impl Stage {
         self.tick(Goal::Converge).await;
         self.advance(30).await;
         self.tick(Goal::Converge).await;
+        if scene == Scene::Adopt {
+            for file in ["test.json", "test.journal", "test.history"] {
+                let _ = std::fs::remove_file(self.folder.path().join(file));
+            }
+            return;
+        }
         self.advance(600).await;
         self.tick(Goal::Converge).await;
         // 49 of 60 paid minutes: inside the margin, and the ticks that follow are, too.
@@ -186,6 +205,7 @@ impl Stage {
             Fault::None => return,
             Fault::ReplyLost => vec![
                 json!({"path": "/hetzner/v1/*", "method": "POST", "fault": "reply-lost", "count": 1}),
+                json!({"path": "/hetzner/v1/*", "method": "PUT", "fault": "reply-lost", "count": 1}),
                 json!({"path": "/hetzner/v1/*", "method": "DELETE", "fault": "reply-lost", "count": 1}),
                 json!({"path": "/gitlab/*", "method": "PUT", "fault": "reply-lost", "count": 1}),
             ],
@@ -244,14 +264,14 @@ async fn session(file: &Path, killer: &Arc<Killer>, clock: Clock) -> Session {
 
 fn duration(scene: Scene) -> &'static str {
     match scene {
-        Scene::ScaleUp => "10h",
+        Scene::ScaleUp | Scene::Adopt => "10h",
         Scene::ScaleIn | Scene::Destroy => "5m",
     }
 }
 
 fn goal(scene: Scene) -> Goal {
     match scene {
-        Scene::ScaleUp | Scene::ScaleIn => Goal::Converge,
+        Scene::ScaleUp | Scene::ScaleIn | Scene::Adopt => Goal::Converge,
         Scene::Destroy => Goal::Destroy,
     }
 }
@@ -313,12 +333,16 @@ async fn outcome(stage: &Stage) -> Outcome {
 async fn run(scene: Scene, boundary: Option<usize>, fault: Fault) -> (usize, bool, Outcome) {
     let stage = Stage::new().await;
     stage.prepare(scene).await;
-    let (passed, died) = stage.killed_tick(goal(scene), boundary).await;
+    let (passed, died) = stage.killed_tick(scene, boundary).await;
     stage.disturb(fault).await;
     let mut quiet = 0;
     for round in 0..14 {
         stage.advance(40).await;
-        let noop = stage.tick(goal(scene)).await;
+        // A tick finds out first what became of an adoption; then a person runs it again.
+        let mut noop = stage.tick(goal(scene)).await;
+        if scene == Scene::Adopt {
+            noop &= stage.adopt().await;
+        }
         if round == 0 {
             stage.calm().await;
         }
@@ -370,7 +394,7 @@ async fn enumerate(scene: Scene) -> (usize, usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_at_any_boundary_with_any_fault_converges_to_the_undisturbed_run() {
     let (mut boundaries, mut killed) = (0, 0);
-    for scene in [Scene::ScaleUp, Scene::ScaleIn, Scene::Destroy] {
+    for scene in [Scene::ScaleUp, Scene::ScaleIn, Scene::Destroy, Scene::Adopt] {
         let (passed, died) = enumerate(scene).await;
         println!("{scene:?}: boundaries: {passed}, killed: {died}");
         boundaries += passed;

@@ -23,7 +23,10 @@ use runfleet::{
 };
 use serde_json::{Value, json};
 
-use super::{boundaries::Stage, killer::Killer};
+use super::{
+    boundaries::{Scene, Stage},
+    killer::Killer,
+};
 
 const STEPS: usize = 14;
 /// Rounds of 45 seconds: the longest job, a paid hour, and a roll after it.
@@ -334,7 +337,7 @@ async fn sequence(seed: u64) -> usize {
             }
             8 => {
                 let boundary = usize::try_from(dice.below(40)).unwrap();
-                let (_, died) = stage.killed_tick(Goal::Converge, Some(boundary)).await;
+                let (_, died) = stage.killed_tick(Scene::ScaleUp, Some(boundary)).await;
                 format!("a tick killed at {boundary}: {died}")
             }
             _ if disturbed => {

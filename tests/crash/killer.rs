@@ -15,7 +15,7 @@ use runfleet::{
     model::{
         ids::{RegistrationId, Serial, StackName},
         intent::Entry,
-        resource::{ControlProfile, Listing, Observed, ProviderProfile, ResourceRef, ResourceSpec},
+        resource::{ControlProfile, Labels, Listing, Observed, ProviderProfile, ResourceRef, ResourceSpec},
         state::{History, State},
     },
     provider::{Choice, Claim, Offerings, Problem, Provider, ProviderError},
@@ -98,6 +98,14 @@ impl Provider for MortalProvider {
 
     async fn update(&self, have: &Observed, want: &ResourceSpec) -> Result<Observed, ProviderError> {
         self.1.around(self.0.update(have, want)).await
+    }
+
+    async fn list_all(&self) -> Result<Listing, ProviderError> {
+        self.0.list_all().await
+    }
+
+    async fn relabel(&self, have: &Observed, labels: &Labels) -> Result<Observed, ProviderError> {
+        self.1.around(self.0.relabel(have, labels)).await
     }
 
     async fn delete(&self, target: &ResourceRef) -> Result<(), ProviderError> {

@@ -155,7 +155,7 @@ fn with_its_state_lost_a_stack_says_whose_machines_they_are_and_makes_none() {
         .run(&["scale"])
         .exits(0)
         .says("Foreign")
-        .says(".json back");
+        .says("state rebuild");
     assert_eq!(sandbox.servers().len(), 3, "none is made, none is touched");
     project.run(&["destroy"]).exits(3);
     assert_eq!(sandbox.servers().len(), 3);

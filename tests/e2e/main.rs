@@ -9,7 +9,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adopt;
 mod bad_input;
+mod drift;
 mod first_tick;
 mod graphs;
 mod ladders;

@@ -95,6 +95,29 @@ impl Sandbox {
         })
     }
 
+    /// A call of Hetzner's API, as somebody else makes it by hand.
+    pub fn by_hand(&self, method: &str, path: &str, body: &Value) -> Value {
+        let method = method.parse().expect("a method");
+        self.runtime.block_on(async {
+            let request = self.http.request(method, format!("{}{path}", self.hetzner()));
+            let reply = request
+                .bearer_auth(self.token())
+                .json(body)
+                .send()
+                .await
+                .expect("an answer");
+            let status = reply.status();
+            let text = reply.text().await.expect("a body");
+            assert!(status.is_success(), "{path} {body}: {status} {text}");
+            serde_json::from_str(&text).unwrap_or(Value::Null)
+        })
+    }
+
+    /// The server at this place of the world.
+    pub fn server(&self, at: usize) -> Value {
+        self.world()["servers"][at].clone()
+    }
+
     pub fn jobs(&self, count: u32, duration: &str) {
         self.post(
             "/jobs",

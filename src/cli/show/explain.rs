@@ -13,6 +13,7 @@ use crate::{
 use super::{
     FORMAT_VERSION, Paint,
     document::HeldView,
+    strays::StraysView,
     table::{Cell, Table},
 };
 
@@ -27,6 +28,10 @@ pub struct ExplainDocument {
     pub stack: String,
     /// By pool, as declared.
     pub pools: Vec<PoolExplained>,
+    /// What has no record: orphans and foreign resources; empty when there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub strays: Vec<StraysView>,
 }
 
 /// A pool's target and what follows from it.
@@ -74,6 +79,7 @@ pub fn explain(plan: &Plan, only: Option<&PoolName>) -> ExplainDocument {
         complete: plan.complete,
         stack: plan.stack.to_string(),
         pools: wanted.map(|pool| pool_explained(plan, pool)).collect(),
+        strays: super::strays::strays(plan),
     }
 }
 
@@ -144,6 +150,7 @@ pub fn text(document: &ExplainDocument, paint: Paint) -> String {
         }
         table.write(&mut out, "  ");
     }
+    super::strays::write(&mut out, &document.strays, paint);
     out
 }
 
@@ -154,7 +161,7 @@ mod tests {
     #[test]
     fn a_pool_is_explained_by_its_target_and_its_machines() {
         let document = explain(&fixture::plan(), Some(&"linux".into()));
-        insta::assert_snapshot!(text(&document, Paint::PLAIN), @r"
+        insta::assert_snapshot!(text(&document, Paint::PLAIN), @"
         linux: target 1 = ceil((0 + 1) / 2) + 0 = 1
           0 queued, 1 running, 2 serving
           linux                      held    5 wanted, max = 3
@@ -166,6 +173,9 @@ mod tests {
           machine.linux/lost-seal    forget  the cloud does not have it any more
           machine.linux/calm-fox     keep    runs 1 job
           machine.linux/dry-hare     keep    paid until 02:20:00Z
+
+        Orphans: 1 resource of our lineage without a record, 0.0095 EUR/h: removed when two ticks have seen them, and nothing runs on them. Type: runfleet -s prod adopt
+        Foreign: 1 resource with our stack's name and another lineage, 0.0095 EUR/h: nothing is created while they are there. Type: runfleet -s prod adopt, or runfleet -s prod init --new-lineage
         ");
         let schema = serde_json::to_value(schemars::schema_for!(ExplainDocument)).unwrap();
         jsonschema::validate(&schema, &serde_json::to_value(&document).unwrap()).unwrap();

@@ -3,14 +3,18 @@
 //! Contract: pure functions from values to a `String` or a value that serde writes. Nothing here prints, asks the
 //! time, or knows whether it writes to a terminal: colour is an argument.
 
+pub mod adopt;
+pub mod audit;
 pub mod document;
 pub mod explain;
 pub mod graph;
 pub mod lines;
 pub mod outcome;
 pub mod plan;
+pub mod refresh;
 pub mod sources;
 pub mod status;
+pub mod strays;
 mod style;
 mod table;
 

@@ -40,11 +40,8 @@ pub fn plan(plan: &Plan, unread: &[DiagnosticView], paint: Paint) -> String {
         "Foreign: our stack's name, another lineage; never touched",
         paint,
     );
-    if !plan.foreign.is_empty() {
-        out.push_str(
-            "  While they are there nothing is created. If the state was lost, put its .json back from a copy; else \
-             remove them at the provider.\n",
-        );
+    if plan.foreign.iter().any(|stray| stray.reason != Reason::Disowned) {
+        out.push_str(&super::strays::ways_out(plan));
     }
     held(&mut out, plan, paint);
     kept(&mut out, plan, paint);
@@ -443,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_plan_with_everything_reads_well() {
-        insta::assert_snapshot!(plan(&fixture::plan(), &[], Paint::PLAIN), @r"
+        insta::assert_snapshot!(plan(&fixture::plan(), &[], Paint::PLAIN), @"
         Stack prod (serial 12, 2026-03-01 01:30:00Z)
 
         Actions:  + create  ~ update  - delete  . forget  ! cordon
@@ -466,7 +463,9 @@ mod tests {
 
         Foreign: our stack's name, another lineage; never touched
           hetzner machine 99  prod-linux-other  0.0095 EUR/h  1 resource with our stack's name and another lineage
-          While they are there nothing is created. If the state was lost, put its .json back from a copy; else remove them at the provider.
+          While they are there nothing is created. Type one of:
+            runfleet -s prod adopt               they are ours: take them on record here
+            runfleet -s prod init --new-lineage  they are someone else's, another checkout's perhaps: leave them alone for ever
 
         Held: not done now, and why
           linux                   ×2  5 wanted, max = 3

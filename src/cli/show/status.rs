@@ -26,6 +26,7 @@ use super::{
     FORMAT_VERSION, Paint, counted, decimal,
     document::DiagnosticView,
     hourly, monthly,
+    strays::StraysView,
     table::{Cell, Table},
 };
 
@@ -42,6 +43,10 @@ pub struct StatusDocument {
     pub serial: u64,
     /// By pool, as declared; pools that left the stack file and still have runners come last.
     pub pools: Vec<PoolView>,
+    /// What has no record: orphans and foreign resources; empty when there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub strays: Vec<StraysView>,
     /// What runs now costs.
     pub cost: FleetCost,
 }
@@ -134,6 +139,7 @@ pub fn status(plan: &Plan, snapshot: &Snapshot) -> StatusDocument {
         stack: plan.stack.to_string(),
         serial: snapshot.state.serial.0,
         pools,
+        strays: super::strays::strays(plan),
         cost: cost(plan, snapshot),
     }
 }
@@ -166,6 +172,7 @@ pub fn text(document: &StatusDocument, unread: &[DiagnosticView], paint: Paint) 
             pool_table(pool, paint).write(&mut out, "  ");
         }
     }
+    super::strays::write(&mut out, &document.strays, paint);
     out
 }
 
@@ -440,7 +447,7 @@ mod tests {
     #[test]
     fn every_machine_is_shown_with_where_it_stands() {
         let document = status(&fixture::plan(), &fixture::snapshot());
-        insta::assert_snapshot!(text(&document, &[], Paint::PLAIN), @r"
+        insta::assert_snapshot!(text(&document, &[], Paint::PLAIN), @"
         Stack prod (serial 0): 6 runners, 0.0190 EUR/h, 13.87 EUR/month
 
         linux: target 1, 0 queued, 1 running, 6 runners
@@ -451,6 +458,9 @@ mod tests {
           new-moth       creating  ?     hetzner/nbg1 cx33  0.0095 EUR
           old-crab   43  idle      no    hetzner/nbg1 cx33  0.0095 EUR  02:20:00Z   idle, and paid until 01:31:00Z
           tall-newt  44  busy      yes   hetzner/nbg1 cx33  0.0095 EUR  02:20:00Z   above max = 3
+
+        Orphans: 1 resource of our lineage without a record, 0.0095 EUR/h: removed when two ticks have seen them, and nothing runs on them. Type: runfleet -s prod adopt
+        Foreign: 1 resource with our stack's name and another lineage, 0.0095 EUR/h: nothing is created while they are there. Type: runfleet -s prod adopt, or runfleet -s prod init --new-lineage
         ");
     }
 
@@ -461,7 +471,10 @@ mod tests {
             let keys: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
             keys.join(" ")
         };
-        assert_eq!(keys(&json), "format_version complete stack serial pools cost");
+        assert_eq!(
+            keys(&json),
+            "format_version complete stack serial pools strays cost"
+        );
         assert_eq!(keys(&json["pools"][0]), "name target queued running runners");
         assert_eq!(
             keys(&json["pools"][0]["runners"][0]),
