@@ -431,6 +431,12 @@ impl World {
             return;
         };
         let hash = self.as_wished(&mut spec);
+        let id = self.record(address).id.clone();
+        for seen in &mut self.cloud().listing.resources {
+            if seen.target.id == id {
+                seen.labels.insert("runfleet-hash".into(), hash.to_string());
+            }
+        }
         let record = self.record(address);
         (record.hash, record.spec) = (hash, ResourceSpec::Machine(spec));
     }
@@ -439,11 +445,9 @@ impl World {
         let mut spec = Self::spec(pool, name);
         let hash = self.as_wished(&mut spec);
         let spec = ResourceSpec::Machine(spec);
-        let seen = self.observed(
-            &spec,
-            &Self::claim(Some(pool), name, &format!("i-{name}")),
-            created,
-        );
+        let mut claim = Self::claim(Some(pool), name, &format!("i-{name}"));
+        claim.hash = hash.clone();
+        let seen = self.observed(&spec, &claim, created);
         self.register(pool, name, called);
         let address = Address::machine(&pool.into(), &name.into());
         self.snapshot.state.resources.insert(

@@ -301,7 +301,11 @@ fn instead(mut planned: Planned, actions: Vec<Action>) -> Planned {
     planned.plan = adopt::instead(planned.plan, actions);
     // What the tick would have done is not remembered as decided.
     planned.snapshot.history.decisions.pop();
-    remember(&mut planned.snapshot.history, &planned.plan, &crate::plan::Selection::default());
+    remember(
+        &mut planned.snapshot.history,
+        &planned.plan,
+        &crate::plan::Selection::default(),
+    );
     planned
 }
 

@@ -271,7 +271,14 @@ fn a_lost_state_is_rebuilt_as_it_was() {
     let rebuilt = rebuild::rebuild(&facts, None).unwrap();
     assert_eq!(rebuilt.left, []);
     assert_eq!(rebuilt.lineage.as_str(), "l2");
-    assert_eq!(rebuilt.resources, original.snapshot.state.resources);
+    // Labels do not say of which parts a hash is made.
+    let mut known = original.snapshot.state.resources.clone();
+    for record in known.values_mut() {
+        if let ResourceSpec::Machine(spec) = &mut record.spec {
+            spec.parts.clear();
+        }
+    }
+    assert_eq!(rebuilt.resources, known);
     world.snapshot.state.lineage = rebuilt.lineage;
     world.snapshot.state.resources = rebuilt.resources;
     let plan = world.plan();

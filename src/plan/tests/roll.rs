@@ -157,7 +157,7 @@ fn a_batch_is_a_number_or_a_share_of_the_pool() {
         world.pool().keeping.roll = roll;
         new_template(&mut world);
         let plan = world.plan();
-        assert_eq!(plan.summary().create, batch, "{roll}");
+        assert_eq!(plan.summary().replace, batch, "{roll}");
         world.apply(&plan);
         assert!(world.plan().is_noop(), "nothing leaves before they are ready");
         come_up(&mut world);
@@ -174,7 +174,7 @@ fn a_batch_of_none_leaves_outdated_machines_where_they_are() {
     assert!(plan.is_noop());
     assert!(plan.kept[0].reason.to_string().contains("roll = 0"));
     world.pool().keeping.max_age = Some(secs(50));
-    assert_eq!(world.plan().summary().create, 1, "too old is another matter");
+    assert_eq!(world.plan().summary().replace, 1, "too old is another matter");
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_roll_stops_at_the_first_machine_that_does_not_become_ready_and_goes_on_with
         assert_eq!(plan.pools[0].serving, 3);
     }
     new_template(&mut world);
-    assert_eq!(world.plan().summary().create, 1);
+    assert_eq!(world.plan().summary().replace, 1);
 }
 
 #[test]
@@ -357,6 +357,9 @@ fn a_machine_of_unknown_making_is_not_outdated_for_it() {
     let mut world = fleet(1);
     let address: Address = "machine.linux/m0".parse().unwrap();
     world.record(&address).hash = "".into();
+    for seen in &mut world.cloud().listing.resources {
+        seen.labels.insert("runfleet-hash".into(), String::new());
+    }
     let ResourceSpec::Machine(spec) = &mut world.record(&address).spec else {
         panic!("a machine")
     };
@@ -399,7 +402,7 @@ fn an_offering_that_is_listed_still_is_no_reason_though_another_is_cheaper() {
     world.pool().offerings = vec![choice("cx33", &["hel1", "nbg1"])];
     assert!(world.plan().is_noop());
     world.pool().offerings = vec![choice("cx33", &["hel1"])];
-    assert_eq!(world.plan().summary().create, 1);
+    assert_eq!(world.plan().summary().replace, 1);
 }
 
 #[test]
