@@ -8,6 +8,7 @@ use super::{
     draft::Draft,
     facts::Facts,
     fleet::{self, Machine, Presence},
+    moved,
     names::Names,
     pool::{self, Beside},
     recover, shared, strays,
@@ -49,20 +50,52 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         goal,
         ..
     } = *input;
+    if moved::is_needed(snapshot, stack, goal) {
+        let mut renamed = snapshot.clone();
+        moved::apply(&mut renamed, stack, goal);
+        return decide_on(&DecideInput {
+            snapshot: &renamed,
+            ..*input
+        });
+    }
+    decide_on(input)
+}
+
+/// Decides, what was moved being at its new address.
+fn decide_on(input: &DecideInput<'_>) -> Plan {
+    let DecideInput {
+        snapshot,
+        stack,
+        goal,
+        ..
+    } = *input;
     let facts = Facts::of(snapshot, stack);
     let mut draft = Draft::new(stack);
     let machines = fleet::machines(&facts);
     let found = strays::find(&facts);
     let in_flight = recover::resolve(&facts, &machines, &mut draft);
+    moved::relabel(&facts, &mut draft);
     let loads = scaling::loads(&facts);
 
     let mut reports = Vec::new();
     let mut wishes = Vec::new();
     for pool in &stack.pools {
-        let beside = Beside {
+        let mut beside = Beside {
             in_flight: in_flight.machines.get(&pool.name).cloned().unwrap_or_default(),
             orphans: found.machines_of(&pool.name),
         };
+        for was in moved::former(stack, &pool.name) {
+            beside
+                .in_flight
+                .extend(in_flight.machines.get(was).into_iter().flatten().cloned());
+            beside.in_flight.extend(
+                machines
+                    .get(was)
+                    .map(|own| moved::waiting(own))
+                    .unwrap_or_default(),
+            );
+            beside.orphans += found.machines_of(was);
+        }
         let own = machines.get(&pool.name).map(Vec::as_slice).unwrap_or_default();
         let load = loads.get(&pool.name).copied().unwrap_or_default();
         let (report, wish) = pool::decide(&facts, pool, own, load, &beside, goal, &mut draft);
@@ -70,7 +103,9 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         wishes.push(wish);
     }
     for (name, own) in &machines {
-        if stack.pool(name).is_none() {
+        if goal == Goal::Converge && moved::present(stack, name).is_some() {
+            moved::wait(&facts, name, own, &mut draft);
+        } else if stack.pool(name).is_none() {
             pool::dissolve(&facts, name, own, goal, &mut draft);
         }
         drift(own, &mut draft);
@@ -126,6 +161,7 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         drift: draft.drift,
         orphans: draft.orphans,
         foreign: draft.foreign,
+        released: draft.released,
         breaches: Vec::new(),
         launch_budgets,
         expires_in: EXPIRES_IN,

@@ -12,6 +12,7 @@ pub mod facts;
 pub mod fleet;
 pub mod invariants;
 mod judge;
+pub mod moved;
 mod names;
 mod pool;
 mod recover;
@@ -419,6 +420,9 @@ pub struct Plan {
     pub orphans: Vec<Stray>,
     /// Our stack's name, another lineage.
     pub foreign: Vec<Stray>,
+    /// Taken off the record by a person, and left alone.
+    #[serde(default)]
+    pub released: Vec<Stray>,
     /// What it costs.
     pub cost: Cost,
     /// What it takes.

@@ -7,8 +7,10 @@
 )]
 
 mod conformance;
+mod format;
 mod disk;
 mod files;
+mod kept;
 mod locks;
 
 use std::str::FromStr;

@@ -46,6 +46,12 @@ pub fn plan(plan: &Plan, unread: &[DiagnosticView], paint: Paint) -> String {
              remove them at the provider.\n",
         );
     }
+    strays(
+        &mut out,
+        &plan.released,
+        "Released by state rm: left alone, and paid for",
+        paint,
+    );
     held(&mut out, plan, paint);
     kept(&mut out, plan, paint);
     if !plan.is_noop() {
