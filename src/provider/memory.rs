@@ -1,7 +1,7 @@
 //! A provider in memory: the contract of [`Provider`] in its simplest form, with faults to order.
 //!
 //! The first row of the conformance suite, and the cloud of property tests. Its clock moves only by [`Memory::advance`]. Names are
-//! unique per kind; a firewall or key that a machine uses cannot be deleted before the machine.
+//! unique per kind; what a machine uses cannot be deleted before the machine, and a placement group holds ten.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,8 +17,8 @@ use crate::model::{
     money::Billing,
     offering::{Offering, OfferingKey},
     resource::{
-        ClaimLabels, CloudStatus, Completeness, FirewallRule, Identity, Listing, Observed, ProviderProfile,
-        ResourceRef, ResourceSpec,
+        ClaimLabels, CloudStatus, Completeness, FirewallRule, Identity, Labels, Listing, Observed,
+        ProviderProfile, ResourceRef, ResourceSpec, Subnet,
     },
 };
 
@@ -29,7 +29,7 @@ use super::{Choice, Claim, Offerings, Problem, Provider, ProviderError};
 pub enum Call {
     /// [`Provider::offerings`]
     Offerings,
-    /// [`Provider::list`]
+    /// [`Provider::list`] and [`Provider::list_all`]
     List,
     /// [`Provider::read`]
     Read,
@@ -37,6 +37,8 @@ pub enum Call {
     Create,
     /// [`Provider::update`]
     Update,
+    /// [`Provider::relabel`]
+    Relabel,
     /// [`Provider::delete`]
     Delete,
     /// [`Provider::check`]
@@ -65,6 +67,9 @@ pub enum Fault {
     /// A listing that lacks every second resource, and says that it is partial.
     Partial,
 }
+
+/// How many machines a placement group holds, as at Hetzner.
+const GROUP_SIZE: usize = 10;
 
 /// A cloud of its own.
 #[derive(Debug)]
@@ -188,6 +193,34 @@ impl Memory {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What carries a stack's label: this stack's, or any.
+    fn listing(&self, stack: Option<&StackName>) -> Result<Listing, ProviderError> {
+        let mut world = self.world();
+        let fault = world.begin(Call::List);
+        refused(fault)?;
+        let all = if fault == Some(Fault::Stale) {
+            &world.before
+        } else {
+            &world.resources
+        };
+        let ours = |seen: &&Observed| {
+            let carried = seen.labels.get(ClaimLabels::STACK);
+            carried.is_some_and(|carried| stack.is_none_or(|stack| carried == stack.as_str()))
+        };
+        let mut resources: Vec<_> = all.values().filter(ours).cloned().collect();
+        let mut completeness = Completeness::Complete;
+        if fault == Some(Fault::Partial) {
+            resources = resources.into_iter().step_by(2).collect();
+            completeness = Completeness::partial("ordered by the test");
+        }
+        Ok(Listing {
+            resources,
+            completeness,
+            now: world.now,
+            calls: 1,
+        })
+    }
+
     fn create_one(&self, claim: &Claim) -> Result<Observed, ProviderError> {
         let mut world = self.world();
         let fault = world.begin(Call::Create);
@@ -235,9 +268,16 @@ impl World {
                 used.provider == *provider && key(used).is_none_or(|id| !self.resources.contains_key(&id))
             });
             if let Some(missing) = missing {
+                return Err(not_found(missing));
+            }
+            let full = claim.shared.iter().find(|used| {
+                let members = self.uses.values().filter(|uses| uses.contains(used));
+                used.kind == ResourceKind::PlacementGroup && members.count() >= GROUP_SIZE
+            });
+            if let Some(full) = full {
                 return Err(ProviderError::Rejected {
-                    code: "not_found".to_owned(),
-                    why: format!("there is no {missing}"),
+                    code: "group_full".to_owned(),
+                    why: format!("{full} holds {GROUP_SIZE} machines already"),
                 });
             }
         }
@@ -247,6 +287,22 @@ impl World {
         self.uses.insert(id, claim.shared.clone());
         self.change(|resources| resources.insert(id, seen.clone()));
         Ok(seen)
+    }
+
+    /// Changes one resource in place; as it is then.
+    fn edit(
+        &mut self,
+        target: &ResourceRef,
+        change: impl FnOnce(&mut Observed) -> Result<(), ProviderError>,
+    ) -> Result<Observed, ProviderError> {
+        self.change(|resources| {
+            let seen = key(target).and_then(|id| resources.get_mut(&id));
+            let seen = seen
+                .filter(|seen| seen.target == *target)
+                .ok_or_else(|| not_found(target))?;
+            change(seen)?;
+            Ok(seen.clone())
+        })
     }
 
     fn remove(&mut self, target: &ResourceRef) -> Result<(), ProviderError> {
@@ -299,13 +355,19 @@ fn observed(
         members: Vec::new(),
     };
     match &claim.spec {
-        ResourceSpec::Machine(spec) => seen.offering = Some(spec.offering.clone()),
+        ResourceSpec::Machine(spec) => {
+            seen.offering = Some(spec.offering.clone());
+            let uses = claim
+                .shared
+                .iter()
+                .filter(|used| used.kind != ResourceKind::SshKey);
+            let uses: BTreeSet<_> = uses.cloned().collect();
+            seen.uses = Some(uses.into_iter().collect());
+        }
         ResourceSpec::SshKey(spec) => seen.public_key = Some(spec.public_key.clone()),
         ResourceSpec::Firewall(spec) => seen.rules = Some(as_set(&spec.rules)),
         ResourceSpec::Network(spec) => {
-            let mut subnets = spec.subnets.clone();
-            subnets.sort();
-            seen.network = Some((spec.ip_range.clone(), subnets));
+            seen.network = Some((spec.ip_range.clone(), sorted(&spec.subnets)));
         }
         ResourceSpec::PlacementGroup(_) => {}
         ResourceSpec::Group(_) | ResourceSpec::Batch(_) => return Err(unsupported(claim.spec.kind())),
@@ -320,6 +382,19 @@ fn as_set(rules: &[FirewallRule]) -> Vec<FirewallRule> {
     }
     rules.sort();
     rules
+}
+
+fn sorted(subnets: &[Subnet]) -> Vec<Subnet> {
+    let mut subnets = subnets.to_vec();
+    subnets.sort();
+    subnets
+}
+
+fn not_found(target: &ResourceRef) -> ProviderError {
+    ProviderError::Rejected {
+        code: "not_found".to_owned(),
+        why: format!("there is no {target}"),
+    }
 }
 
 fn unsupported(kind: ResourceKind) -> ProviderError {
@@ -377,34 +452,11 @@ impl Provider for Memory {
     }
 
     async fn list(&self, stack: &StackName) -> Result<Listing, ProviderError> {
-        let mut world = self.world();
-        let fault = world.begin(Call::List);
-        refused(fault)?;
-        let all = if fault == Some(Fault::Stale) {
-            &world.before
-        } else {
-            &world.resources
-        };
-        let mut resources: Vec<_> = all
-            .values()
-            .filter(|seen| {
-                seen.labels
-                    .get(ClaimLabels::STACK)
-                    .is_some_and(|s| s == stack.as_str())
-            })
-            .cloned()
-            .collect();
-        let mut completeness = Completeness::Complete;
-        if fault == Some(Fault::Partial) {
-            resources = resources.into_iter().step_by(2).collect();
-            completeness = Completeness::partial("ordered by the test");
-        }
-        Ok(Listing {
-            resources,
-            completeness,
-            now: world.now,
-            calls: 1,
-        })
+        self.listing(Some(stack))
+    }
+
+    async fn list_all(&self) -> Result<Listing, ProviderError> {
+        self.listing(None)
     }
 
     async fn read(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError> {
@@ -423,20 +475,38 @@ impl Provider for Memory {
         let mut world = self.world();
         let fault = world.begin(Call::Update);
         refused(fault)?;
-        let seen = world.change(|resources| {
-            let seen = key(&have.target).and_then(|id| resources.get_mut(&id));
-            let seen = seen.ok_or_else(|| ProviderError::Rejected {
-                code: "not_found".to_owned(),
-                why: format!("there is no {}", have.target),
-            })?;
+        let seen = world.edit(&have.target, |seen| {
             match want {
                 ResourceSpec::Firewall(spec) => seen.rules = Some(as_set(&spec.rules)),
                 ResourceSpec::SshKey(spec) if seen.public_key.as_ref() == Some(&spec.public_key) => {}
-                ResourceSpec::Machine(spec) if seen.offering.as_ref() == Some(&spec.offering) => {}
+                ResourceSpec::Network(spec)
+                    if seen.network.as_ref().map(|(range, _)| range) == Some(&spec.ip_range) =>
+                {
+                    seen.network = Some((spec.ip_range.clone(), sorted(&spec.subnets)));
+                }
+                ResourceSpec::PlacementGroup(_) => {}
+                ResourceSpec::Machine(spec) if seen.offering.as_ref() == Some(&spec.offering) => {
+                    seen.labels
+                        .insert("runfleet-pool".to_owned(), spec.pool.to_string());
+                    seen.labels
+                        .insert("runfleet-id".to_owned(), spec.runner.to_string());
+                }
                 other => return Err(unsupported(other.kind())),
             }
             want.name().clone_into(&mut seen.name);
-            Ok(seen.clone())
+            Ok(())
+        })?;
+        lost(fault)?;
+        Ok(seen)
+    }
+
+    async fn relabel(&self, have: &Observed, labels: &Labels) -> Result<Observed, ProviderError> {
+        let mut world = self.world();
+        let fault = world.begin(Call::Relabel);
+        refused(fault)?;
+        let seen = world.edit(&have.target, |seen| {
+            seen.labels.extend(labels.clone());
+            Ok(())
         })?;
         lost(fault)?;
         Ok(seen)

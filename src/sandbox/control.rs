@@ -111,6 +111,7 @@ fn server(world: &World, server: &Server) -> Value {
     json!({
         "id": server.id, "name": server.name, "status": server.status(world.now), "labels": server.labels,
         "created": millis(server.created), "type": server.kind, "location": server.location, "firewalls": server.firewalls,
+        "networks": server.networks.keys().collect::<Vec<_>>(), "placement_group": server.placement_group,
         "registered": manager.is_some(), "runner": manager.map(|manager| manager.runner),
         "running_jobs": manager.map_or(0, |manager| manager.running.len()), "problem": server.setup_problem,
     })
@@ -170,10 +171,22 @@ fn world(world: &mut World, _: &Call) -> Answer {
         .values()
         .map(|wall| named(&wall.id, &wall.name, &wall.labels))
         .collect();
+    let nets: Vec<Value> = world
+        .cloud
+        .networks
+        .values()
+        .map(|net| named(&net.id, &net.name, &net.labels))
+        .collect();
+    let groups: Vec<Value> = world
+        .cloud
+        .placement_groups
+        .values()
+        .map(|group| named(&group.id, &group.name, &group.labels))
+        .collect();
     Ok(Reply::json(
         200,
         &json!({
-            "now": millis(world.now), "servers": servers, "ssh_keys": keys, "firewalls": walls, "jobs": jobs, "runners": runners,
+            "now": millis(world.now), "servers": servers, "networks": nets, "placement_groups": groups, "ssh_keys": keys, "firewalls": walls, "jobs": jobs, "runners": runners,
             "jobs_killed": world.jobs_killed, "api_calls": world.api_calls,
         }),
     ))
@@ -198,7 +211,8 @@ fn summary(world: &mut World, _: &Call) -> Answer {
         &json!({
             "now": millis(world.now), "servers": world.cloud.servers.len(),
             "registered": world.cloud.servers.values().filter(|server| server.manager.is_some()).count(),
-            "ssh_keys": world.cloud.ssh_keys.len(), "firewalls": world.cloud.firewalls.len(), "runners": world.forge.runners.len(),
+            "ssh_keys": world.cloud.ssh_keys.len(), "firewalls": world.cloud.firewalls.len(),
+            "networks": world.cloud.networks.len(), "placement_groups": world.cloud.placement_groups.len(), "runners": world.forge.runners.len(),
             "jobs": jobs, "jobs_killed": world.jobs_killed, "api_calls": world.api_calls.values().sum::<u64>(),
         }),
     ))

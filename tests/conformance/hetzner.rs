@@ -107,6 +107,8 @@ impl Harness for OverHttp {
                 let path = match kind {
                     ResourceKind::SshKey => "/hetzner/v1/ssh_keys",
                     ResourceKind::Firewall => "/hetzner/v1/firewalls",
+                    ResourceKind::Network => "/hetzner/v1/networks",
+                    ResourceKind::PlacementGroup => "/hetzner/v1/placement_groups",
                     _ => servers,
                 };
                 json!({"path": path, "method": "POST", "fault": "reply-lost"})
@@ -123,13 +125,19 @@ impl Harness for OverHttp {
             }
             Trouble::DeleteReplyLost => json!({"path": "*", "method": "DELETE", "fault": "reply-lost"}),
             Trouble::Unauthorized => json!({"path": servers, "method": "POST", "fault": "unauthorized"}),
+            Trouble::RelabelReplyLost => json!({"path": "*", "method": "PUT", "fault": "reply-lost"}),
         };
         self.fault(rule).await;
         true
     }
 
     async fn census(&self) -> usize {
-        self.total("/servers").await + self.total("/ssh_keys").await + self.total("/firewalls").await
+        let kinds = ["servers", "ssh_keys", "firewalls", "networks", "placement_groups"];
+        let mut all = 0;
+        for kind in kinds {
+            all += self.total(&format!("/{kind}")).await;
+        }
+        all
     }
 }
 
@@ -189,7 +197,7 @@ async fn a_listing_is_whole_only_if_totals_and_ids_agree_and_it_always_ends() {
         .await
         .expect("a listing");
     assert_eq!(listing.completeness, Completeness::Complete);
-    assert_eq!((listing.resources.len(), listing.calls), (60, 4));
+    assert_eq!((listing.resources.len(), listing.calls), (60, 6));
     harness.stop().await;
 }
 

@@ -49,6 +49,7 @@ impl Harness for InMemory {
             Trouble::Quota => (Call::Create, Fault::Quota),
             Trouble::FailsAfterwards => (Call::Create, Fault::Unavailable),
             Trouble::PartialList => (Call::List, Fault::Partial),
+            Trouble::RelabelReplyLost => (Call::Relabel, Fault::LostReply),
             Trouble::DeleteReplyLost => (Call::Delete, Fault::LostReply),
             Trouble::Unauthorized => (Call::Create, Fault::Unauthorized),
         };

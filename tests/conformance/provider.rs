@@ -1,6 +1,6 @@
 //! The contract of `Provider`, executed: each backend gives a [`Harness`] and runs [`suite`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use runfleet::{
@@ -8,8 +8,8 @@ use runfleet::{
         ids::{IntentId, ResourceKind, StackName},
         offering::OfferingKey,
         resource::{
-            ClaimLabels, Direction, FirewallRule, FirewallSpec, ImageRef, MachineSpec, Observed, ResourceRef,
-            ResourceSpec, SshKeySpec,
+            ClaimLabels, Direction, FirewallRule, FirewallSpec, ImageRef, MachineSpec, NetworkSpec, Observed,
+            PlacementGroupSpec, ResourceRef, ResourceSpec, SshKeySpec, Subnet,
         },
     },
     provider::{Accepted, Choice, Claim, Disposition, Provider, ProviderError},
@@ -33,6 +33,8 @@ pub(crate) enum Trouble {
     PartialList,
     /// The next delete is done, and its answer lost.
     DeleteReplyLost,
+    /// The next change of labels is done, and its answer lost.
+    RelabelReplyLost,
     /// The next call's token is not accepted.
     Unauthorized,
 }
@@ -108,6 +110,40 @@ fn firewall(rules: &[FirewallRule]) -> Claim {
     claim(ResourceKind::Firewall, "default", "firewall-1", spec)
 }
 
+fn subnet(range: &str) -> Subnet {
+    Subnet {
+        ip_range: range.to_owned(),
+        zone: "eu-central".to_owned(),
+    }
+}
+
+fn network(subnets: &[&str]) -> Claim {
+    let spec = ResourceSpec::Network(NetworkSpec {
+        name: "conformance-lan".to_owned(),
+        ip_range: "10.0.0.0/16".to_owned(),
+        subnets: subnets.iter().map(|range| subnet(range)).collect(),
+    });
+    claim(ResourceKind::Network, "lan", "network-1", spec)
+}
+
+fn group() -> Claim {
+    let spec = ResourceSpec::PlacementGroup(PlacementGroupSpec {
+        name: "conformance-apart-1".to_owned(),
+    });
+    claim(ResourceKind::PlacementGroup, "apart-1", "group-1", spec)
+}
+
+/// One of each kind.
+fn every_kind(harness: &dyn Harness, id: &str) -> [Claim; 5] {
+    [
+        key(),
+        firewall(&[rule("22")]),
+        network(&["10.0.0.0/24"]),
+        group(),
+        machine(harness, id, &format!("m-{id}")),
+    ]
+}
+
 fn machine(harness: &dyn Harness, id: &str, intent: &str) -> Claim {
     let spec = ResourceSpec::Machine(MachineSpec {
         networks: Vec::new(),
@@ -164,6 +200,12 @@ pub(crate) async fn suite(harness: &dyn Harness) {
     a_refused_create_leaves_nothing(harness).await;
     what_is_not_ours_is_never_adopted(harness).await;
     a_shared_resource_changes_in_place(harness).await;
+    a_networks_subnets_change_in_place(harness).await;
+    a_machine_is_in_the_network_and_the_group_that_it_names(harness).await;
+    a_full_group_refuses_and_nothing_is_made(harness).await;
+    labels_are_put_over_others_and_none_is_taken_off(harness).await;
+    what_another_stack_holds_is_listed_with_everything(harness).await;
+    a_machine_that_was_renamed_is_repaired(harness).await;
     a_delete_of_what_is_absent_is_fine(harness).await;
     many_are_listed_whole_or_said_to_be_partial(harness).await;
     offerings_have_a_price(harness).await;
@@ -223,11 +265,7 @@ async fn what_is_made_is_listed_with_its_claim(harness: &dyn Harness) {
 }
 
 async fn a_create_repeated_adopts_and_never_doubles(harness: &dyn Harness) {
-    for first in [
-        key(),
-        firewall(&[rule("22")]),
-        machine(harness, "calm-heron", "m-2"),
-    ] {
+    for first in every_kind(harness, "calm-heron") {
         let one = made(harness, &first).await;
         assert_eq!(made(harness, &first).await.target, one.target);
         let mut again = first.clone();
@@ -246,7 +284,7 @@ async fn a_create_repeated_adopts_and_never_doubles(harness: &dyn Harness) {
 }
 
 async fn a_lost_answer_leaves_one_resource_that_the_next_try_adopts(harness: &dyn Harness) {
-    for claim in [key(), firewall(&[]), machine(harness, "dry-wren", "m-3")] {
+    for claim in every_kind(harness, "dry-wren") {
         if !harness.order(Trouble::CreateReplyLost(claim.spec.kind())).await {
             continue;
         }
@@ -287,7 +325,7 @@ async fn a_refused_create_leaves_nothing(harness: &dyn Harness) {
 }
 
 async fn what_is_not_ours_is_never_adopted(harness: &dyn Harness) {
-    for first in [key(), firewall(&[]), machine(harness, "glad-newt", "m-6")] {
+    for first in every_kind(harness, "glad-newt") {
         let one = made(harness, &first).await;
         let mut foreign = first.clone();
         foreign.labels.lineage = "lineage-2".into();
@@ -327,8 +365,206 @@ async fn a_shared_resource_changes_in_place(harness: &dyn Harness) {
     remove(harness, &before.target).await;
 }
 
+async fn a_networks_subnets_change_in_place(harness: &dyn Harness) {
+    let claim = network(&["10.0.1.0/24", "10.0.0.0/24"]);
+    let before = made(harness, &claim).await;
+    let range = "10.0.0.0/16".to_owned();
+    let seen = |ranges: &[&str]| Some((range.clone(), ranges.iter().map(|range| subnet(range)).collect()));
+    assert_eq!(before.network, seen(&["10.0.0.0/24", "10.0.1.0/24"]), "sorted");
+    // One grows over its own place, one goes, one is new.
+    let mut want = network(&["10.0.4.0/24", "10.0.0.0/23"]).spec;
+    if let ResourceSpec::Network(spec) = &mut want {
+        spec.name = "conformance-wide".to_owned();
+    }
+    let after = harness
+        .provider()
+        .update(&before, &want)
+        .await
+        .expect("it is changed");
+    assert_eq!(after.target, before.target);
+    assert_eq!(after.name, "conformance-wide");
+    assert_eq!(after.network, seen(&["10.0.0.0/23", "10.0.4.0/24"]));
+    assert_eq!(after.claim(), Some(claim.labels));
+    let found = listed(harness).await;
+    assert_eq!(found, std::slice::from_ref(&after));
+    // What was seen before the change does not matter: what is there does.
+    let again = harness
+        .provider()
+        .update(&before, &want)
+        .await
+        .expect("nothing to change");
+    assert_eq!(again, after);
+    let mut other = want;
+    if let ResourceSpec::Network(spec) = &mut other {
+        spec.ip_range = "10.0.0.0/15".to_owned();
+    }
+    let error = harness
+        .provider()
+        .update(&after, &other)
+        .await
+        .expect_err("it is made anew instead");
+    assert!(matches!(error, ProviderError::Unsupported { .. }), "{error}");
+    remove(harness, &before.target).await;
+}
+
+async fn a_machine_is_in_the_network_and_the_group_that_it_names(harness: &dyn Harness) {
+    let mut shared = Vec::new();
+    for claim in [key(), firewall(&[]), network(&["10.0.0.0/24"]), group()] {
+        shared.push(made(harness, &claim).await.target);
+    }
+    let mut claim = machine(harness, "kind-owl", "m-10");
+    claim.shared.clone_from(&shared);
+    if let ResourceSpec::Machine(spec) = &mut claim.spec {
+        spec.ssh_keys = vec!["default".to_owned()];
+        spec.firewalls = vec!["default".to_owned()];
+        spec.networks = vec!["lan".to_owned()];
+        spec.placement_group = Some("apart-1".to_owned());
+    }
+    let one = made(harness, &claim).await;
+    let mut uses: Vec<_> = shared[1..].to_vec();
+    uses.sort();
+    assert_eq!(
+        one.uses.as_ref(),
+        Some(&uses),
+        "all but the key, which no cloud tells"
+    );
+    let read = harness.provider().read(&one.target).await.expect("a reading");
+    assert_eq!(read.and_then(|seen| seen.uses), Some(uses.clone()));
+    let all = listed(harness).await;
+    let found = all.into_iter().find(|seen| seen.target == one.target);
+    assert_eq!(found.and_then(|seen| seen.uses), Some(uses));
+    remove(harness, &one.target).await;
+    for target in &shared {
+        remove(harness, target).await;
+    }
+}
+
+async fn a_full_group_refuses_and_nothing_is_made(harness: &dyn Harness) {
+    let group = made(harness, &group()).await.target;
+    let within = |n: usize| {
+        let mut claim = machine(harness, &format!("g{n}"), &format!("g-{n}"));
+        claim.shared = vec![group.clone()];
+        if let ResourceSpec::Machine(spec) = &mut claim.spec {
+            spec.placement_group = Some("apart-1".to_owned());
+        }
+        claim
+    };
+    let ten: Vec<_> = (0..10).map(within).collect();
+    let mut machines = Vec::new();
+    for answer in harness.provider().create(&ten).await {
+        machines.push(answer.expect("there is room").target);
+    }
+    let error = create(harness, &within(10)).await.expect_err("it is full");
+    assert!(matches!(error, ProviderError::Rejected { .. }), "{error}");
+    assert!(error.is_definite());
+    assert_eq!(harness.census().await, 11);
+    futures::future::join_all(machines.iter().map(|target| remove(harness, target))).await;
+    remove(harness, &group).await;
+}
+
+async fn labels_are_put_over_others_and_none_is_taken_off(harness: &dyn Harness) {
+    for claim in every_kind(harness, "loud-ibis") {
+        let before = made(harness, &claim).await;
+        let put = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let owned = pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            owned.collect()
+        };
+        let provider = harness.provider();
+        let by_hand = put(&[("team", "blue")]);
+        let labelled = provider.relabel(&before, &by_hand).await.expect("labels");
+        assert_eq!(labelled.claim().as_ref(), Some(&claim.labels));
+        // What was seen first does not know of the label that came since: it stays.
+        let ours = put(&[
+            ("runfleet-lineage", "lineage-3"),
+            ("runfleet-stack", "conformance"),
+        ]);
+        let mut want = claim.labels.to_labels();
+        want.extend(by_hand.clone());
+        want.extend(ours.clone());
+        if harness.order(Trouble::RelabelReplyLost).await
+            && let Err(error) = provider.relabel(&before, &ours).await
+        {
+            assert_eq!(error.disposition(), Disposition::Relist, "{error}");
+        }
+        for _ in 0..2 {
+            let after = provider.relabel(&before, &ours).await.expect("labels");
+            assert_eq!((&after.target, &after.labels), (&before.target, &want));
+            assert_eq!((&after.name, &after.network), (&before.name, &before.network));
+        }
+        assert_eq!(listed(harness).await[0].labels, want);
+        remove(harness, &before.target).await;
+        let error = provider.relabel(&before, &ours).await.expect_err("it is gone");
+        assert!(matches!(error, ProviderError::Rejected { .. }), "{error}");
+    }
+}
+
+async fn what_another_stack_holds_is_listed_with_everything(harness: &dyn Harness) {
+    let mut targets = BTreeSet::new();
+    for mut claim in every_kind(harness, "mild-asp") {
+        targets.insert(made(harness, &claim).await.target);
+        claim.labels.stack = "another".into();
+        claim.spec = match claim.spec {
+            ResourceSpec::Network(spec) => ResourceSpec::Network(NetworkSpec {
+                name: "another-lan".to_owned(),
+                ..spec
+            }),
+            ResourceSpec::PlacementGroup(_) => ResourceSpec::PlacementGroup(PlacementGroupSpec {
+                name: "another-apart-1".to_owned(),
+            }),
+            _ => continue,
+        };
+        targets.insert(made(harness, &claim).await.target);
+    }
+    assert_eq!(listed(harness).await.len(), 5);
+    let everything = harness.provider().list_all().await.expect("a listing");
+    assert!(everything.completeness.is_complete());
+    let seen: BTreeSet<_> = everything
+        .resources
+        .iter()
+        .map(|seen| seen.target.clone())
+        .collect();
+    assert_eq!(seen, targets);
+    for target in &targets {
+        remove(harness, target).await;
+    }
+}
+
+async fn a_machine_that_was_renamed_is_repaired(harness: &dyn Harness) {
+    let claim = machine(harness, "neat-jay", "m-11");
+    let right = made(harness, &claim).await;
+    let provider = harness.provider();
+    let mut renamed = claim.spec.clone();
+    if let ResourceSpec::Machine(spec) = &mut renamed {
+        spec.name = "by-hand".to_owned();
+        spec.pool = "other".into();
+    }
+    let wrong = provider.update(&right, &renamed).await.expect("it is renamed");
+    assert_eq!(wrong.name, "by-hand");
+    assert_eq!(wrong.claim().and_then(|claim| claim.pool), Some("other".into()));
+    let repaired = provider
+        .update(&wrong, &claim.spec)
+        .await
+        .expect("it is repaired");
+    assert_eq!(
+        (&repaired.name, repaired.claim()),
+        (&right.name, Some(claim.labels))
+    );
+    let mut bigger = claim.spec;
+    if let ResourceSpec::Machine(spec) = &mut bigger {
+        spec.offering.machine_type.push('0');
+    }
+    let error = provider
+        .update(&repaired, &bigger)
+        .await
+        .expect_err("it is made anew instead");
+    assert!(matches!(error, ProviderError::Unsupported { .. }), "{error}");
+    remove(harness, &right.target).await;
+}
+
 async fn a_delete_of_what_is_absent_is_fine(harness: &dyn Harness) {
-    for claim in [key(), firewall(&[]), machine(harness, "hale-toad", "m-7")] {
+    for claim in every_kind(harness, "hale-toad") {
         let seen = made(harness, &claim).await;
         if harness.order(Trouble::DeleteReplyLost).await
             && let Err(error) = harness.provider().delete(&seen.target).await

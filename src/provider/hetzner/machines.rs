@@ -20,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    Hetzner, PATIENCE,
+    Hetzner, PATIENCE, absent,
     actions::Ended,
     ambiguous,
     api::{self, Failed, action_failure, decode},
@@ -33,7 +33,7 @@ use crate::provider::{Claim, ProviderError};
 const IMAGE_AGE: Duration = Duration::from_secs(60);
 
 /// How often a server is looked at that was adopted while it came up: its actions are not known.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Images that were found, each with when.
 pub(super) type Images = BTreeMap<(ImageRef, Architecture), (Instant, u64)>;
@@ -51,7 +51,7 @@ impl Hetzner {
             Ok(reply) => match made(&reply) {
                 Ok((server, actions)) => {
                     claim.accepted.tell();
-                    return self.finish(server, actions).await;
+                    return self.finish(server, actions, claim, spec).await;
                 }
                 Err(failed) => failed,
             },
@@ -83,11 +83,23 @@ impl Hetzner {
         let firewalls: Vec<_> = ids(ResourceKind::Firewall)
             .filter_map(|id| Some(CreateServerRequestFirewalls::new(id.parse().ok()?)))
             .collect();
-        // Better no server than one without its firewall.
-        if ssh_keys.len() < spec.ssh_keys.len() || firewalls.len() < spec.firewalls.len() {
+        let numbers = |kind: ResourceKind| ids(kind).filter_map(|id| id.parse::<i64>().ok());
+        let networks: Vec<_> = numbers(ResourceKind::Network).collect();
+        let group = numbers(ResourceKind::PlacementGroup).next();
+        // Better no server than one without its firewall, or outside of its network or group.
+        let lacks = [
+            ssh_keys.len() < spec.ssh_keys.len(),
+            firewalls.len() < spec.firewalls.len(),
+            networks.len() < spec.networks.len(),
+            group.is_none() && spec.placement_group.is_some(),
+        ];
+        if lacks.contains(&true) {
             return Err(ProviderError::Rejected {
                 code: "missing_prerequisite".to_owned(),
-                why: format!("not every ssh key and firewall of {:?} has an id", spec.name),
+                why: format!(
+                    "not every ssh key, firewall, network and placement group of {:?} has an id",
+                    spec.name
+                ),
             });
         }
         let image = self.image(&spec.image, &spec.offering.machine_type).await?;
@@ -95,6 +107,8 @@ impl Hetzner {
             firewalls: (!firewalls.is_empty()).then_some(firewalls),
             labels: Some(claim.labels.to_labels().into_iter().collect()),
             location: Some(spec.offering.location.clone()),
+            networks: (!networks.is_empty()).then_some(networks),
+            placement_group: group.filter(|_| spec.placement_group.is_some()),
             public_net: Some(Box::new(CreateServerRequestPublicNet {
                 enable_ipv4: Some(spec.public_ipv4),
                 enable_ipv6: Some(true),
@@ -116,7 +130,13 @@ impl Hetzner {
     }
 
     /// Awaits a new server's actions; a server whose actions failed is deleted again.
-    async fn finish(&self, server: Server, actions: Actions) -> Result<Observed, ProviderError> {
+    async fn finish(
+        &self,
+        server: Server,
+        actions: Actions,
+        claim: &Claim,
+        spec: &MachineSpec,
+    ) -> Result<Observed, ProviderError> {
         let coming_up = server.is_coming_up();
         let mut seen = self.observed(server);
         match self.poller.wait(&actions.all(), Priority::Normal).await {
@@ -124,6 +144,17 @@ impl Hetzner {
                 if coming_up {
                     // Its last action was to start it: not worth a request of its own.
                     seen.status = CloudStatus::Running;
+                }
+                if !spec.networks.is_empty()
+                    && let Some(uses) = &mut seen.uses
+                {
+                    // Attaching it was an action too: the first answer came before.
+                    let networks = claim.shared.iter().filter(|used| {
+                        used.kind == ResourceKind::Network && used.provider == seen.target.provider
+                    });
+                    uses.extend(networks.cloned());
+                    uses.sort();
+                    uses.dedup();
                 }
                 Ok(seen)
             }
@@ -161,21 +192,21 @@ impl Hetzner {
         if have.offering.as_ref() != Some(&want.offering) {
             return Err(unsupported("changing a server's type or location in place"));
         }
-        if have.name == want.name {
-            return Ok(have.clone());
-        }
-        let rename = ReplaceServerRequest {
-            name: Some(want.name.clone()),
-            ..ReplaceServerRequest::new()
+        let Some(seen) = self.read_one(&have.target).await? else {
+            return Err(absent(&have.target));
         };
-        let request = Request::new(Method::PUT, format!("/servers/{}", have.target.id)).json(body(&rename)?);
-        let reply = self
-            .api
-            .call_patiently(request, api::BUSY, PATIENCE)
-            .await
-            .map_err(Failed::of_write)?;
-        let one: One<Server> = decode(&reply, "the renamed server").map_err(Failed::of_write)?;
-        Ok(self.observed(one.row))
+        // Of its labels, these are known from what it should be; `relabel` repairs the others.
+        let mut labels = seen.labels.clone();
+        labels.insert("runfleet-pool".to_owned(), want.pool.to_string());
+        labels.insert("runfleet-id".to_owned(), want.runner.to_string());
+        if seen.name == want.name && seen.labels == labels {
+            return Ok(seen);
+        }
+        let replace = ReplaceServerRequest {
+            name: Some(want.name.clone()),
+            labels: Some(labels.into_iter().collect()),
+        };
+        self.put::<Server>(&have.target, body(&replace)?).await
     }
 
     /// Awaits the action of a delete that was accepted.

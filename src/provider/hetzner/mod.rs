@@ -1,4 +1,4 @@
-//! Hetzner Cloud: servers with their ssh keys and firewalls.
+//! Hetzner Cloud: servers with their ssh keys, firewalls, private networks and placement groups.
 //!
 //! # How the `hcloud` crate is used
 //! Its models make the bodies of every write, so that a body cannot miss a field or misname one. Requests go through [`net::Client`]
@@ -9,16 +9,21 @@
 //! - A server's name is unique in its project: a create whose answer was lost, or that says that the name is taken, looks the name up
 //!   and adopts the server if its claim is ours. An adopted server keeps its labels, the registration among them.
 //! - Follow-up actions are awaited, and a server whose actions failed is deleted again.
+//! - A network or a placement group that a server uses is not deleted, though the API would take it from under the server.
 //! - A call ends within [`CALL_TIMEOUT`].
 //!
 //! # Caveats
 //! - Whether a token may write is known only by writing: the API does not say.
 //! - A key's public part cannot be changed in place, and is unique in its project whatever its name.
+//! - Labels are replaced as a whole by the API: those that somebody puts on between our reading and our writing are lost.
+//! - A subnet of a vSwitch is neither shown nor changed: only Hetzner Robot makes one.
 
 mod actions;
 mod api;
 mod check;
+mod labels;
 mod machines;
+mod networks;
 mod offerings;
 mod pages;
 mod shared;
@@ -36,11 +41,11 @@ use tokio::sync::Mutex;
 
 use crate::{
     model::{
-        ids::{ProviderName, StackName},
+        ids::{ProviderName, ResourceKind, StackName},
         money::Billing,
         offering::Architecture,
         resource::{
-            ClaimLabels, Completeness, Identity, Listing, Observed, ProviderProfile, ResourceRef,
+            ClaimLabels, Completeness, Identity, Labels, Listing, Observed, ProviderProfile, ResourceRef,
             ResourceSpec,
         },
     },
@@ -50,7 +55,7 @@ use crate::{
 use super::{Choice, Claim, Offerings, Problem, Provider, ProviderError};
 use actions::Poller;
 use api::{Api, Failed};
-use wire::{Firewall, One, Page, Resource, Server, SshKey, collection};
+use wire::{Firewall, Network, One, Page, PlacementGroup, Resource, Server, SshKey, collection};
 
 /// The address of the API, its version included.
 pub const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
@@ -148,9 +153,16 @@ impl Hetzner {
         }
     }
 
-    async fn list_kind<T: Resource>(&self, stack: &StackName) -> Result<pages::Pages<Observed>, Failed> {
+    /// Everything of a kind that carries a stack's label: this stack's, or any.
+    async fn list_kind<T: Resource>(
+        &self,
+        stack: Option<&StackName>,
+    ) -> Result<pages::Pages<Observed>, Failed> {
         let path = collection(T::KIND).unwrap_or_default();
-        let selector = format!("{}=={stack}", ClaimLabels::STACK);
+        let selector = match stack {
+            Some(stack) => format!("{}=={stack}", ClaimLabels::STACK),
+            None => ClaimLabels::STACK.to_owned(),
+        };
         let pages = pages::all::<T>(&self.api, path, &[("label_selector", &selector)]).await?;
         let rows = pages.rows.into_iter().map(|row| self.observed(row));
         Ok(pages::Pages {
@@ -159,7 +171,7 @@ impl Hetzner {
                 .filter(|seen| {
                     seen.labels
                         .get(ClaimLabels::STACK)
-                        .is_some_and(|s| s == stack.as_str())
+                        .is_some_and(|carried| stack.is_none_or(|stack| carried == stack.as_str()))
                 })
                 .collect(),
             completeness: pages.completeness,
@@ -168,16 +180,20 @@ impl Hetzner {
         })
     }
 
-    async fn list_all(&self, stack: &StackName) -> Result<Listing, ProviderError> {
-        let kinds = future::join3(
+    async fn list_kinds(&self, stack: Option<&StackName>) -> Result<Listing, ProviderError> {
+        let kinds = future::join5(
             self.list_kind::<Server>(stack),
             self.list_kind::<SshKey>(stack),
             self.list_kind::<Firewall>(stack),
+            self.list_kind::<Network>(stack),
+            self.list_kind::<PlacementGroup>(stack),
         )
         .await;
+        let kinds = [kinds.0, kinds.1, kinds.2, kinds.3, kinds.4];
+        let every = kinds.len();
         let (mut resources, mut flaw, mut now, mut calls) = (Vec::new(), None, None, 0);
         let mut failed = Vec::new();
-        for kind in [kinds.0, kinds.1, kinds.2] {
+        for kind in kinds {
             match kind {
                 Ok(pages) => {
                     if let Completeness::Partial { why } = pages.completeness {
@@ -194,7 +210,7 @@ impl Hetzner {
             }
         }
         let first = failed.first().cloned();
-        if failed.len() == 3
+        if failed.len() == every
             && let Some(error) = first
         {
             return Err(error);
@@ -213,22 +229,21 @@ impl Hetzner {
         })
     }
 
+    /// One resource of this kind, as the rest of the program sees it.
+    async fn read_kind<T: Resource>(&self, id: &str) -> Result<Option<Observed>, Failed> {
+        let row = self.read_as::<T>(id).await?;
+        Ok(row.map(|row| self.observed(row)))
+    }
+
     async fn read_one(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError> {
         let id = target.id.as_str();
-        let seen = match collection(target.kind) {
-            Some("/servers") => self
-                .read_as::<Server>(id)
-                .await
-                .map(|row| row.map(|row| self.observed(row))),
-            Some("/ssh_keys") => self
-                .read_as::<SshKey>(id)
-                .await
-                .map(|row| row.map(|row| self.observed(row))),
-            Some(_) => self
-                .read_as::<Firewall>(id)
-                .await
-                .map(|row| row.map(|row| self.observed(row))),
-            None => return Err(unsupported(target.kind.as_str())),
+        let seen = match target.kind {
+            ResourceKind::Machine => self.read_kind::<Server>(id).await,
+            ResourceKind::SshKey => self.read_kind::<SshKey>(id).await,
+            ResourceKind::Firewall => self.read_kind::<Firewall>(id).await,
+            ResourceKind::Network => self.read_kind::<Network>(id).await,
+            ResourceKind::PlacementGroup => self.read_kind::<PlacementGroup>(id).await,
+            ResourceKind::Group | ResourceKind::Batch => return Err(unsupported(target.kind.as_str())),
         };
         seen.map_err(Failed::of_read)
     }
@@ -238,10 +253,9 @@ impl Hetzner {
             ResourceSpec::Machine(spec) => self.create_machine(claim, spec).await,
             ResourceSpec::SshKey(spec) => self.create_ssh_key(claim, spec).await,
             ResourceSpec::Firewall(spec) => self.create_firewall(claim, spec).await,
-            ResourceSpec::Network(_)
-            | ResourceSpec::PlacementGroup(_)
-            | ResourceSpec::Group(_)
-            | ResourceSpec::Batch(_) => Err(unsupported(claim.spec.kind().as_str())),
+            ResourceSpec::Network(spec) => self.create_network(claim, spec).await,
+            ResourceSpec::PlacementGroup(spec) => self.create_placement_group(claim, spec).await,
+            ResourceSpec::Group(_) | ResourceSpec::Batch(_) => Err(unsupported(claim.spec.kind().as_str())),
         }
     }
 
@@ -253,10 +267,9 @@ impl Hetzner {
             ResourceSpec::Machine(spec) => self.update_machine(have, spec).await,
             ResourceSpec::SshKey(spec) => self.update_ssh_key(have, spec).await,
             ResourceSpec::Firewall(spec) => self.update_firewall(have, spec).await,
-            ResourceSpec::Network(_)
-            | ResourceSpec::PlacementGroup(_)
-            | ResourceSpec::Group(_)
-            | ResourceSpec::Batch(_) => Err(unsupported(want.kind().as_str())),
+            ResourceSpec::Network(spec) => self.update_network(have, spec).await,
+            ResourceSpec::PlacementGroup(spec) => self.update_placement_group(have, spec).await,
+            ResourceSpec::Group(_) | ResourceSpec::Batch(_) => Err(unsupported(want.kind().as_str())),
         }
     }
 
@@ -264,6 +277,11 @@ impl Hetzner {
         let Some(path) = collection(target.kind) else {
             return Err(unsupported(target.kind.as_str()));
         };
+        match target.kind {
+            ResourceKind::Network => self.wait_until_unused::<Network>(target).await?,
+            ResourceKind::PlacementGroup => self.wait_until_unused::<PlacementGroup>(target).await?,
+            _ => {}
+        }
         let request = Request::new(Method::DELETE, format!("{path}/{}", target.id));
         // A firewall is in use for as long as its last server takes to vanish.
         let codes = [api::BUSY, &["resource_in_use"]].concat();
@@ -312,6 +330,14 @@ fn is_ours(seen: &Observed, labels: &ClaimLabels) -> bool {
     })
 }
 
+/// What should be changed is not there.
+fn absent(target: &ResourceRef) -> ProviderError {
+    ProviderError::Rejected {
+        code: "not_found".to_owned(),
+        why: format!("there is no {target}"),
+    }
+}
+
 fn unsupported(what: &str) -> ProviderError {
     ProviderError::Unsupported {
         what: what.to_owned(),
@@ -348,7 +374,11 @@ impl Provider for Hetzner {
     }
 
     async fn list(&self, stack: &StackName) -> Result<Listing, ProviderError> {
-        within(self.list_all(stack), unavailable).await
+        within(self.list_kinds(Some(stack)), unavailable).await
+    }
+
+    async fn list_all(&self) -> Result<Listing, ProviderError> {
+        within(self.list_kinds(None), unavailable).await
     }
 
     async fn read(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError> {
@@ -366,6 +396,10 @@ impl Provider for Hetzner {
 
     async fn update(&self, have: &Observed, want: &ResourceSpec) -> Result<Observed, ProviderError> {
         within(self.update_one(have, want), ambiguous).await
+    }
+
+    async fn relabel(&self, have: &Observed, labels: &Labels) -> Result<Observed, ProviderError> {
+        within(self.put_labels(&have.target, labels), ambiguous).await
     }
 
     async fn delete(&self, target: &ResourceRef) -> Result<(), ProviderError> {

@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::Value;
 
 use crate::{
-    model::resource::{Direction, FirewallRule, FirewallSpec, Labels, Observed, SshKeySpec},
+    model::resource::{Direction, FirewallRule, FirewallSpec, Observed, ResourceRef, SshKeySpec},
     net::{Priority, Request},
     provider::{Claim, ProviderError},
 };
@@ -92,7 +92,7 @@ impl Hetzner {
     }
 
     /// Makes it, or adopts it by its name. `uniqueness_error` is passed on if nothing stands under that name.
-    async fn create_shared<T: Resource>(
+    pub(super) async fn create_shared<T: Resource>(
         &self,
         claim: &Claim,
         body: Value,
@@ -135,10 +135,10 @@ impl Hetzner {
             return Err(unsupported("changing a key's public part in place"));
         }
         let replace = ReplaceSshKeyRequest {
-            labels: Some(labels(&have.labels)),
             name: Some(want.name.clone()),
+            ..ReplaceSshKeyRequest::new()
         };
-        self.put::<SshKey>(have, body(&replace)?).await
+        self.put::<SshKey>(&have.target, body(&replace)?).await
     }
 
     pub(super) async fn update_firewall(
@@ -154,29 +154,38 @@ impl Hetzner {
                 idempotent: true,
                 ..Request::new(Method::POST, path).json(body(&request)?)
             };
-            let reply = self
-                .api
-                .call_patiently(request, api::BUSY, PATIENCE)
-                .await
-                .map_err(Failed::of_write)?;
-            let actions: Actions = decode(&reply, "the actions of set_rules").map_err(Failed::of_write)?;
-            match self.poller.wait(&actions.all(), Priority::Normal).await {
-                Ended::Success => {}
-                Ended::Unknown => return Err(ambiguous("an action of set_rules is not known".to_owned())),
-                // The rules may hold on some servers and not on others.
-                Ended::Failed { code, message } => return Err(ambiguous(format!("{message} ({code})"))),
-            }
+            self.act(request, "set_rules").await?;
         }
         let replace = ReplaceFirewallRequest {
-            labels: Some(labels(&have.labels)),
             name: Some(want.name.clone()),
+            ..ReplaceFirewallRequest::new()
         };
-        self.put::<Firewall>(have, body(&replace)?).await
+        self.put::<Firewall>(&have.target, body(&replace)?).await
     }
 
-    /// Replaces name and labels.
-    async fn put<T: Resource>(&self, have: &Observed, body: Value) -> Result<Observed, ProviderError> {
-        let path = format!("{}/{}", collection(T::KIND).unwrap_or_default(), have.target.id);
+    /// Lets something be done to a resource, and waits until it is.
+    pub(super) async fn act(&self, request: Request, what: &str) -> Result<(), ProviderError> {
+        let reply = self
+            .api
+            .call_patiently(request, api::BUSY, PATIENCE)
+            .await
+            .map_err(Failed::of_write)?;
+        let actions: Actions = decode(&reply, what).map_err(Failed::of_write)?;
+        match self.poller.wait(&actions.all(), Priority::Normal).await {
+            Ended::Success => Ok(()),
+            Ended::Unknown => Err(ambiguous(format!("an action of {what} is not known"))),
+            // It may hold for some servers and not for others.
+            Ended::Failed { code, message } => Err(ambiguous(format!("{message} ({code})"))),
+        }
+    }
+
+    /// Replaces name or labels, or both: what the body has.
+    pub(super) async fn put<T: Resource>(
+        &self,
+        target: &ResourceRef,
+        body: Value,
+    ) -> Result<Observed, ProviderError> {
+        let path = format!("{}/{}", collection(T::KIND).unwrap_or_default(), target.id);
         let request = Request::new(Method::PUT, path).json(body);
         let reply = self
             .api
@@ -186,10 +195,6 @@ impl Hetzner {
         let one: One<T> = decode(&reply, "the changed resource").map_err(Failed::of_write)?;
         Ok(self.observed(one.row))
     }
-}
-
-fn labels(labels: &Labels) -> std::collections::HashMap<String, String> {
-    labels.clone().into_iter().collect()
 }
 
 /// Whether two keys are the same, whatever their comments.

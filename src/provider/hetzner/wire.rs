@@ -7,17 +7,23 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use crate::model::{
     ids::{CloudId, ProviderName, ResourceKind},
     offering::{Market, OfferingKey},
-    resource::{CloudStatus, Direction, FirewallRule, Labels, Observed, ResourceRef},
+    resource::{CloudStatus, Direction, FirewallRule, Labels, Observed, ResourceRef, Subnet},
 };
 
 /// A row of a listing.
 pub(super) trait Row: DeserializeOwned + Send {
     fn id(&self) -> u64;
+}
+
+/// Its number alone.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Numbered {
+    id: u64,
 }
 
 /// A row that stands for a resource that we may have made.
@@ -28,6 +34,12 @@ pub(super) trait Resource: Row {
     fn name(&self) -> &str;
     /// As the rest of the program sees it.
     fn observed(self, provider: &ProviderName) -> Observed;
+}
+
+/// A resource that the cloud takes from under its servers when it is deleted.
+pub(super) trait Shared: Resource {
+    /// How many servers use it.
+    fn servers(&self) -> usize;
 }
 
 /// The path of a kind's collection; none for kinds that Hetzner does not have.
@@ -48,6 +60,8 @@ pub(super) struct Page<T> {
         alias = "servers",
         alias = "ssh_keys",
         alias = "firewalls",
+        alias = "networks",
+        alias = "placement_groups",
         alias = "server_types",
         alias = "images"
     )]
@@ -71,7 +85,13 @@ pub(super) struct Pagination {
 /// One resource under its own key.
 #[derive(Debug, Deserialize)]
 pub(super) struct One<T> {
-    #[serde(alias = "server", alias = "ssh_key", alias = "firewall")]
+    #[serde(
+        alias = "server",
+        alias = "ssh_key",
+        alias = "firewall",
+        alias = "network",
+        alias = "placement_group"
+    )]
     pub(super) row: T,
 }
 
@@ -93,6 +113,11 @@ pub(super) struct Server {
     location: Named,
     #[serde(default)]
     public_net: Option<PublicNet>,
+    #[serde(default)]
+    private_net: Option<Vec<PrivateNet>>,
+    /// Outer none: the API does not say; inner none: it is in no group.
+    #[serde(default, deserialize_with = "told")]
+    placement_group: Option<Option<Numbered>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -101,6 +126,20 @@ struct PublicNet {
     ipv4: Option<PublicIp>,
     #[serde(default)]
     ipv6: Option<PublicIp>,
+    #[serde(default)]
+    firewalls: Option<Vec<Numbered>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PrivateNet {
+    network: u64,
+    #[serde(default)]
+    ip: Option<String>,
+}
+
+/// Tells a null from a field that is not there.
+fn told<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(from).map(Some)
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,6 +158,24 @@ impl Server {
     pub(super) fn is_coming_up(&self) -> bool {
         matches!(self.status.as_str(), "initializing" | "starting")
     }
+
+    /// The shared resources that it uses, sorted; none unless the answer tells of every kind.
+    fn uses(&self, provider: &ProviderName) -> Option<Vec<ResourceRef>> {
+        let firewalls = self.public_net.as_ref()?.firewalls.as_ref()?;
+        let networks = self.private_net.as_ref()?;
+        let group = self.placement_group.as_ref()?;
+        let firewalls = firewalls.iter().map(|it| (ResourceKind::Firewall, it.id));
+        let networks = networks.iter().map(|it| (ResourceKind::Network, it.network));
+        let group = group.iter().map(|it| (ResourceKind::PlacementGroup, it.id));
+        let mut uses: Vec<_> = firewalls
+            .chain(networks)
+            .chain(group)
+            .map(|(kind, id)| reference(provider, kind, id))
+            .collect();
+        uses.sort();
+        uses.dedup();
+        Some(uses)
+    }
 }
 
 impl Resource for Server {
@@ -129,13 +186,17 @@ impl Resource for Server {
     }
 
     fn observed(self, provider: &ProviderName) -> Observed {
-        let addresses = self.public_net.map(|net| {
+        let uses = self.uses(provider);
+        let public = self.public_net.into_iter().flat_map(|net| {
             let v4 = net.ipv4.and_then(|ip| ip.ip.parse().ok());
             v4.into_iter()
                 .chain(net.ipv6.and_then(|ip| first_of_network(&ip.ip)))
-                .collect()
         });
+        let private = self.private_net.into_iter().flatten();
+        let private = private.filter_map(|net| net.ip?.parse::<IpAddr>().ok());
         Observed {
+            uses,
+            addresses: public.chain(private).collect(),
             offering: Some(OfferingKey {
                 provider: provider.clone(),
                 location: self.location.name,
@@ -143,7 +204,6 @@ impl Resource for Server {
                 market: Market::OnDemand,
             }),
             status: status(self.status),
-            addresses: addresses.unwrap_or_default(),
             ..plain(
                 provider,
                 Self::KIND,
@@ -173,6 +233,14 @@ fn status(word: String) -> CloudStatus {
     }
 }
 
+fn reference(provider: &ProviderName, kind: ResourceKind, id: u64) -> ResourceRef {
+    ResourceRef {
+        provider: provider.clone(),
+        kind,
+        id: CloudId::new(id.to_string()),
+    }
+}
+
 fn plain(
     provider: &ProviderName,
     kind: ResourceKind,
@@ -182,11 +250,7 @@ fn plain(
     created_at: Timestamp,
 ) -> Observed {
     Observed {
-        target: ResourceRef {
-            provider: provider.clone(),
-            kind,
-            id: CloudId::new(id.to_string()),
-        },
+        target: reference(provider, kind, id),
         name,
         labels: labels.unwrap_or_default(),
         status: CloudStatus::Running,
@@ -305,6 +369,122 @@ impl From<Rule> for FirewallRule {
             port: rule.port,
             networks,
         }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Network {
+    id: u64,
+    name: String,
+    created: Timestamp,
+    #[serde(default)]
+    labels: Option<Labels>,
+    pub(super) ip_range: String,
+    #[serde(rename = "subnets")]
+    parts: Vec<Part>,
+    /// Those that are attached.
+    servers: Vec<u64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Part {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    ip_range: Option<String>,
+    network_zone: String,
+}
+
+impl Network {
+    /// Its subnets of cloud servers, sorted. Those of a vSwitch are made with dedicated servers, and are not ours to change.
+    pub(super) fn subnets(&self) -> Vec<Subnet> {
+        let ours = self.parts.iter().filter(|part| part.kind != "vswitch");
+        let mut subnets: Vec<_> = ours
+            .filter_map(|part| {
+                Some(Subnet {
+                    ip_range: part.ip_range.clone()?,
+                    zone: part.network_zone.clone(),
+                })
+            })
+            .collect();
+        subnets.sort();
+        subnets
+    }
+}
+
+impl Row for Network {
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Resource for Network {
+    const KIND: ResourceKind = ResourceKind::Network;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn observed(self, provider: &ProviderName) -> Observed {
+        Observed {
+            network: Some((self.ip_range.clone(), self.subnets())),
+            ..plain(
+                provider,
+                Self::KIND,
+                self.id,
+                self.name,
+                self.labels,
+                self.created,
+            )
+        }
+    }
+}
+
+impl Shared for Network {
+    fn servers(&self) -> usize {
+        self.servers.len()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PlacementGroup {
+    id: u64,
+    name: String,
+    created: Timestamp,
+    #[serde(default)]
+    labels: Option<Labels>,
+    /// Those that are in it.
+    servers: Vec<u64>,
+}
+
+impl Row for PlacementGroup {
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Resource for PlacementGroup {
+    const KIND: ResourceKind = ResourceKind::PlacementGroup;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn observed(self, provider: &ProviderName) -> Observed {
+        plain(
+            provider,
+            Self::KIND,
+            self.id,
+            self.name,
+            self.labels,
+            self.created,
+        )
+    }
+}
+
+impl Shared for PlacementGroup {
+    fn servers(&self) -> usize {
+        self.servers.len()
     }
 }
 
@@ -452,6 +632,51 @@ mod tests {
             .observed(&"hetzner".into());
         assert_eq!(seen.addresses.len(), 1);
         assert_eq!(seen.status, CloudStatus::Off);
+    }
+
+    #[test]
+    fn what_a_server_uses_is_told_whole_or_not_at_all() {
+        let json = r#"{"id":1,"name":"n","status":"running","created":"2026-01-30T23:55:00Z","labels":{},
+            "server_type":{"name":"cx33"},"location":{"name":"fsn1"},"placement_group":{"id":9,"name":"g"},
+            "private_net":[{"network":7,"ip":"10.0.0.2","alias_ips":[]}],
+            "public_net":{"ipv4":{"ip":"1.2.3.4"},"ipv6":null,"firewalls":[{"id":5,"status":"applied"}]}}"#;
+        let seen = |json: &str| {
+            let server: Server = serde_json::from_str(json).unwrap();
+            server.observed(&"hetzner".into())
+        };
+        let whole = seen(json);
+        let told: Vec<_> = whole.uses.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "hetzner network 7",
+                "hetzner firewall 5",
+                "hetzner placement_group 9"
+            ]
+        );
+        let addresses: Vec<_> = whole.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["1.2.3.4", "10.0.0.2"]);
+        let without = seen(&json.replace(r#"{"id":9,"name":"g"}"#, "null"));
+        assert_eq!(without.uses.unwrap().len(), 2);
+        for field in ["placement_group", "private_net", "firewalls"] {
+            assert_eq!(seen(&json.replace(field, "something_else")).uses, None, "{field}");
+        }
+    }
+
+    #[test]
+    fn subnets_are_sorted_and_those_of_a_vswitch_are_not_ours() {
+        let json = r#"{"id":1,"name":"n","created":"2026-01-30T23:55:00Z","labels":{},"ip_range":"10.0.0.0/16","servers":[1],
+            "subnets":[{"type":"cloud","ip_range":"10.0.2.0/24","network_zone":"us-east","gateway":"10.0.0.1"},
+            {"type":"vswitch","ip_range":"10.0.3.0/24","network_zone":"eu-central","gateway":"10.0.0.1","vswitch_id":4},
+            {"type":"server","ip_range":"10.0.1.0/24","network_zone":"eu-central","gateway":"10.0.0.1"}]}"#;
+        let network: Network = serde_json::from_str(json).unwrap();
+        assert_eq!(network.servers(), 1);
+        let (range, subnets) = network.observed(&"hetzner".into()).network.unwrap();
+        let ranges: Vec<_> = subnets.iter().map(|subnet| subnet.ip_range.as_str()).collect();
+        assert_eq!(
+            (range.as_str(), &ranges[..]),
+            ("10.0.0.0/16", &["10.0.1.0/24", "10.0.2.0/24"][..])
+        );
     }
 
     #[test]

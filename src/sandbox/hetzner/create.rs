@@ -1,5 +1,7 @@
 //! Creating a server: what is asked for is checked as a whole before anything comes to be.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -13,7 +15,7 @@ use super::super::{
     },
 };
 use super::{
-    error, invalid, labels, required_name,
+    error, invalid, labels, placement_groups, required_name, server_changes,
     servers::{answer_created, checked_name},
 };
 
@@ -28,6 +30,8 @@ struct Wish {
     image: u64,
     labels: Labels,
     firewalls: Vec<u64>,
+    networks: Vec<u64>,
+    placement_group: Option<u64>,
     ipv4: bool,
     ipv6: bool,
     user_data: Option<String>,
@@ -66,12 +70,17 @@ fn wish(world: &World, call: &Call) -> Result<Wish, Reply> {
     };
     let has_keys = check_keys(world, body)?;
     let firewalls = check_firewalls(world, body)?;
+    let networks = check_networks(world, body, location)?;
     let net = |key: &str| {
         body.pointer(&format!("/public_net/{key}"))
             .and_then(Value::as_bool)
             .unwrap_or(true)
     };
     let name = checked_name(world, body, None)?;
+    let placement_group = match body.get("placement_group").and_then(Value::as_u64) {
+        Some(id) => Some(placement_groups::with_room(world, id, "placement_group")?),
+        None => None,
+    };
     if world.cloud.servers.len() >= world.settings.server_limit as usize {
         return Err(quota());
     }
@@ -88,6 +97,8 @@ fn wish(world: &World, call: &Call) -> Result<Wish, Reply> {
         image,
         labels,
         firewalls,
+        networks,
+        placement_group,
         ipv4: net("enable_ipv4"),
         ipv6: net("enable_ipv6"),
         user_data,
@@ -171,6 +182,18 @@ fn check_firewalls(world: &World, body: &Value) -> Result<Vec<u64>, Reply> {
         .collect()
 }
 
+fn check_networks(world: &World, body: &Value, location: &catalog::Location) -> Result<Vec<u64>, Reply> {
+    let wanted: Vec<u64> = body
+        .get("networks")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|id| id.as_u64().ok_or_else(|| invalid("networks", "must be ids")))
+        .collect::<Result<_, _>>()?;
+    server_changes::networks(world, &wanted, location.network_zone, &[])?;
+    Ok(wanted)
+}
+
 pub(super) fn create(world: &mut World, call: &Call) -> Answer {
     let wish = wish(world, call)?;
     let id = world.cloud.fresh();
@@ -200,6 +223,8 @@ pub(super) fn create(world: &mut World, call: &Call) -> Answer {
         ipv4,
         ipv6,
         firewalls: wish.firewalls.into_iter().collect(),
+        networks: BTreeMap::new(),
+        placement_group: None,
         user_data: wish.user_data,
         protected: false,
         mute: call.twists.mute,
@@ -207,6 +232,10 @@ pub(super) fn create(world: &mut World, call: &Call) -> Answer {
         setup_problem: None,
         manager: None,
     });
+    for network in &wish.networks {
+        world.cloud.attach(id, *network, wish.location.network_zone);
+    }
+    world.cloud.place(id, wish.placement_group);
     let mut action = world.act_until(
         "create_server",
         initialized,
@@ -220,7 +249,13 @@ pub(super) fn create(world: &mut World, call: &Call) -> Answer {
             "the server could not be created".to_owned(),
         ));
         world.cloud.actions.insert(action.id, action.clone());
-    } else if wish.start {
+    } else {
+        for network in &wish.networks {
+            let resources = [("server", id), ("network", *network)];
+            next.push(world.act_until("attach_to_network", initialized, &resources, call));
+        }
+    }
+    if !fails && wish.start {
         next.push(world.act_until("start_server", running, &[("server", id)], call));
         world.power_on(id, running);
     }

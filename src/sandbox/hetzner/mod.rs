@@ -3,9 +3,14 @@
 mod catalog;
 pub(crate) mod create;
 mod firewalls;
+mod networks;
+mod placement_groups;
 mod server_actions;
+mod server_changes;
 mod servers;
 mod ssh_keys;
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Map, Value, json};
 
@@ -44,6 +49,11 @@ pub(crate) static ROUTES: &[Route] = &[
     route("POST", "/servers/{id}/actions/reboot", "reboot a server", server_actions::reboot),
     route("POST", "/servers/{id}/actions/reset", "reset a server", server_actions::reset),
     route("POST", "/servers/{id}/actions/change_protection", "protect a server", server_actions::change_protection),
+    route("POST", "/servers/{id}/actions/change_type", "change a server's type", server_changes::change_type),
+    route("POST", "/servers/{id}/actions/attach_to_network", "attach a server to a network", server_changes::attach),
+    route("POST", "/servers/{id}/actions/detach_from_network", "detach a server from a network", server_changes::detach),
+    route("POST", "/servers/{id}/actions/add_to_placement_group", "put a server in a placement group", server_changes::join_group),
+    route("POST", "/servers/{id}/actions/remove_from_placement_group", "take a server out of its placement group", server_changes::leave_group),
     route("GET", "/ssh_keys", "list ssh keys", ssh_keys::list),
     route("POST", "/ssh_keys", "create an ssh key", ssh_keys::create),
     route("GET", "/ssh_keys/{id}", "read an ssh key", ssh_keys::read),
@@ -61,6 +71,23 @@ pub(crate) static ROUTES: &[Route] = &[
     route("POST", "/firewalls/{id}/actions/set_rules", "set a firewall's rules", firewalls::set_rules),
     route("POST", "/firewalls/{id}/actions/apply_to_resources", "apply a firewall", firewalls::apply_to),
     route("POST", "/firewalls/{id}/actions/remove_from_resources", "lift a firewall", firewalls::remove_from),
+    route("GET", "/networks", "list networks", networks::list),
+    route("POST", "/networks", "create a network", networks::create),
+    route("GET", "/networks/actions", "list actions of networks", networks::all_actions),
+    route("GET", "/networks/actions/{id}", "read an action of a network", catalog::action),
+    route("GET", "/networks/{id}", "read a network", networks::read),
+    route("PUT", "/networks/{id}", "rename or label a network", networks::update),
+    route("DELETE", "/networks/{id}", "delete a network", networks::delete),
+    route("GET", "/networks/{id}/actions", "list a network's actions", networks::actions),
+    route("GET", "/networks/{id}/actions/{action_id}", "read a network's action", networks::action),
+    route("POST", "/networks/{id}/actions/add_subnet", "add a subnet to a network", networks::add_subnet),
+    route("POST", "/networks/{id}/actions/delete_subnet", "delete a subnet of a network", networks::delete_subnet),
+    route("POST", "/networks/{id}/actions/change_protection", "protect a network", networks::change_protection),
+    route("GET", "/placement_groups", "list placement groups", placement_groups::list),
+    route("POST", "/placement_groups", "create a placement group", placement_groups::create),
+    route("GET", "/placement_groups/{id}", "read a placement group", placement_groups::read),
+    route("PUT", "/placement_groups/{id}", "rename or label a placement group", placement_groups::update),
+    route("DELETE", "/placement_groups/{id}", "delete a placement group", placement_groups::delete),
     route("GET", "/server_types", "list server types", catalog::server_types),
     route("GET", "/server_types/{id}", "read a server type", catalog::server_type),
     route("GET", "/locations", "list locations", catalog::locations),

@@ -21,7 +21,7 @@ pub(super) fn read(world: &mut World, call: &Call) -> Answer {
 }
 
 /// The server, if no action holds it.
-fn free(world: &World, call: &Call) -> Result<u64, Reply> {
+pub(super) fn free(world: &World, call: &Call) -> Result<u64, Reply> {
     let server = call
         .id(0)
         .and_then(|id| world.cloud.servers.get(&id))
@@ -33,17 +33,17 @@ fn free(world: &World, call: &Call) -> Result<u64, Reply> {
     }
 }
 
-fn answer(world: &mut World, command: &str, id: u64, call: &Call) -> Reply {
+pub(super) fn answer(world: &mut World, command: &str, id: u64, call: &Call) -> Reply {
     let action = world.act(command, &[("server", id)], call);
     Reply::json(201, &json!({"action": world.action_json(&action)}))
 }
 
-fn switch_on(world: &mut World, id: u64) {
+pub(super) fn switch_on(world: &mut World, id: u64) {
     let step = jiff::SignedDuration::try_from(world.settings.action_time).unwrap_or_default();
     world.power_on(id, add(world.now, step));
 }
 
-fn is_off(world: &World, id: u64) -> bool {
+pub(super) fn is_off(world: &World, id: u64) -> bool {
     world
         .cloud
         .servers

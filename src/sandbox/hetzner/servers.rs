@@ -10,9 +10,11 @@ use serde_json::{Value, json, value::RawValue};
 use super::super::{
     api::{Answer, Call, Reply},
     selector::{Selector, valid_hostname},
-    world::{World, catalog, cloud::Server, seconds},
+    world::{World, catalog, cloud::Server, network::written, seconds},
 };
-use super::{Page, error, invalid, label_selector, labels, not_found, required_name, unique};
+use super::{
+    Page, error, invalid, label_selector, labels, not_found, placement_groups, required_name, unique,
+};
 
 /// A server as the API shows it. What is long and the same for many is encoded once per answer.
 #[derive(Serialize)]
@@ -22,7 +24,7 @@ struct Body<'a> {
     status: &'static str,
     created: String,
     public_net: Value,
-    private_net: [(); 0],
+    private_net: Vec<Value>,
     server_type: &'a RawValue,
     location: &'a RawValue,
     image: Option<&'a RawValue>,
@@ -38,7 +40,7 @@ struct Body<'a> {
     volumes: [(); 0],
     load_balancers: [(); 0],
     primary_disk_size: u32,
-    placement_group: Option<()>,
+    placement_group: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -62,6 +64,10 @@ impl Parts {
             parts.add(&server.location, || {
                 catalog::location(&server.location).map(catalog::Location::json)
             });
+            if let Some(id) = server.placement_group {
+                let group = world.cloud.placement_groups.get(&id);
+                parts.add(&group_key(id), || group.map(placement_groups::body));
+            }
             if let Some(id) = server.image {
                 parts.add(&id.to_string(), || {
                     world.cloud.images.get(&id).map(catalog::Image::json)
@@ -84,6 +90,28 @@ impl Parts {
     }
 }
 
+fn group_key(group: u64) -> String {
+    format!("group {group}")
+}
+
+/// Networks that a server is attached to: nothing before it is initialized.
+fn private_net(server: &Server, now: Timestamp) -> Vec<Value> {
+    let attached = server.networks.iter().filter(|_| now >= server.initialized);
+    attached
+        .map(|(network, address)| {
+            json!({
+                "network": network, "ip": written(*address), "alias_ips": [],
+                "mac_address": mac_address(server.id, *network),
+            })
+        })
+        .collect()
+}
+
+fn mac_address(server: u64, network: u64) -> String {
+    let [.., a, b, c] = (server ^ (network << 12)).to_be_bytes();
+    format!("86:00:00:{a:02x}:{b:02x}:{c:02x}")
+}
+
 fn body<'a>(server: &'a Server, parts: &'a Parts, now: Timestamp) -> Body<'a> {
     let kind = catalog::server_type(&server.kind);
     Body {
@@ -99,7 +127,7 @@ fn body<'a>(server: &'a Server, parts: &'a Parts, now: Timestamp) -> Body<'a> {
             "floating_ips": [],
             "firewalls": server.firewalls.iter().map(|id| json!({"id": id, "status": "applied"})).collect::<Vec<_>>(),
         }),
-        private_net: [],
+        private_net: private_net(server, now),
         server_type: parts.get(&server.kind),
         location: parts.get(&server.location),
         image: server.image.map(|id| parts.get(&id.to_string())),
@@ -118,7 +146,7 @@ fn body<'a>(server: &'a Server, parts: &'a Parts, now: Timestamp) -> Body<'a> {
         volumes: [],
         load_balancers: [],
         primary_disk_size: kind.map_or(40, |kind| kind.disk),
-        placement_group: None,
+        placement_group: server.placement_group.map(|id| parts.get(&group_key(id))),
     }
 }
 

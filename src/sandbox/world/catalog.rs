@@ -14,6 +14,9 @@ const VAT: u64 = 19;
 const IPV4_HOURLY: u64 = 8;
 const IPV4_MONTHLY: u64 = 5000;
 
+/// Parts of the world with a network of their own; not all have a location here.
+pub(crate) static ZONES: [&str; 4] = ["eu-central", "us-east", "us-west", "ap-southeast"];
+
 pub(crate) struct Location {
     pub(crate) id: u64,
     pub(crate) name: &'static str,
@@ -22,7 +25,7 @@ pub(crate) struct Location {
     city: &'static str,
     latitude: f64,
     longitude: f64,
-    network_zone: &'static str,
+    pub(crate) network_zone: &'static str,
 }
 
 #[rustfmt::skip]

@@ -1,4 +1,4 @@
-//! The Hetzner project of the world: servers, keys, firewalls, actions, and the indices that keep them fast.
+//! The Hetzner project of the world: servers, keys, firewalls, networks, groups, actions, and the indices that keep them fast.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -14,6 +14,7 @@ use super::super::{
 use super::{
     add,
     catalog::{self, Image},
+    network::{Network, PlacementGroup},
     sub,
 };
 
@@ -40,6 +41,11 @@ pub(crate) struct Server {
     pub(crate) ipv4: Option<Address>,
     pub(crate) ipv6: Option<Address>,
     pub(crate) firewalls: BTreeSet<u64>,
+    /// Those that it is attached to, from when it is initialized, each with its address.
+    #[serde(default)]
+    pub(crate) networks: BTreeMap<u64, u32>,
+    #[serde(default)]
+    pub(crate) placement_group: Option<u64>,
     /// Until the first boot has read it.
     pub(crate) user_data: Option<String>,
     pub(crate) protected: bool,
@@ -118,6 +124,10 @@ pub(crate) struct Cloud {
     pub(crate) servers: BTreeMap<u64, Server>,
     pub(crate) ssh_keys: BTreeMap<u64, SshKey>,
     pub(crate) firewalls: BTreeMap<u64, Firewall>,
+    #[serde(default)]
+    pub(crate) networks: BTreeMap<u64, Network>,
+    #[serde(default)]
+    pub(crate) placement_groups: BTreeMap<u64, PlacementGroup>,
     pub(crate) actions: BTreeMap<u64, Action>,
     pub(crate) images: BTreeMap<u64, Image>,
     pub(crate) unavailable: Vec<UnavailableSpec>,
@@ -213,6 +223,15 @@ impl Cloud {
             if let Some(firewall) = self.firewalls.get_mut(firewall) {
                 firewall.servers.remove(&id);
             }
+        }
+        for (network, address) in &server.networks {
+            if let Some(network) = self.networks.get_mut(network) {
+                network.addresses.remove(address);
+            }
+        }
+        let group = server.placement_group;
+        if let Some(group) = group.and_then(|group| self.placement_groups.get_mut(&group)) {
+            group.servers.remove(&id);
         }
         while self
             .graves

@@ -9,6 +9,7 @@ mod ci;
 pub(crate) mod cloud;
 pub(crate) mod forge;
 mod machine;
+pub(crate) mod network;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
