@@ -15,3 +15,4 @@ mod network;
 mod reads;
 mod secrets;
 mod signals;
+mod state;

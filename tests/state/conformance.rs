@@ -271,7 +271,10 @@ async fn the_holder_of_a_lock_is_told_without_disturbing_it(place: &dyn Backend)
     assert_eq!(store.holder().await.unwrap(), None);
     let info = lock_info("scale");
     let lease = store.lock(&info, Duration::ZERO).await.unwrap();
-    assert_eq!(place.open().holder().await.unwrap().map(|holder| holder.id), Some(info.id));
+    assert_eq!(
+        place.open().holder().await.unwrap().map(|holder| holder.id),
+        Some(info.id)
+    );
     store.unlock(lease).await.unwrap();
     assert_eq!(store.holder().await.unwrap(), None);
 }
@@ -285,7 +288,10 @@ async fn a_lock_is_taken_by_its_id_and_by_no_other(place: &dyn Backend) {
         Err(StateError::Locked { holder }) => assert_eq!(holder.id, info.id),
         answer => panic!("{answer:?}"),
     }
-    assert_eq!(store.holder().await.unwrap().map(|holder| holder.id), Some(info.id));
+    assert_eq!(
+        store.holder().await.unwrap().map(|holder| holder.id),
+        Some(info.id)
+    );
     store.unlock(lease).await.unwrap();
 }
 
@@ -294,11 +300,18 @@ async fn each_state_that_was_replaced_is_kept(place: &dyn Backend) {
     assert_eq!(store.versions().await.unwrap(), []);
     for serial in 1..=14_u64 {
         let machines = usize::try_from(serial).unwrap();
-        store.save(&state(serial, machines), Serial(serial - 1)).await.unwrap();
+        store
+            .save(&state(serial, machines), Serial(serial - 1))
+            .await
+            .unwrap();
     }
     let kept = place.open().versions().await.unwrap();
     let serials: Vec<u64> = kept.iter().map(|version| version.serial.0).collect();
-    assert_eq!(serials, [13, 12, 11, 10, 9, 8, 7, 6, 5, 4], "newest first, ten besides the current");
+    assert_eq!(
+        serials,
+        [13, 12, 11, 10, 9, 8, 7, 6, 5, 4],
+        "newest first, ten besides the current"
+    );
     assert_eq!(kept[0].resources, 13);
     assert_eq!(kept[0].lineage, state(1, 0).lineage);
     assert_eq!(store.version(Serial(13)).await.unwrap(), Some(state(13, 13)));

@@ -60,7 +60,11 @@ async fn a_full_disk_keeps_the_old_state_and_every_entry_that_was_promised() {
 
     let error = store.save(&state(2, 500), Serial(1)).await.unwrap_err();
     assert!(is_full(&error, "prod.json"), "{error:?}");
-    assert_eq!(disk.names(), ["prod.json", "prod.states"], "the temporary file is gone");
+    assert_eq!(
+        disk.names(),
+        ["prod.json", "prod.states"],
+        "the temporary file is gone"
+    );
     assert_eq!(store.load().await.unwrap().state, Some(state(1, 5)));
 
     let mut promised = Vec::new();
@@ -130,6 +134,12 @@ async fn a_disk_that_is_full_of_kept_states_loses_neither_the_current_nor_the_ne
     std::fs::remove_file(older.join("1.json")).unwrap();
     std::fs::remove_file(older.join("2.json")).unwrap();
     frugal.save(&state(saved + 1, 3), Serial(saved)).await.unwrap();
-    let kept: Vec<u64> = frugal.versions().await.unwrap().iter().map(|version| version.serial.0).collect();
+    let kept: Vec<u64> = frugal
+        .versions()
+        .await
+        .unwrap()
+        .iter()
+        .map(|version| version.serial.0)
+        .collect();
     assert_eq!(kept, [saved, saved - 1]);
 }

@@ -39,18 +39,29 @@ async fn a_state_of_version_1_is_read_as_what_it_means_and_stays_as_it_is_until_
     assert_eq!(loaded.mended, [""; 0]);
     assert!(!loaded.history.decisions.is_empty());
     let mut state = loaded.state.unwrap();
-    assert_eq!((state.version, state.serial, state.resources.len()), (STATE_VERSION, Serial(2), 5));
+    assert_eq!(
+        (state.version, state.serial, state.resources.len()),
+        (STATE_VERSION, Serial(2), 5)
+    );
     assert!(state.disowned.is_empty() && state.released.is_empty() && state.written.is_none());
     store.save_history(&loaded.history).await.unwrap();
     store.record(Serial(2), &[]).await.unwrap();
-    assert_eq!(read(folder.path(), "local.json"), V1, "reading upgrades nothing on disk");
+    assert_eq!(
+        read(folder.path(), "local.json"),
+        V1,
+        "reading upgrades nothing on disk"
+    );
 
     state.serial = Serial(3);
     store.save(&state, Serial(2)).await.unwrap();
     let text = String::from_utf8(read(folder.path(), "local.json")).unwrap();
     assert!(text.starts_with("{\n  \"version\": 2,\n"), "{text}");
     assert_eq!(store.load().await.unwrap().state, Some(state));
-    assert_eq!(read(folder.path(), "local.states/2.json"), V1, "and it is kept as it was");
+    assert_eq!(
+        read(folder.path(), "local.states/2.json"),
+        V1,
+        "and it is kept as it was"
+    );
     let before = store.version(Serial(2)).await.unwrap().unwrap();
     assert_eq!(before.resources.len(), 5);
 }
@@ -75,7 +86,10 @@ async fn a_version_that_is_none_is_refused_with_what_it_is_and_the_file_stays() 
         ("\"version\": 1.5", "`version` is 1.5"),
         ("\"versions\": 1", "it has no `version`"),
         ("\"version\": 3", "format version 3"),
-        ("\"version\": 18446744073709551615", "format version 18446744073709551615"),
+        (
+            "\"version\": 18446744073709551615",
+            "format version 18446744073709551615",
+        ),
     ] {
         let text = whole.replacen("\"version\": 1", version, 1);
         let folder = folder_with("local.json", text.as_bytes());
@@ -96,9 +110,10 @@ async fn a_version_that_is_none_is_refused_with_what_it_is_and_the_file_stays() 
 
 #[tokio::test]
 async fn a_record_that_is_wrong_in_an_earlier_version_is_told_with_line_and_column() {
-    let text = String::from_utf8(V1.to_vec())
-        .unwrap()
-        .replacen("\"provider\": \"hetzner\"", "\"provider\": 7", 1);
+    let text =
+        String::from_utf8(V1.to_vec())
+            .unwrap()
+            .replacen("\"provider\": \"hetzner\"", "\"provider\": 7", 1);
     let folder = folder_with("local.json", text.as_bytes());
     let error = FileStore::new(folder.path(), &local()).load().await.unwrap_err();
     assert!(error.to_string().contains("at line 8 column"), "{error}");
@@ -136,7 +151,11 @@ async fn an_invariant_that_is_broken_is_refused_by_its_number_when_read_and_when
         let refused = store.save(&wrong, Serial(1)).await.unwrap_err().to_string();
         assert!(refused.contains(number), "{number}: {refused}");
         let folder = folder_with("prod.json", &serde_json::to_vec(&wrong).unwrap());
-        let refused = FileStore::new(folder.path(), &stack()).load().await.unwrap_err().to_string();
+        let refused = FileStore::new(folder.path(), &stack())
+            .load()
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains(number), "{number}: {refused}");
     }
 }

@@ -1,6 +1,9 @@
 //! The states that are kept: crashes around them, and what may be wrong with them.
 
-use std::{fs, os::unix::fs::{MetadataExt, PermissionsExt}};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+};
 
 use runfleet::{
     model::ids::Serial,
@@ -34,10 +37,18 @@ async fn a_crash_between_keeping_a_state_and_replacing_it_leaves_the_old_state_a
     store.save(&state(1, 1), Serial(0)).await.unwrap();
     store.save(&state(2, 2), Serial(1)).await.unwrap();
     // Killed after the second name, before the rename.
-    fs::hard_link(folder.path().join("prod.json"), folder.path().join("prod.states/2.json")).unwrap();
+    fs::hard_link(
+        folder.path().join("prod.json"),
+        folder.path().join("prod.states/2.json"),
+    )
+    .unwrap();
     let store = FileStore::new(folder.path(), &stack());
     assert_eq!(store.load().await.unwrap().state, Some(state(2, 2)));
-    assert_eq!(serials(&store.versions().await.unwrap()), [1], "the current one is no earlier one");
+    assert_eq!(
+        serials(&store.versions().await.unwrap()),
+        [1],
+        "the current one is no earlier one"
+    );
     store.save(&state(3, 3), Serial(2)).await.unwrap();
     assert_eq!(serials(&store.versions().await.unwrap()), [2, 1]);
     assert_eq!(store.version(Serial(2)).await.unwrap(), Some(state(2, 2)));
@@ -73,7 +84,10 @@ async fn a_kept_state_that_cannot_be_read_is_passed_over_and_told_when_it_is_ask
     fs::write(states.join("notes.txt"), b"").unwrap();
     assert_eq!(serials(&store.versions().await.unwrap()), [3]);
     let refused = store.version(Serial(2)).await.unwrap_err().to_string();
-    assert!(refused.contains("2.json") && refused.contains("line 1"), "{refused}");
+    assert!(
+        refused.contains("2.json") && refused.contains("line 1"),
+        "{refused}"
+    );
     let refused = store.version(Serial(1)).await.unwrap_err().to_string();
     assert!(refused.contains("it holds serial 3"), "{refused}");
 }

@@ -7,9 +7,9 @@
 )]
 
 mod conformance;
-mod format;
 mod disk;
 mod files;
+mod format;
 mod kept;
 mod locks;
 
