@@ -1,6 +1,10 @@
 //! `state` and `unlock` as their user has them, `moved` blocks, and states that cannot be read.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -15,6 +19,33 @@ fn running(jobs: u32, pool: &str) -> (Sandbox, Project) {
     sandbox.advance("1m");
     project.run(&["scale"]).exits(0);
     (sandbox, project)
+}
+
+/// Another run of the program, killed at the latest when the test ends.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
+    }
+
+    /// `kill -9`.
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 fn machines(project: &Project) -> Vec<String> {
@@ -406,15 +437,16 @@ fn what_is_taken_off_the_record_is_left_alone_and_is_in_nobodys_way() {
 
 #[test]
 fn nothing_is_written_while_an_attempt_is_unfinished() {
-    let sandbox = Sandbox::start(&["boot=0s", "action_time=0s"]);
+    let sandbox = Sandbox::start(&["boot=0s", "action_time=2s"]);
     let project = Project::new(&sandbox, "");
-    sandbox.jobs(1, "10h");
-    project.run(&["scale"]).exits(0);
-    sandbox.fault(&json!({
-        "path": "/hetzner/v1/servers", "method": "POST", "fault": "reply-lost", "count": 9
-    }));
     sandbox.jobs(2, "10h");
-    project.run(&["scale"]);
+    project.run(&["scale"]).exits(0);
+    sandbox.jobs(2, "10h");
+    let mut scale = Running::start(&mut project.command(&["scale"]));
+    eventually("another machine is being made", Duration::from_secs(30), || {
+        sandbox.servers().len() == 2
+    });
+    scale.kill();
     assert!(project.path("stacks/test.journal").exists());
     let (before, one) = (file(&project), machines(&project)[0].clone());
     let path = project.path("stacks/test.json");
@@ -435,9 +467,6 @@ fn nothing_is_written_while_an_attempt_is_unfinished() {
         .run(&["state", "pull"])
         .exits(0)
         .says("of the journal extend it");
-    sandbox.clear_faults();
-    sandbox.advance("5m");
-    project.run(&["scale"]);
     project.run(&["scale"]).exits(0);
     project.run(&["state", "mv", &one, "machine.linux/x"]).exits(0);
 }
@@ -445,6 +474,10 @@ fn nothing_is_written_while_an_attempt_is_unfinished() {
 #[test]
 fn a_corrupt_state_is_refused_by_every_verb_with_the_way_back_and_stays_as_it_is() {
     let (sandbox, project) = running(2, "");
+    let address = machines(&project)[0].clone();
+    project
+        .run(&["state", "mv", &address, "machine.linux/moved"])
+        .exits(0);
     let good = project.state();
     let text = String::from_utf8(file(&project)).unwrap();
     let path = project.path("stacks/test.json");
@@ -527,14 +560,11 @@ fn a_state_of_version_1_stays_byte_for_byte_until_something_changes() {
 fn who_holds_the_lock_is_told_and_what_he_has_in_hand_is_in_progress() {
     let sandbox = Sandbox::start(&["latency=20ms", "action_time=30s"]);
     let project = Project::new(&sandbox, "");
+    project.edit("ssh_keys = [\"ops\"]\nfirewalls = [\"default\"]\n", "");
     sandbox.jobs(2, "30m");
     let mut command = project.command(&["scale"]);
     command.env("CI_JOB_URL", "https://gitlab.example.com/acme/app/-/jobs/17");
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut scale = Running::start(&mut command);
     eventually("a machine is being made", Duration::from_secs(30), || {
         !sandbox.servers().is_empty()
     });
@@ -545,7 +575,7 @@ fn who_holds_the_lock_is_told_and_what_he_has_in_hand_is_in_progress() {
     }
     let document = project.run(&["unlock", "--json"]).exits(0).json();
     assert_eq!(document["locked"], true);
-    assert_eq!(document["holder"]["pid"], json!(child.id()));
+    assert_eq!(document["holder"]["pid"], json!(scale.0.id()));
     let id = document["holder"]["id"].as_str().unwrap();
 
     project
@@ -573,12 +603,7 @@ fn who_holds_the_lock_is_told_and_what_he_has_in_hand_is_in_progress() {
         .run(&["plan"])
         .says("what is unfinished is in progress there");
 
-    let pid = child.id().to_string();
-    std::process::Command::new("kill")
-        .args(["-9", &pid])
-        .status()
-        .unwrap();
-    child.wait_with_output().unwrap();
+    scale.kill();
     project.run(&["unlock"]).exits(0).says("Nobody holds the lock");
 }
 
