@@ -259,6 +259,8 @@ impl Fold {
                     self.index.remove(&old);
                 }
                 self.index.insert(address, record);
+                // What was released and is taken on record again is ours again (S10).
+                self.state.released.remove(&record.target());
             }
             Outcome::Cordoned { since, why } => {
                 if let Some(record) = self.state.resources.get_mut(address).filter(|r| about(r)) {

@@ -134,6 +134,7 @@ pub async fn observe(sources: &Sources<'_>) -> Result<Seen, ObserveError> {
         state: fold.state().clone(),
         open: fold.open().cloned().collect(),
         history,
+        moved: BTreeMap::new(),
     };
     reread_missing(sources, &mut snapshot).await;
     Ok(Seen {

@@ -296,6 +296,7 @@ mod tests {
             drift: vec![],
             orphans: vec![],
             foreign: vec![],
+            released: vec![],
             cost: Cost {
                 before_hourly: vec![],
                 after_hourly: vec!["0.0125 EUR".parse().unwrap()],

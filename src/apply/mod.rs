@@ -47,7 +47,7 @@ use crate::{
         reason::Reason,
         resource::ClaimLabels,
         snapshot::Snapshot,
-        state::{History, Refusal},
+        state::{History, Refusal, Written},
     },
     placement::LaunchBudgets,
     plan::{Action, Held, Plan, Tally, Verb},
@@ -99,6 +99,14 @@ pub struct Context<'a> {
     pub has_journal: bool,
     /// Whether the stack has no state on disk yet.
     pub is_new: bool,
+}
+
+impl Context<'_> {
+    /// Who writes the state now; none where nobody holds the lock, in tests.
+    fn written(&self) -> Option<Written> {
+        let lease = self.lease?;
+        Some(Written::by(&lease.info, self.clock.now()))
+    }
 }
 
 /// How one action ended.
@@ -171,6 +179,7 @@ pub async fn apply(
         // The lineage must be on disk before anything carries it.
         let mut state = snapshot.state.clone();
         state.serial = base.next();
+        state.written = context.written();
         context.store.save(&state, base).await?;
         base = state.serial;
     }
@@ -347,6 +356,7 @@ impl Run<'_> {
         let store = self.context.store;
         if open.is_empty() && (wrote || self.context.has_journal) {
             state.serial = base.next();
+            state.written = self.context.written();
             store.save(&state, base).await?;
             applied.serial = state.serial.0;
         }

@@ -126,6 +126,14 @@ impl Context {
         for notice in &planned.mended {
             self.notice(notice);
         }
+        if let Some(holder) = &planned.holder {
+            self.notice(&format!(
+                "{} of {} holds the lock since {}: what is unfinished is in progress there",
+                holder.operation,
+                holder.who,
+                holder.created.strftime("%H:%M:%SZ")
+            ));
+        }
         self.silent_sources(planned);
     }
 

@@ -16,7 +16,7 @@ use crate::{
     plan::select::Unknown,
     secrets::SecretError,
     stack::StackProblems,
-    state::StateError,
+    state::{LockInfo, StateError},
     tick::{ConnectError, LoadError, TickError},
 };
 
@@ -351,16 +351,16 @@ impl From<StateError> for Failure {
                     holder.host
                 ),
             )
-            .help("wait for it with: --lock-timeout 5m"),
-            StateError::Newer { .. } => Self::of(&error).help("use a newer runfleet; nothing was changed"),
+            .help(locked_help(holder)),
+            StateError::Newer { place, .. } => Self::of(&error).help(format!(
+                "use a newer runfleet, or one as old as what wrote it; {place} was not changed. An earlier state, where one \
+                 is kept: runfleet state history"
+            )),
             StateError::Corrupt { place, .. } if place.ends_with(".journal") => Self::of(&error).help(format!(
                 "nothing was changed. Restore {place} from a copy; without one, move it away: attempts that were in \
                  flight are then found by their labels as orphans, and removed when two ticks have seen them"
             )),
-            StateError::Corrupt { place, .. } => Self::of(&error).help(format!(
-                "nothing was changed. Restore {place} from a copy; without one, move it away, and make it again from the \
-                 labels of what is in the clouds: runfleet state rebuild"
-            )),
+            StateError::Corrupt { place, .. } => Self::of(&error).help(corrupt_help(place)),
             StateError::Stale { .. } => {
                 Self::of(&error).help("someone else wrote the state meanwhile; nothing was overwritten, run again")
             }
@@ -373,6 +373,34 @@ impl From<StateError> for Failure {
             StateError::Io { .. } => Self::of(&error),
         }
     }
+}
+
+/// What to type when another holds the lock.
+fn locked_help(holder: &LockInfo) -> String {
+    let job = match holder.info.as_str() {
+        "" => String::new(),
+        job => format!("it is this CI job: {job}\n"),
+    };
+    format!(
+        "{job}wait for it with: --lock-timeout 5m\nmore on who it is, and how to take the lock from one that is dead: runfleet \
+         unlock"
+    )
+}
+
+/// How to come back from a state that cannot be read. No verb overwrites it, so that whatever is in it can be mended.
+fn corrupt_help(place: &str) -> String {
+    let Some(base) = place.strip_suffix(".json").filter(|base| !base.contains("://")) else {
+        return format!(
+            "nothing was changed, and no verb will overwrite {place}. The states that are kept: runfleet state history; or \
+             it is made again from what the clouds hold: runfleet state rebuild"
+        );
+    };
+    format!(
+        "nothing was changed, and no verb will overwrite it. The states before it are in {base}.states/, and `runfleet state \
+         history` shows them. To go back to one:\n  mv {place} {place}.bad    (and {base}.journal, where there is one)\n  \
+         runfleet state rollback SERIAL\nWithout any, move it away and make it again from what the clouds hold: runfleet \
+         state rebuild"
+    )
 }
 
 #[cfg(test)]

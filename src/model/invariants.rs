@@ -9,11 +9,13 @@
 //! - S7: no two records were made by one attempt.
 //! - S8: only a machine has a registration, and then it has a CI.
 //! - S9: no two pauses are of one thing.
+//! - S10: what was released is not on record.
+//! - S11: our own lineage is not among those that we disowned.
 
 use std::collections::BTreeMap;
 
 use super::{
-    ids::{Address, IntentId, PoolName, ResourceKind, Serial},
+    ids::{Address, IntentId, Lineage, PoolName, ResourceKind, Serial},
     resource::{ResourceRef, ResourceSpec},
     state::{Record, STATE_VERSION, State},
 };
@@ -91,7 +93,39 @@ pub enum Breach {
         /// Whose.
         owner: String,
     },
+    /// S10
+    #[error("S10: {address} is on record and released: {target}")]
+    Released {
+        /// Where.
+        address: Box<Address>,
+        /// What.
+        target: Box<ResourceRef>,
+    },
+    /// S11
+    #[error("S11: our own lineage {lineage} is disowned")]
+    Disowned {
+        /// Ours.
+        lineage: Lineage,
+    },
 }
+
+/// The invariants by number, for a person.
+pub const INVARIANTS: &[(&str, &str)] = &[
+    ("S1", "its version is the one that this program writes"),
+    ("S2", "its serial is at least 1 and leaves room for the next"),
+    ("S3", "its stack and its lineage have names"),
+    ("S4", "an address has its record's kind"),
+    (
+        "S5",
+        "a shared kind has no pool in its address, another kind has one, and it is the spec's own",
+    ),
+    ("S6", "no two records point at one resource of a cloud"),
+    ("S7", "no two records were made by one attempt"),
+    ("S8", "only a machine has a registration, and then it has a CI"),
+    ("S9", "no two pauses are of one thing"),
+    ("S10", "what was released is not on record"),
+    ("S11", "our own lineage is not among those that we disowned"),
+];
 
 fn pool_of(pool: Option<&PoolName>) -> String {
     pool.map_or_else(String::new, |pool| format!(", {pool}"))
@@ -180,7 +214,7 @@ impl Index {
 }
 
 impl State {
-    /// Whether all of S1 to S9 hold, for a state that is kept.
+    /// Whether all of S1 to S11 hold, for a state that is kept.
     ///
     /// # Errors
     /// The first that does not.
@@ -201,6 +235,18 @@ impl State {
             check_record(address, record)?;
             index.check(address, record)?;
             index.insert(address, record);
+            let target = record.target();
+            if self.released.contains(&target) {
+                return Err(Breach::Released {
+                    address: Box::new(address.clone()),
+                    target: Box::new(target),
+                });
+            }
+        }
+        if self.disowned.contains(&self.lineage) {
+            return Err(Breach::Disowned {
+                lineage: self.lineage.clone(),
+            });
         }
         for (at, pause) in self.pauses.iter().enumerate() {
             if self.pauses[..at].iter().any(|other| pause.is_same(other)) {

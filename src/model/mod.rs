@@ -12,3 +12,4 @@ pub mod resource;
 pub mod runner;
 pub mod snapshot;
 pub mod state;
+pub mod upgrade;

@@ -105,6 +105,10 @@ reasons! {
     Drifted { what: String } => "drifted", format!("changed by someone else: {what}");
     /// It has another address now, by a `moved` block or `state mv`.
     Moved { from: String } => "moved", format!("was {from}");
+    /// Left alone: a person took it off the record with `state rm`.
+    Released => "released", "taken off the record by state rm, and left alone".to_owned();
+    /// Not told yet: another process has it in hand, and holds the lock.
+    InProgress { by: String } => "in_progress", format!("in progress by {by}");
     /// It is taken on record because a person asked for it.
     AdoptAsked => "adopt_asked", "asked for by adopt".to_owned();
     /// Its record is made to say what is there because a person asked for it.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     demand::DemandSnapshot,
-    ids::{CiName, ProviderName},
+    ids::{Address, CiName, ProviderName},
     intent::OpenIntent,
     resource::CloudSnapshot,
     state::{History, State},
@@ -29,4 +29,8 @@ pub struct Snapshot {
     pub open: Vec<OpenIntent>,
     /// What is remembered.
     pub history: History,
+    /// Records that are decided on at another address than the state has them at: that one, by the new one. The same
+    /// twice where only the record changes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moved: BTreeMap<Address, Address>,
 }

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The version of the state's format that this program writes.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 
 /// How far a resource on record has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +143,10 @@ pub struct State {
     /// left alone, and does not keep us from creating.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub disowned: BTreeSet<Lineage>,
+    /// Resources that a person took off the record (`state rm`) and that stay in the cloud: shown, left alone for ever,
+    /// and no reason not to create. One that is taken on record again is not among them any more.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub released: BTreeSet<ResourceRef>,
     /// Who wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Written>,
@@ -159,6 +163,7 @@ impl State {
             resources: BTreeMap::new(),
             pauses: Vec::new(),
             disowned: BTreeSet::new(),
+            released: BTreeSet::new(),
             written: None,
         }
     }

@@ -14,6 +14,7 @@ use super::{
     facts::Facts,
     fleet::{self, Machine},
     groups::Groups,
+    moved,
     names::Names,
     pool::{self, Beside, Standing},
     recover::{self, InFlight},
@@ -61,11 +62,31 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         goal,
         ..
     } = *input;
+    if moved::is_needed(snapshot, stack, goal) {
+        let mut renamed = snapshot.clone();
+        moved::apply(&mut renamed, stack, goal);
+        return decide_on(&DecideInput {
+            snapshot: &renamed,
+            ..*input
+        });
+    }
+    decide_on(input)
+}
+
+/// Decides, what was moved being at its new address.
+fn decide_on(input: &DecideInput<'_>) -> Plan {
+    let DecideInput {
+        snapshot,
+        stack,
+        goal,
+        ..
+    } = *input;
     let facts = Facts::of(snapshot, stack);
     let mut draft = Draft::new(stack, input.selection);
     let machines = fleet::machines(&facts);
     let found = strays::find(&facts);
     let in_flight = recover::resolve(&facts, &machines, &mut draft);
+    moved::relabel(&facts, &mut draft);
     let mut wished = shared::wished(&facts);
     strays::beside_disowned(&facts, &found, &mut wished);
     let parts = Parts {
@@ -78,7 +99,9 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
     };
     let (reports, made, launch_budgets, groups) = parts.pools(&mut draft);
     for (name, own) in &machines {
-        if stack.pool(name).is_none() {
+        if goal == Goal::Converge && moved::present(stack, name).is_some() {
+            moved::wait(&facts, name, own, &mut draft);
+        } else if stack.pool(name).is_none() {
             pool::dissolve(&facts, name, own, goal, &mut draft);
         }
     }
@@ -118,6 +141,7 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
         drift: draft.drift,
         orphans: draft.orphans,
         foreign: draft.foreign,
+        released: draft.released,
         breaches: Vec::new(),
         launch_budgets,
         expires_in: EXPIRES_IN,
@@ -162,7 +186,7 @@ impl<'a> Parts<'a, '_> {
                 .get(&pool.name)
                 .map(Vec::as_slice)
                 .unwrap_or_default();
-            let beside = Beside {
+            let mut beside = Beside {
                 in_flight: self
                     .in_flight
                     .machines
@@ -172,6 +196,13 @@ impl<'a> Parts<'a, '_> {
                 orphans: self.found.machines_of(&pool.name),
                 load: loads.get(&pool.name).copied().unwrap_or_default(),
             };
+            for was in moved::former(facts.stack, &pool.name) {
+                let made = self.in_flight.machines.get(was).into_iter().flatten();
+                beside.in_flight.extend(made.cloned());
+                let waiting = self.machines.get(was).map(|own| moved::waiting(own));
+                beside.in_flight.extend(waiting.unwrap_or_default());
+                beside.orphans += self.found.machines_of(was);
+            }
             let roll = self.roll(pool, own, draft);
             let pool = pool::begin(facts, pool, own, &beside, goal, &roll, draft);
             standing.push((pool, roll));

@@ -28,6 +28,7 @@ pub(super) struct Draft {
     pub(super) drift: Vec<Drift>,
     pub(super) orphans: Vec<Stray>,
     pub(super) foreign: Vec<Stray>,
+    pub(super) released: Vec<Stray>,
     /// The pools that are only advised on, with the number of actions not taken.
     advised: BTreeMap<PoolName, u32>,
     /// What may be touched at all.

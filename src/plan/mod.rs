@@ -20,6 +20,7 @@ mod groups;
 pub mod import;
 pub mod invariants;
 mod judge;
+pub mod moved;
 mod names;
 mod outdated;
 mod pool;
@@ -435,6 +436,9 @@ pub struct Plan {
     pub orphans: Vec<Stray>,
     /// Our stack's name, another lineage.
     pub foreign: Vec<Stray>,
+    /// Taken off the record by a person, and left alone.
+    #[serde(default)]
+    pub released: Vec<Stray>,
     /// What it costs.
     pub cost: Cost,
     /// What it takes.

@@ -113,9 +113,9 @@ pub(super) fn prefix(stack: &StackName, pool: &PoolName) -> String {
     )
 }
 
-/// Whether a registration's machine has the name of a machine of this pool: its prefix and two words, perhaps a number.
-pub(super) fn is_machine_of(stack: &StackName, pool: &PoolName, machine: &str) -> bool {
-    let Some(rest) = machine.strip_prefix(&prefix(stack, pool)) else {
+/// Whether a machine has the name of one of ours: what the names of its pool begin with and two words, perhaps a number.
+pub(super) fn is_named(prefix: &str, machine: &str) -> bool {
+    let Some(rest) = machine.strip_prefix(prefix) else {
         return false;
     };
     let parts: Vec<&str> = rest.split('-').collect();
@@ -188,9 +188,9 @@ mod tests {
 
     #[test]
     fn another_stacks_runner_is_not_taken_for_ours() {
-        let (prod, linux) = ("prod".into(), "linux".into());
-        assert!(is_machine_of(&prod, &linux, "prod-linux-brave-otter"));
-        assert!(is_machine_of(&prod, &linux, "prod-linux-brave-otter-2"));
+        let linux = prefix(&"prod".into(), &"linux".into());
+        assert!(is_named(&linux, "prod-linux-brave-otter"));
+        assert!(is_named(&linux, "prod-linux-brave-otter-2"));
         for other in [
             "prod-eu-linux-brave-otter",
             "prod-linux-eu-brave-otter",
@@ -200,7 +200,7 @@ mod tests {
             "prod-linux-my-runner",
             "prod-linux-",
         ] {
-            assert!(!is_machine_of(&prod, &linux, other), "{other}");
+            assert!(!is_named(&linux, other), "{other}");
         }
     }
 

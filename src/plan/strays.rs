@@ -12,7 +12,7 @@ use super::{
     Goal, IfBusy, Stray, Verb,
     draft::{Draft, Leaver},
     facts::{Facts, Work, settled},
-    names,
+    moved, names,
     shared::Wished,
 };
 use crate::{
@@ -36,6 +36,8 @@ pub struct Found<'a> {
     pub foreign: Vec<&'a Observed>,
     /// With our stack's name, and a lineage that a person said is not ours.
     pub disowned: Vec<&'a Observed>,
+    /// Taken off the record by a person: neither.
+    pub released: Vec<&'a Observed>,
     /// Registrations of ours that no machine uses.
     pub dead: Vec<(&'a CiName, &'a RunnerView)>,
     blind: bool,
@@ -104,6 +106,10 @@ pub fn find<'a>(facts: &Facts<'a>) -> Found<'a> {
         if is_ours || !seen_before.insert(&seen.target) {
             continue;
         }
+        if snapshot.state.released.contains(&seen.target) {
+            found.released.push(seen);
+            continue;
+        }
         match seen.claim() {
             Some(claim) if claim.lineage == snapshot.state.lineage => {
                 if !open_intents.contains(&claim.intent) && !open_targets.contains(&seen.target) {
@@ -117,6 +123,7 @@ pub fn find<'a>(facts: &Facts<'a>) -> Found<'a> {
     found.orphans.sort_by(|a, b| a.target.cmp(&b.target));
     found.foreign.sort_by(|a, b| a.target.cmp(&b.target));
     found.disowned.sort_by(|a, b| a.target.cmp(&b.target));
+    found.released.sort_by(|a, b| a.target.cmp(&b.target));
     if !found.blind {
         found.dead = dead(facts, &open_names);
     }
@@ -167,18 +174,7 @@ const MARK: usize = 6;
 
 fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &'a RunnerView)> {
     let snapshot = facts.snapshot;
-    let on_record = snapshot
-        .state
-        .resources
-        .keys()
-        .filter_map(|address| address.pool.as_ref());
-    let pools: HashSet<&PoolName> = facts
-        .stack
-        .pools
-        .iter()
-        .map(|pool| &pool.name)
-        .chain(on_record)
-        .collect();
+    let prefixes = prefixes(facts);
     let mut dead = Vec::new();
     for (ci, demand) in &snapshot.demand {
         if !demand.completeness.is_complete() {
@@ -192,9 +188,7 @@ fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &
                 && runner.is_of(&snapshot.state.lineage)
                 && runner.online != Some(true)
                 && matches!(facts.work(ci, id, None), Work::Idle)
-                && pools
-                    .iter()
-                    .any(|pool| names::is_machine_of(&snapshot.state.stack, pool, runner.machine()));
+                && pool_of(&prefixes, runner.machine()).is_some();
             if is_dead {
                 dead.push((ci, runner));
             }
@@ -202,6 +196,45 @@ fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &
     }
     dead.sort_by_key(|(ci, runner)| (*ci, &runner.registration));
     dead
+}
+
+/// What names of our machines begin with, and whose they are: the stack's pools, those on record, those that had another
+/// name, and whatever the machines on record are called, since a moved machine keeps its name in the cloud.
+fn prefixes<'a>(facts: &Facts<'a>) -> BTreeMap<String, &'a PoolName> {
+    let stack = &facts.snapshot.state.stack;
+    let mut prefixes = BTreeMap::new();
+    for (address, record) in &facts.snapshot.state.resources {
+        if let (ResourceSpec::Machine(spec), Some(pool)) = (&record.spec, &address.pool) {
+            let own = record.name.strip_suffix(spec.runner.as_str());
+            // A machine that was taken over from elsewhere has a name of its own: nothing begins like it.
+            let like_ours = |own: &&str| own.ends_with('-') && own.starts_with(stack.as_str());
+            if let Some(prefix) = own.filter(like_ours).filter(|own| !prefixes.contains_key(*own)) {
+                prefixes.insert(prefix.to_owned(), pool);
+            }
+            if !prefixes.values().any(|known| *known == pool) {
+                prefixes.insert(names::prefix(stack, pool), pool);
+            }
+        }
+    }
+    for pool in facts.stack.pools.iter().map(|pool| &pool.name) {
+        for was in moved::former(facts.stack, pool) {
+            prefixes.insert(names::prefix(stack, was), pool);
+        }
+        prefixes.insert(names::prefix(stack, pool), pool);
+    }
+    prefixes
+}
+
+/// The pool whose machine has this name, by what its names begin with.
+fn pool_of<'p, 'a>(
+    prefixes: &'p BTreeMap<String, &'a PoolName>,
+    machine: &str,
+) -> Option<(&'p str, &'a PoolName)> {
+    let named = |(prefix, _): &(&String, &&PoolName)| names::is_named(prefix, machine);
+    prefixes
+        .iter()
+        .find(named)
+        .map(|(prefix, pool)| (prefix.as_str(), *pool))
 }
 
 /// Decides on everything without a record.
@@ -213,6 +246,10 @@ pub(super) fn judge(facts: &Facts<'_>, found: &Found<'_>, goal: Goal, draft: &mu
         let count = u32::try_from(found.foreign.len()).unwrap_or(u32::MAX);
         let stray = stray(facts, seen, Reason::ForeignPresent { count });
         draft.foreign.push(stray);
+    }
+    for seen in &found.released {
+        let stray = stray(facts, seen, Reason::Released);
+        draft.released.push(stray);
     }
     let (machines, shared): (Vec<&Observed>, Vec<&Observed>) = found
         .orphans
@@ -356,28 +393,11 @@ fn dead_registration(facts: &Facts<'_>, ci: &CiName, runner: &RunnerView, goal: 
             return;
         }
     };
-    let stack = &facts.snapshot.state.stack;
-    let pool = facts
-        .stack
-        .pools
-        .iter()
-        .map(|pool| &pool.name)
-        .chain(
-            facts
-                .snapshot
-                .state
-                .resources
-                .keys()
-                .filter_map(|a| a.pool.as_ref()),
-        )
-        .find(|pool| names::is_machine_of(stack, pool, runner.machine()));
-    let Some(pool) = pool else {
+    let prefixes = prefixes(facts);
+    let Some((prefix, pool)) = pool_of(&prefixes, runner.machine()) else {
         return;
     };
-    let name = runner
-        .machine()
-        .strip_prefix(&names::prefix(stack, pool))
-        .unwrap_or(runner.machine());
+    let name = runner.machine().strip_prefix(prefix).unwrap_or(runner.machine());
     let mut address = Address::machine(pool, &RunnerName::from(name));
     if facts.snapshot.state.resources.contains_key(&address) || draft.is_touched(&address) {
         address.name = format!("{}-r{}", address.name, runner.registration);

@@ -212,6 +212,7 @@ impl World {
                 state: State::empty("test".into(), "l1".into()),
                 open: Vec::new(),
                 history: History::default(),
+                moved: BTreeMap::new(),
             },
             stack,
             templates: TemplateSet {
@@ -799,6 +800,7 @@ pub(crate) fn reasons(plan: &Plan) -> Vec<Reason> {
         .orphans
         .iter()
         .chain(&plan.foreign)
+        .chain(&plan.released)
         .map(|stray| &stray.reason);
     actions.chain(kept).chain(held).chain(strays).cloned().collect()
 }

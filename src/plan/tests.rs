@@ -22,7 +22,12 @@ use crate::model::{
 use crate::stack::{Mode, Policy};
 
 /// What only carrying out a plan can find.
-const BY_APPLY: [&str; 3] = ["busy_after_cordon", "cordon_failed", "user_data_too_large"];
+const BY_APPLY: [&str; 4] = [
+    "busy_after_cordon",
+    "cordon_failed",
+    "in_progress",
+    "user_data_too_large",
+];
 
 fn codes(plan: &Plan) -> BTreeSet<&'static str> {
     reasons(plan).iter().map(Reason::code).collect()
@@ -63,6 +68,21 @@ fn scenarios() -> Vec<(&'static str, World)> {
             grow(|w| w.pool().policy = Policy::Queue { idle: 1 }),
         ),
         ("needed", grow(|_| {}).with_shared()),
+        (
+            "moved",
+            idle(-900, |w, old| {
+                w.queue(1);
+                let new = "machine.linux/calm-crow".parse().unwrap();
+                super::moved::readdress(&mut w.snapshot.state.resources, &old, &new);
+            }),
+        ),
+        (
+            "released",
+            grow(|w| {
+                let target = w.orphan("calm-crow");
+                w.snapshot.state.released.insert(target);
+            }),
+        ),
         ("max_reached", grow(|w| w.pool().max = 2)),
         (
             "budget_reached",

@@ -12,6 +12,7 @@
 mod init;
 mod parse;
 mod parse_accounts;
+mod parse_moved;
 mod parse_network;
 mod parse_pool;
 mod parse_rules;

@@ -1,13 +1,13 @@
-//! Checks of networks, guards, shares and of what was moved.
+//! Checks of networks, guards and shares.
 
 use std::collections::BTreeMap;
 
 use super::{
-    Guard, Moved, Network, Share, StackPath,
+    Guard, Network, Share,
     parse::{Check, Declared, dotted},
-    raw::{RawGuard, RawMoved, RawNetwork, RawShare},
+    raw::{RawGuard, RawNetwork, RawShare},
 };
-use crate::model::{ids::ResourceKind, resource::Subnet};
+use crate::model::resource::Subnet;
 
 impl Check<'_> {
     /// Private networks.
@@ -79,47 +79,5 @@ impl Check<'_> {
                 share
             }
         }
-    }
-
-    /// What had other names.
-    pub(super) fn moved(&mut self, raw: Vec<RawMoved>) -> Vec<Moved> {
-        let mut moved: Vec<Moved> = Vec::new();
-        for (at, raw) in raw.into_iter().enumerate() {
-            let at = at.to_string();
-            let from = raw
-                .from
-                .and_then(|text| self.stack_path(&["moved", &at, "from"], &text));
-            let to = raw
-                .to
-                .and_then(|text| self.stack_path(&["moved", &at, "to"], &text));
-            if let (Some(from), Some(to)) = (from, to) {
-                moved.push(Moved { from, to });
-            }
-        }
-        moved
-    }
-
-    fn stack_path(&mut self, path: &[&str], text: &str) -> Option<StackPath> {
-        let parsed = text.split_once('.').and_then(|(table, name)| {
-            let shared = |kind| StackPath::Shared(kind, name.to_owned());
-            match table {
-                _ if name.is_empty() || name.contains('.') => None,
-                "pools" => Some(StackPath::Pool(name.into())),
-                "ssh_keys" => Some(shared(ResourceKind::SshKey)),
-                "networks" => Some(shared(ResourceKind::Network)),
-                "firewalls" => Some(shared(ResourceKind::Firewall)),
-                _ => None,
-            }
-        });
-        if parsed.is_none() {
-            let what = format!("\"{text}\" is no table of a stack file that can be moved");
-            self.bad(
-                path,
-                what,
-                "not a table",
-                "write \"pools.linux\", \"firewalls.default\", \"networks.lan\" or \"ssh_keys.ops\"",
-            );
-        }
-        parsed
     }
 }

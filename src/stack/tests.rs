@@ -799,3 +799,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn moved_blocks_that_contradict_the_file_or_each_other_are_told() {
+    let with = |blocks: &str| {
+        let text = format!("{SMALL}\n{blocks}");
+        brief(&parse(&text, "stacks/prod.toml").expect_err("this is wrong"))
+    };
+    let block = |from: &str, to: &str| format!("[[moved]]\nfrom = \"{from}\"\nto = \"{to}\"\n");
+    let good = parse(
+        &format!("{SMALL}\n{}", block("pools.old", "pools.linux")),
+        "stacks/prod.toml",
+    )
+    .unwrap();
+    assert_eq!(good.moved.len(), 1);
+    insta::assert_snapshot!(with(&block("pools.linux", "firewalls.default")), @"
+    35:6 stack::moved pools.linux cannot become firewalls.default: they are of different kinds
+      = a pool becomes a pool, a firewall a firewall
+    ");
+    insta::assert_snapshot!(with(&block("pools.old", "pools.new")), @"
+    35:6 stack::moved pools.old has moved to pools.new, which is not declared
+      = add the table [pools.new]; or take this block out, and it is removed
+    ");
+    insta::assert_snapshot!(with(&block("firewalls.default", "firewalls.default")), @"
+    34:8 stack::moved moved blocks go round in a circle: firewalls.default -> firewalls.default
+      = take one of its blocks out
+    ");
+    insta::assert_snapshot!(with(&(block("pools.old", "pools.linux") + &block("pools.old", "pools.linux"))), @"
+    37:8 stack::moved pools.old became pools.linux already, by a block above
+      = each name is left once: take one of the two blocks out
+    ");
+    insta::assert_snapshot!(with(&(block("pools.a", "pools.b") + &block("pools.b", "pools.linux"))), @r#"
+    35:6 stack::moved moved blocks make a chain: pools.a -> pools.b -> pools.linux
+      = a block leads to where a thing is now: write to = "pools.linux" in each of them
+    "#);
+    insta::assert_snapshot!(with(&(block("pools.a", "pools.b") + &block("pools.b", "pools.a"))), @"
+    34:8 stack::moved moved blocks go round in a circle: pools.a -> pools.b -> pools.a
+      = take one of its blocks out
+    ");
+    insta::assert_snapshot!(with(&block("machines.a", "pools.linux")), @r#"
+    34:8 stack::bad_value "machines.a" is no table of a stack file that can be moved
+      = write "pools.linux", "firewalls.default", "networks.lan" or "ssh_keys.ops"
+    "#);
+}

@@ -7,6 +7,8 @@
 //! - What cannot be read is never overwritten, the history excepted.
 //! - A journal older than the state is what a crash left between the state's rename and the journal's removal: ignored,
 //!   and removed by the next save or replaced by the next record. A newer one is an error.
+//! - The state that a save replaces is kept as `NAME.states/SERIAL.json`, the last ten or as many as the stack says. That
+//!   it could not be kept (a full disk, a folder that is not ours) is logged, and keeps no tick from being recorded.
 //! - `record` costs what its entries take, and a sync that all calls which wait at that time share.
 
 use std::{
@@ -19,11 +21,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use serde::Deserialize;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot};
 
 use super::{
-    Lease, Loaded, LockInfo, StateError, StateStore, StateVersion,
+    KEEP_STATES, Lease, Loaded, LockInfo, StateError, StateStore, StateVersion, format,
     journal_file::{self, Appender, Header},
     lock::{self, Held},
     whole::{self, failed, with_suffix},
@@ -31,7 +32,7 @@ use super::{
 use crate::model::{
     ids::{Serial, StackName},
     intent::Entry,
-    state::{History, STATE_VERSION, State},
+    state::{History, State},
 };
 
 /// How often a reader begins again because a writer replaced the state meanwhile. A writer does so once a tick, so a
@@ -57,6 +58,9 @@ struct Files {
     journal: PathBuf,
     history: PathBuf,
     lock: PathBuf,
+    /// The folder of earlier states, and how many.
+    states: PathBuf,
+    keep: usize,
 }
 
 /// Lines that wait to be appended.
@@ -78,11 +82,20 @@ impl FileStore {
                 journal: file(".journal"),
                 history: file(".history"),
                 lock: file(".lock"),
+                states: file(".states"),
+                keep: KEEP_STATES,
             },
             queue: Arc::default(),
             appender: Arc::default(),
             held: Mutex::default(),
         }
+    }
+
+    /// As many earlier states are kept, instead of [`KEEP_STATES`]; 0 keeps none, and removes none that is there.
+    #[must_use]
+    pub fn keeping(mut self, keep: usize) -> Self {
+        self.files.keep = keep;
+        self
     }
 
     /// Runs what blocks, alone among this store's reads and writes, also when the caller stops waiting for it.
@@ -106,7 +119,7 @@ impl StateStore for FileStore {
 
     async fn load_history(&self) -> Result<History, StateError> {
         // What was wrong with it is told by `load`.
-        self.alone("read", |files, _| Ok(files.read_history(&mut Vec::new())))
+        self.alone("read", |files, _| files.read_history(&mut Vec::new()))
             .await
     }
 
@@ -145,11 +158,15 @@ impl StateStore for FileStore {
     }
 
     async fn save_history(&self, history: &History) -> Result<(), StateError> {
-        let mut text = serde_json::to_vec(history)
-            .map_err(|error| failed("write", &self.files.history)(error.into()))?;
-        text.push(b'\n');
-        self.alone("write", move |files, _| whole::replace(&files.history, &text))
-            .await
+        let text = format::write_history(history, &self.files.history.display().to_string())?;
+        self.alone("write", move |files, _| {
+            // What a later program wrote is not for us to overwrite.
+            if let Err(error @ StateError::Newer { .. }) = files.read_history(&mut Vec::new()) {
+                return Err(error);
+            }
+            whole::replace(&files.history, &text)
+        })
+        .await
     }
 
     async fn lock(&self, info: &LockInfo, patience: Duration) -> Result<Lease, StateError> {
@@ -183,11 +200,14 @@ impl StateStore for FileStore {
     }
 
     async fn versions(&self) -> Result<Vec<StateVersion>, StateError> {
-        Ok(Vec::new())
+        self.alone("read", |files, _| {
+            Ok(files.versions()?.iter().map(StateVersion::of).collect())
+        })
+        .await
     }
 
-    async fn version(&self, _: Serial) -> Result<Option<State>, StateError> {
-        Ok(None)
+    async fn version(&self, serial: Serial) -> Result<Option<State>, StateError> {
+        self.alone("read", move |files, _| files.version(serial)).await
     }
 }
 
@@ -252,50 +272,12 @@ fn again(error: &StateError) -> StateError {
     }
 }
 
-/// What is read first, since all else may differ in another version.
-#[derive(Deserialize)]
-struct Versioned {
-    version: u64,
-}
-
-/// Reads a state from the text of its file.
-fn parse(bytes: &[u8], stack: &StackName, place: &Path) -> Result<State, StateError> {
-    let place = place.display().to_string();
-    let corrupt = |why| StateError::Corrupt {
-        place: place.clone(),
-        why,
-    };
-    if bytes.is_empty() {
-        let why = "it is empty; put a copy of it back, or move it away to begin anew";
-        return Err(corrupt(why.to_owned()));
-    }
-    let read: Result<Versioned, _> = serde_json::from_slice(bytes);
-    let Versioned { version } = read.map_err(|error| corrupt(error.to_string()))?;
-    if version > u64::from(STATE_VERSION) {
-        return Err(StateError::Newer {
-            place,
-            found: version,
-            known: STATE_VERSION,
-        });
-    }
-    let state: State = serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;
-    if state.stack != *stack {
-        return Err(StateError::OtherStack {
-            place,
-            found: state.stack,
-            expected: stack.clone(),
-        });
-    }
-    state.check().map_err(|breach| corrupt(breach.to_string()))?;
-    Ok(state)
-}
-
 impl Files {
     /// The state on disk; none when there is none.
     fn read_state(&self) -> Result<Option<State>, StateError> {
         let bytes = whole::read(&self.state)?;
         bytes
-            .map(|bytes| parse(&bytes, &self.stack, &self.state))
+            .map(|bytes| format::read_state(&bytes, &self.stack, &self.state.display().to_string()))
             .transpose()
     }
 
@@ -344,55 +326,119 @@ impl Files {
         Ok(Loaded {
             state,
             entries,
-            history: self.read_history(&mut mended),
+            history: self.read_history(&mut mended)?,
             mended,
         })
     }
 
     /// The history; an empty one when it cannot be read, which is no reason to stop.
-    fn read_history(&self, mended: &mut Vec<String>) -> History {
+    fn read_history(&self, mended: &mut Vec<String>) -> Result<History, StateError> {
+        let place = self.history.display().to_string();
         let read = match whole::read(&self.history) {
-            Ok(None) => return History::default(),
-            Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-            Err(StateError::Io { source, .. }) => Err(source.to_string()),
-            Err(error) => Err(error.to_string()),
+            Ok(None) => return Ok(History::default()),
+            Ok(Some(bytes)) => format::read_history(&bytes, &place),
+            Err(error) => Err(error),
         };
-        read.unwrap_or_else(|why| {
-            mended.push(format!(
-                "{}: unreadable ({why}); idle times and lengths are learnt anew",
-                self.history.display()
-            ));
-            History::default()
-        })
+        let why = match read {
+            Ok(history) => return Ok(history),
+            Err(error @ StateError::Newer { .. }) => return Err(error),
+            Err(StateError::Io { source, .. }) => source.to_string(),
+            Err(StateError::Corrupt { why, .. }) => why,
+            Err(error) => error.to_string(),
+        };
+        mended.push(format!(
+            "{place}: unreadable ({why}); idle times and lengths are learnt anew"
+        ));
+        Ok(History::default())
     }
 
     fn save(&self, state: &State, expected: Serial) -> Result<(), StateError> {
-        let found = self.read_state()?.map_or(Serial(0), |state| state.serial);
-        if found != expected {
-            return Err(StateError::Stale { expected, found });
+        let place = self.state.display().to_string();
+        let before = self.read_state()?;
+        let found = before.as_ref().map_or(Serial(0), |state| state.serial);
+        format::may_write(state, expected, found, &self.stack, &place)?;
+        let text = format::write_state(state, &place)?;
+        if before.is_some() && self.keep > 0 {
+            self.keep(found);
         }
-        let refuse = |why: String| StateError::Corrupt {
-            place: self.state.display().to_string(),
-            why: format!("what would be written is wrong, so it was not: {why}"),
-        };
-        state.check().map_err(|breach| refuse(breach.to_string()))?;
-        if Some(state.serial.0) != expected.0.checked_add(1) {
-            return Err(refuse(format!(
-                "serial {} does not follow {expected}",
-                state.serial
-            )));
+        whole::replace(&self.state, &text)?;
+        self.prune(state.serial);
+        Ok(())
+    }
+
+    fn kept(&self, serial: Serial) -> PathBuf {
+        self.states.join(format!("{serial}.json"))
+    }
+
+    /// Keeps the state that is about to be replaced. The state is never written in place, so another name for the same
+    /// file is a copy that costs nothing and cannot be torn.
+    fn keep(&self, serial: Serial) {
+        if let Err(error) = whole::keep(&self.state, &self.kept(serial)) {
+            tracing::warn!(%error, %serial, "an earlier state could not be kept");
         }
-        if state.stack != self.stack {
-            return Err(StateError::OtherStack {
-                place: self.state.display().to_string(),
-                found: state.stack.clone(),
-                expected: self.stack.clone(),
-            });
+    }
+
+    /// Removes what is older than the states that are kept. A newer one than the current is of a time line that was
+    /// left (a state put back by hand), and is replaced when its serial comes again.
+    fn prune(&self, current: Serial) {
+        if self.keep == 0 {
+            return;
         }
-        let mut text =
-            serde_json::to_vec_pretty(state).map_err(|error| failed("write", &self.state)(error.into()))?;
-        text.push(b'\n');
-        whole::replace(&self.state, &text)
+        let removed = self.serials().and_then(|serials| {
+            let surplus = serials
+                .into_iter()
+                .filter(|serial| *serial < current)
+                .skip(self.keep);
+            surplus
+                .into_iter()
+                .try_for_each(|serial| whole::remove(&self.kept(serial)))
+        });
+        if let Err(error) = removed {
+            tracing::warn!(%error, "earlier states could not be removed");
+        }
+    }
+
+    /// The serials of the states that are kept, newest first.
+    fn serials(&self) -> Result<Vec<Serial>, StateError> {
+        let mut serials: Vec<Serial> = whole::names_in(&self.states)?
+            .iter()
+            .filter_map(|name| name.strip_suffix(".json")?.parse().ok().map(Serial))
+            .collect();
+        serials.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(serials)
+    }
+
+    fn version(&self, serial: Serial) -> Result<Option<State>, StateError> {
+        let path = self.kept(serial);
+        let place = path.display().to_string();
+        let read = whole::read(&path)?;
+        let state = read
+            .map(|bytes| format::read_state(&bytes, &self.stack, &place))
+            .transpose()?;
+        match state {
+            Some(state) if state.serial != serial => Err(StateError::Corrupt {
+                place,
+                why: format!("it holds serial {}", state.serial),
+            }),
+            state => Ok(state),
+        }
+    }
+
+    /// The states that are kept, newest first; one that cannot be read is passed over, and logged.
+    fn versions(&self) -> Result<Vec<State>, StateError> {
+        // A save that was interrupted has kept what is current still. Where that is unreadable, all are shown.
+        let current = self.read_state().ok().flatten().map(|state| state.serial);
+        let mut states = Vec::new();
+        for serial in self.serials()? {
+            if Some(serial) == current {
+                continue;
+            }
+            match self.version(serial) {
+                Ok(state) => states.extend(state),
+                Err(error) => tracing::warn!(%error, "an earlier state cannot be read"),
+            }
+        }
+        Ok(states)
     }
 
     /// Appends to the journal that extends `base`, opening it first when it is not the open one.

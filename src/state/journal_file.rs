@@ -3,7 +3,7 @@
 //! The first line says what the journal extends, each other line is one entry:
 //!
 //! ```text
-//! {"crc":"6f1c09ab","journal":{"version":1,"stack":"prod","lineage":"…","extends":7}}
+//! {"crc":"6f1c09ab","journal":{"version":2,"stack":"prod","lineage":"…","extends":7}}
 //! {"crc":"0d7a4411","entry":{"at":"…","intent":"…","address":"machine.linux/brave-otter","step":"begin",…}}
 //! ```
 //!
@@ -22,15 +22,17 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     StateError,
-    whole::{failed, open, read, sync_folder_of},
+    whole::{failed, open, read, replace, sync_folder_of},
 };
 use crate::model::{
     ids::{Lineage, Serial, StackName},
     intent::Entry,
 };
 
-/// The version of the journal's format that this program writes.
-const VERSION: u32 = 1;
+/// The version of the journal's format that this program writes. Version 2 added relabels and what machines and states
+/// gained with it; a journal of version 1 is read as it is, and gets a new first line before it is appended to, so that an
+/// earlier program refuses it by its version.
+const VERSION: u32 = 2;
 
 /// What a journal extends: its first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,8 +146,11 @@ pub(super) fn scan(bytes: &[u8], place: &str) -> Result<Scan, StateError> {
     if let Some(header) = scan
         .header
         .as_ref()
-        .filter(|header| header.version != u64::from(VERSION))
+        .filter(|header| header.version == 0 || header.version > u64::from(VERSION))
     {
+        if header.version == 0 {
+            return Err(corrupt(1, "its version is 0"));
+        }
         return Err(StateError::Newer {
             place: place.to_owned(),
             found: header.version,
@@ -196,6 +201,21 @@ pub(super) fn check(
     }
 }
 
+/// The good lines of a journal of an earlier version with the first line of this one.
+fn upgraded(header: &Header, bytes: &[u8], good: u64) -> Result<Vec<u8>, serde_json::Error> {
+    let header = Header {
+        version: u64::from(VERSION),
+        ..header.clone()
+    };
+    let good = usize::try_from(good).unwrap_or(usize::MAX).min(bytes.len());
+    let entries = bytes[..good]
+        .split_inclusive(|byte| *byte == b'\n')
+        .skip(1)
+        .flatten();
+    let first = line("journal", &header)?.into_bytes();
+    Ok(first.into_iter().chain(entries.copied()).collect())
+}
+
 /// A journal that is open for appending.
 #[derive(Debug)]
 pub(super) struct Appender {
@@ -211,7 +231,18 @@ impl Appender {
     /// The state's serial has been checked to be `header.extends`.
     pub(super) fn open(path: &Path, header: &Header) -> Result<Self, StateError> {
         let place = path.display().to_string();
-        let scan = scan(&read(path)?.unwrap_or_default(), &place)?;
+        let mut bytes = read(path)?.unwrap_or_default();
+        let mut scan = scan(&bytes, &place)?;
+        if let Some(found) = scan
+            .header
+            .as_ref()
+            .filter(|found| found.version < u64::from(VERSION) && found.extends >= header.extends)
+        {
+            bytes =
+                upgraded(found, &bytes, scan.good).map_err(|error| failed("write", path)(error.into()))?;
+            replace(path, &bytes)?;
+            scan = self::scan(&bytes, &place)?;
+        }
         let file = open(path)?;
         let mut appender = Self {
             path: path.to_owned(),
@@ -368,16 +399,35 @@ mod tests {
     #[test]
     fn a_journal_of_a_later_version_is_refused() {
         let mut header = Header::new("prod".into(), None, Serial(7));
-        header.version = 2;
+        header.version = 3;
         let bytes = line("journal", &header).unwrap().into_bytes();
         assert!(matches!(
             scan(&bytes, "prod.journal"),
             Err(StateError::Newer {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn a_journal_of_an_earlier_version_is_read_and_gets_a_new_first_line_before_it_is_appended_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("prod.journal");
+        let header = Header::new("prod".into(), Some("lineage".into()), Serial(7));
+        let old = Header {
+            version: 1,
+            ..header.clone()
+        };
+        let mut bytes = line("journal", &old).unwrap().into_bytes();
+        bytes.extend(lines(&[entry(1), entry(2)]).unwrap());
+        let torn = [bytes.clone(), b"{\"crc\":".to_vec()].concat();
+        replace(&path, &torn).unwrap();
+        assert_eq!(scan(&torn, "prod.journal").unwrap().entries, [entry(1), entry(2)]);
+        let mut appender = Appender::open(&path, &header).unwrap();
+        appender.append(&lines(&[entry(3)]).unwrap()).unwrap();
+        assert_eq!(read(&path).unwrap().unwrap(), journal());
     }
 
     proptest! {

@@ -225,14 +225,33 @@ pub(super) async fn take(
     }
 }
 
-/// Who holds it, or left its name and is gone where we cannot see; none when it is free.
+/// Who holds it, or left its name and is gone where we cannot see; none when it is free, or would be taken over.
+///
+/// Told by the name alone, since to ask the kernel is to hold the lock for a moment, and whoever wants it just then would
+/// be refused. Where the system does not tell of processes, the kernel is asked after all.
 pub(super) fn holder(place: &Path) -> Result<Option<LockInfo>, StateError> {
-    let mut file = open(place)?;
-    match file.try_lock() {
-        Ok(()) => holder_in(&mut file, place),
-        Err(TryLockError::WouldBlock) => Ok(Some(holder_in(&mut file, place)?.unwrap_or_else(unnamed))),
-        Err(TryLockError::Error(error)) => Err(failed("lock", place)(error)),
+    let mut file = match File::open(place) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("open", place)(error)),
+    };
+    let Some(holder) = holder_in(&mut file, place)? else {
+        return Ok(None);
+    };
+    let (here, boot) = (gethostname::gethostname(), boot_id());
+    if boot.is_empty() {
+        return match file.try_lock_shared() {
+            Ok(()) if here.to_string_lossy() == holder.host => Ok(None),
+            Ok(()) | Err(TryLockError::WouldBlock) => Ok(Some(holder)),
+            Err(TryLockError::Error(error)) => Err(failed("lock", place)(error)),
+        };
     }
+    let gone = if holder.boot_id == boot {
+        start_of(holder.pid) != Some(holder.pid_start)
+    } else {
+        here.to_string_lossy() == holder.host
+    };
+    Ok((!gone).then_some(holder))
 }
 
 /// Clears the name that a holder left, when it is this one and the kernel's lock is free. Says whose it was.

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Lease, Loaded, LockInfo, StateError, StateStore, StateVersion};
+use super::{Lease, Loaded, LockInfo, StateError, StateStore, StateVersion, format};
 use crate::model::{
     ids::{Serial, StackName},
     intent::Entry,
@@ -24,12 +24,15 @@ const POLL: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
     stack: StackName,
+    keep: usize,
     kept: Arc<Mutex<Kept>>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     state: Option<State>,
+    /// Earlier states, oldest first.
+    versions: Vec<State>,
     entries: Vec<Entry>,
     history: History,
     holder: Option<LockInfo>,
@@ -40,8 +43,15 @@ impl MemoryStore {
     pub fn new(stack: &StackName) -> Self {
         Self {
             stack: stack.clone(),
+            keep: super::KEEP_STATES,
             kept: Arc::default(),
         }
+    }
+
+    /// As many earlier states are kept, instead of [`super::KEEP_STATES`].
+    #[must_use]
+    pub fn keeping(self, keep: usize) -> Self {
+        Self { keep, ..self }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -97,24 +107,12 @@ impl StateStore for MemoryStore {
 
     async fn save(&self, state: &State, expected: Serial) -> Result<(), StateError> {
         let mut kept = self.kept();
-        kept.expect(expected)?;
-        let refuse = |why: String| StateError::Corrupt {
-            place: format!("the state of {} in memory", self.stack),
-            why: format!("what would be written is wrong, so it was not: {why}"),
-        };
-        state.check().map_err(|breach| refuse(breach.to_string()))?;
-        if Some(state.serial.0) != expected.0.checked_add(1) {
-            return Err(refuse(format!(
-                "serial {} does not follow {expected}",
-                state.serial
-            )));
-        }
-        if state.stack != self.stack {
-            return Err(StateError::OtherStack {
-                place: "memory".to_owned(),
-                found: state.stack.clone(),
-                expected: self.stack.clone(),
-            });
+        format::may_write(state, expected, kept.serial(), &self.stack, "memory")?;
+        if let Some(before) = kept.state.take() {
+            kept.versions.retain(|version| version.serial != before.serial);
+            kept.versions.push(before);
+            let surplus = kept.versions.len().saturating_sub(self.keep);
+            kept.versions.drain(..surplus);
         }
         kept.state = Some(state.clone());
         kept.entries.clear();
@@ -158,18 +156,28 @@ impl StateStore for MemoryStore {
     }
 
     async fn holder(&self) -> Result<Option<LockInfo>, StateError> {
-        Ok(None)
+        Ok(self.kept().holder.clone())
     }
 
-    async fn unlock_by_force(&self, _: &str) -> Result<Option<LockInfo>, StateError> {
-        Ok(None)
+    async fn unlock_by_force(&self, id: &str) -> Result<Option<LockInfo>, StateError> {
+        let mut kept = self.kept();
+        match kept.holder.take() {
+            Some(holder) if holder.id != id => {
+                kept.holder = Some(holder.clone());
+                Err(StateError::Locked {
+                    holder: Box::new(holder),
+                })
+            }
+            taken => Ok(taken),
+        }
     }
 
     async fn versions(&self) -> Result<Vec<StateVersion>, StateError> {
-        Ok(Vec::new())
+        Ok(self.kept().versions.iter().rev().map(StateVersion::of).collect())
     }
 
-    async fn version(&self, _: Serial) -> Result<Option<State>, StateError> {
-        Ok(None)
+    async fn version(&self, serial: Serial) -> Result<Option<State>, StateError> {
+        let kept = self.kept();
+        Ok(kept.versions.iter().find(|state| state.serial == serial).cloned())
     }
 }

@@ -1,6 +1,7 @@
 //! The port of a place where state is kept.
 
 pub mod file;
+pub mod format;
 mod journal_file;
 pub mod lock;
 pub mod memory;
@@ -17,6 +18,9 @@ use crate::model::{
     intent::Entry,
     state::{History, State, Written},
 };
+
+/// How many earlier states are kept where nothing else is said (`stack.keep_states`).
+pub const KEEP_STATES: usize = 10;
 
 /// Who holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,7 +141,8 @@ pub trait StateStore: fmt::Debug + Send + Sync {
         Ok(self.load().await?.history)
     }
 
-    /// Replaces the state whole and drops the journal that it folds in. `state.serial` is `expected.next()`.
+    /// Replaces the state whole and drops the journal that it folds in. `state.serial` is `expected.next()`, or any where
+    /// there is no state: one that is put back goes on counting. The state that was there becomes a kept version.
     async fn save(&self, state: &State, expected: Serial) -> Result<(), StateError>;
 
     /// Appends to the journal that extends serial `base`; durable when it returns. Concurrent calls share one sync.
@@ -169,6 +174,18 @@ pub trait StateStore: fmt::Debug + Send + Sync {
     async fn version(&self, serial: Serial) -> Result<Option<State>, StateError>;
 }
 
+impl Written {
+    /// By whoever holds this lock, now.
+    pub fn by(info: &LockInfo, at: Timestamp) -> Self {
+        Self {
+            at,
+            by: info.who.clone(),
+            operation: info.operation.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
 /// A state that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateVersion {
@@ -180,4 +197,16 @@ pub struct StateVersion {
     pub resources: usize,
     /// Who wrote it.
     pub written: Option<Written>,
+}
+
+impl StateVersion {
+    /// What is told of a state.
+    pub fn of(state: &State) -> Self {
+        Self {
+            serial: state.serial,
+            lineage: state.lineage.clone(),
+            resources: state.resources.len(),
+            written: state.written.clone(),
+        }
+    }
 }

@@ -12,7 +12,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -20,6 +20,9 @@ use super::StateError;
 
 /// Only their owner may read or write a stack's files.
 pub(super) const MODE: u32 = 0o600;
+
+/// And so may only he look into a folder of them.
+const FOLDER_MODE: u32 = 0o700;
 
 /// What a temporary file's name ends in.
 const TEMPORARY: &str = ".tmp";
@@ -110,6 +113,46 @@ pub(super) fn sweep(path: &Path) -> Result<(), StateError> {
         }
     }
     Ok(())
+}
+
+/// Gives a file that is never written in place a second name, in a folder that is made where there is none; durable when
+/// it returns. What had that name before is dropped. Where the file system has no second names, it is a copy.
+pub(super) fn keep(path: &Path, kept: &Path) -> Result<(), StateError> {
+    let folder = folder_of(kept);
+    if !folder.is_dir() {
+        let made = fs::DirBuilder::new().mode(FOLDER_MODE).create(folder);
+        if let Err(error) = made
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(failed("make", folder)(error));
+        }
+        sync_folder_of(folder)?;
+    }
+    remove(kept)?;
+    match fs::hard_link(path, kept) {
+        Ok(()) => sync_folder_of(kept),
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(failed("write", kept)(error)),
+        Err(_) => {
+            sweep(kept)?;
+            let content = fs::read(path).map_err(failed("read", path))?;
+            replace(kept, &content)
+        }
+    }
+}
+
+/// The names in a folder; none where there is no such folder.
+pub(super) fn names_in(folder: &Path) -> Result<Vec<String>, StateError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("list", folder)(error)),
+    };
+    let name =
+        |entry: io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    entries
+        .map(name)
+        .collect::<io::Result<_>>()
+        .map_err(failed("list", folder))
 }
 
 /// Removes a file; that there is none is no error.

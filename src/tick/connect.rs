@@ -14,7 +14,7 @@ use crate::{
     provider::{Provider, ProviderError},
     secrets::{self, SecretError},
     stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef},
-    state::file::FileStore,
+    state::{StateStore, file::FileStore},
 };
 
 /// One try of one call. GitLab's slow pages take seconds; a CI that answers in 15 s is not to be waited for.
@@ -149,7 +149,7 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
         demand.insert(name.clone(), client.clone());
         control.insert(name.clone(), client);
     }
-    let store = Arc::new(FileStore::new(&folder, &stack.name));
+    let store = store(&loaded);
     let clients = Clients {
         providers,
         demand,
@@ -166,6 +166,13 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
         session.sandbox = sandbox;
     }
     Ok(session)
+}
+
+/// Where a stack's state is kept: all that the verbs need that look into it, and talk to no cloud and no CI.
+pub fn store(loaded: &LoadedStack) -> Arc<dyn StateStore> {
+    let stack = &loaded.stack;
+    let keep = usize::try_from(stack.keep_states).unwrap_or(usize::MAX);
+    Arc::new(FileStore::new(loaded.folder(), &stack.name).keeping(keep))
 }
 
 /// Whether anything of the stack is in this process.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use self::metrics::Tally;
 
 pub use self::{
-    connect::{ConnectError, Trust, connect},
+    connect::{ConnectError, Trust, connect, store},
     load::{LoadError, LoadedStack, find, load},
 };
 pub use crate::apply::{Applied, Clock, Event, Failed, Reporter, Stop};
@@ -101,6 +101,8 @@ pub struct Planned {
     pub fold: Fold,
     /// Sources that gave nothing at all.
     pub failures: Vec<SourceFailure>,
+    /// Who has the stack's lock, where that is not us and something is unfinished: it is in progress there.
+    pub holder: Option<LockInfo>,
 }
 
 impl Planned {
@@ -190,12 +192,17 @@ impl Session {
             new_lineage: &self.new_lineage,
         })
         .await?;
-        Ok(self.decide(seen, &request.into()))
+        let mut planned = self.decide(seen, &request.into());
+        if self.lease.is_none() && !planned.snapshot.open.is_empty() {
+            planned.holder = self.clients.store.holder().await?;
+        }
+        Ok(planned)
     }
 
     /// Decides on what was seen.
     fn decide(&self, seen: Seen, request: &Request) -> Planned {
         let mut snapshot = seen.snapshot;
+        plan::moved::apply(&mut snapshot, self.stack(), request.goal);
         let history = std::mem::take(&mut snapshot.history);
         snapshot.history = scaling::learn(history, &snapshot, self.stack());
         let plan = plan::decide(&DecideInput {
@@ -215,6 +222,7 @@ impl Session {
             has_journal: seen.has_journal,
             fold: seen.fold,
             failures: seen.failures,
+            holder: None,
         }
     }
 

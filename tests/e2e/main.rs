@@ -20,3 +20,4 @@ mod reads;
 mod roll;
 mod secrets;
 mod signals;
+mod state;

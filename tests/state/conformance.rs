@@ -65,6 +65,10 @@ conformance! {
     a_lock_is_held_by_one,
     who_waits_for_a_lock_gets_it_when_it_is_released,
     a_released_lock_leaves_no_holder,
+    the_holder_of_a_lock_is_told_without_disturbing_it,
+    a_lock_is_taken_by_its_id_and_by_no_other,
+    each_state_that_was_replaced_is_kept,
+    a_first_state_may_have_any_serial_and_the_next_follows_it,
 }
 
 async fn a_new_place_has_no_state_no_journal_and_an_empty_history(place: &dyn Backend) {
@@ -260,4 +264,66 @@ async fn a_released_lock_leaves_no_holder(place: &dyn Backend) {
         assert_eq!(lease.taken_from, None);
         store.unlock(lease).await.unwrap();
     }
+}
+
+async fn the_holder_of_a_lock_is_told_without_disturbing_it(place: &dyn Backend) {
+    let store = place.open();
+    assert_eq!(store.holder().await.unwrap(), None);
+    let info = lock_info("scale");
+    let lease = store.lock(&info, Duration::ZERO).await.unwrap();
+    assert_eq!(
+        place.open().holder().await.unwrap().map(|holder| holder.id),
+        Some(info.id)
+    );
+    store.unlock(lease).await.unwrap();
+    assert_eq!(store.holder().await.unwrap(), None);
+}
+
+async fn a_lock_is_taken_by_its_id_and_by_no_other(place: &dyn Backend) {
+    let store = place.open();
+    assert_eq!(store.unlock_by_force("any").await.unwrap(), None, "nobody has it");
+    let info = lock_info("scale");
+    let lease = store.lock(&info, Duration::ZERO).await.unwrap();
+    match store.unlock_by_force("another").await {
+        Err(StateError::Locked { holder }) => assert_eq!(holder.id, info.id),
+        answer => panic!("{answer:?}"),
+    }
+    assert_eq!(
+        store.holder().await.unwrap().map(|holder| holder.id),
+        Some(info.id)
+    );
+    store.unlock(lease).await.unwrap();
+}
+
+async fn each_state_that_was_replaced_is_kept(place: &dyn Backend) {
+    let store = place.open();
+    assert_eq!(store.versions().await.unwrap(), []);
+    for serial in 1..=14_u64 {
+        let machines = usize::try_from(serial).unwrap();
+        store
+            .save(&state(serial, machines), Serial(serial - 1))
+            .await
+            .unwrap();
+    }
+    let kept = place.open().versions().await.unwrap();
+    let serials: Vec<u64> = kept.iter().map(|version| version.serial.0).collect();
+    assert_eq!(
+        serials,
+        [13, 12, 11, 10, 9, 8, 7, 6, 5, 4],
+        "newest first, ten besides the current"
+    );
+    assert_eq!(kept[0].resources, 13);
+    assert_eq!(kept[0].lineage, state(1, 0).lineage);
+    assert_eq!(store.version(Serial(13)).await.unwrap(), Some(state(13, 13)));
+    for gone in [1, 3, 99] {
+        assert_eq!(store.version(Serial(gone)).await.unwrap(), None);
+    }
+}
+
+async fn a_first_state_may_have_any_serial_and_the_next_follows_it(place: &dyn Backend) {
+    let store = place.open();
+    store.save(&state(41, 1), Serial(0)).await.unwrap();
+    assert!(store.save(&state(44, 1), Serial(41)).await.is_err());
+    store.save(&state(42, 2), Serial(41)).await.unwrap();
+    assert_eq!(store.load().await.unwrap().state, Some(state(42, 2)));
 }

@@ -60,7 +60,11 @@ async fn a_full_disk_keeps_the_old_state_and_every_entry_that_was_promised() {
 
     let error = store.save(&state(2, 500), Serial(1)).await.unwrap_err();
     assert!(is_full(&error, "prod.json"), "{error:?}");
-    assert_eq!(disk.names(), ["prod.json"], "the temporary file is gone");
+    assert_eq!(
+        disk.names(),
+        ["prod.json", "prod.states"],
+        "the temporary file is gone"
+    );
     assert_eq!(store.load().await.unwrap().state, Some(state(1, 5)));
 
     let mut promised = Vec::new();
@@ -100,4 +104,42 @@ async fn a_full_disk_keeps_the_old_state_and_every_entry_that_was_promised() {
         [promised, create(9).to_vec()].concat()
     );
     store.save(&state(2, 50), Serial(1)).await.unwrap();
+    assert_eq!(store.version(Serial(1)).await.unwrap(), Some(state(1, 5)));
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_of_kept_states_loses_neither_the_current_nor_the_next() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: mounting a tmpfs is not permitted here");
+        return;
+    };
+    let store = FileStore::new(disk.path(), &stack()).keeping(100);
+    let (mut saved, mut error) = (0, None);
+    while error.is_none() && saved < 1_000 {
+        match store.save(&state(saved + 1, 3), Serial(saved)).await {
+            Ok(()) => saved += 1,
+            Err(refused) => error = Some(refused),
+        }
+    }
+    assert!(is_full(&error.unwrap(), "prod.json"));
+    assert!(saved > 3, "{saved}");
+    assert_eq!(store.load().await.unwrap().state, Some(state(saved, 3)));
+    for version in store.versions().await.unwrap() {
+        let kept = store.version(version.serial).await.unwrap().unwrap();
+        assert_eq!(kept, state(version.serial.0, 3), "each is whole");
+    }
+    // Fewer are kept: there is room again.
+    let frugal = FileStore::new(disk.path(), &stack()).keeping(2);
+    let older = disk.path().join("prod.states");
+    std::fs::remove_file(older.join("1.json")).unwrap();
+    std::fs::remove_file(older.join("2.json")).unwrap();
+    frugal.save(&state(saved + 1, 3), Serial(saved)).await.unwrap();
+    let kept: Vec<u64> = frugal
+        .versions()
+        .await
+        .unwrap()
+        .iter()
+        .map(|version| version.serial.0)
+        .collect();
+    assert_eq!(kept, [saved, saved - 1]);
 }

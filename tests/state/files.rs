@@ -47,7 +47,7 @@ async fn the_state_file_is_json_for_people_with_its_version_lineage_and_serial_o
     let _lease = store.lock(&lock_info("scale"), Duration::ZERO).await.unwrap();
     let text = fs::read_to_string(folder.path().join("prod.json")).unwrap();
     assert!(
-        text.starts_with("{\n  \"version\": 1,\n  \"lineage\": \"4f1d2c3b5a697887\",\n  \"serial\": 1,\n"),
+        text.starts_with("{\n  \"version\": 2,\n  \"lineage\": \"4f1d2c3b5a697887\",\n  \"serial\": 1,\n"),
         "{text}"
     );
     assert!(text.ends_with("}\n") && !text.ends_with("\n\n"));
@@ -127,8 +127,8 @@ async fn a_crash_at_any_boundary_leaves_the_old_state_with_its_journal_or_the_ne
         store.unlock(lease).await.unwrap();
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
-            2,
-            "{boundary}: state and lock"
+            3,
+            "{boundary}: state, lock, and the states before it"
         );
     }
 }
@@ -225,7 +225,7 @@ async fn a_state_that_cannot_be_read_is_told_and_never_overwritten() {
     let (good, _) = written().await;
     let newer = String::from_utf8(good.clone())
         .unwrap()
-        .replacen("\"version\": 1", "\"version\": 7", 1);
+        .replacen("\"version\": 2", "\"version\": 7", 1);
     let other = String::from_utf8(good.clone())
         .unwrap()
         .replace("\"stack\": \"prod\"", "\"stack\": \"dev\"");

@@ -10,6 +10,8 @@ mod conformance;
 mod damage;
 mod disk;
 mod files;
+mod format;
+mod kept;
 mod locks;
 
 use std::str::FromStr;

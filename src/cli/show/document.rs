@@ -43,6 +43,8 @@ pub struct PlanDocument {
     pub orphans: Vec<StrayView>,
     /// Resources with our stack's name and another lineage.
     pub foreign: Vec<StrayView>,
+    /// Taken off the record with `state rm`, and left alone.
+    pub released: Vec<StrayView>,
     /// How many of each.
     pub summary: SummaryView,
     /// What the fleet costs before and after.
@@ -299,6 +301,7 @@ pub fn plan(plan: &Plan, unread: &[DiagnosticView]) -> PlanDocument {
             .collect(),
         orphans: plan.orphans.iter().map(stray).collect(),
         foreign: plan.foreign.iter().map(stray).collect(),
+        released: plan.released.iter().map(stray).collect(),
         summary: plan.summary().into(),
         cost: cost(plan),
         api: ApiView {
@@ -506,7 +509,7 @@ mod tests {
     fn the_document_of_a_plan_has_the_keys_that_were_promised() {
         let json = serde_json::to_value(plan(&fixture::plan(), &[])).unwrap();
         let keys: Vec<_> = json.as_object().unwrap().keys().collect();
-        let promised = "format_version complete stack lineage serial expires changes held drift orphans foreign summary \
+        let promised = "format_version complete stack lineage serial expires changes held drift orphans foreign released summary \
                         cost api diagnostics";
         assert_eq!(keys, promised.split_whitespace().collect::<Vec<_>>());
         insta::assert_json_snapshot!(json["changes"][1], @r#"

@@ -194,6 +194,7 @@ pub(super) fn quiet() -> Plan {
         drift: Vec::new(),
         orphans: Vec::new(),
         foreign: Vec::new(),
+        released: Vec::new(),
         cost: Cost {
             before_hourly: cost.clone(),
             after_hourly: cost,
@@ -314,6 +315,7 @@ pub(super) fn plan() -> Plan {
                 since: at("01:30:00"),
             },
         )],
+        released: Vec::new(),
         foreign: vec![stray("prod-linux-other", Reason::ForeignPresent { count: 1 })],
         cost: Cost {
             before_hourly: vec![eur("0.0190")],
@@ -386,6 +388,7 @@ pub(super) fn snapshot() -> Snapshot {
         registration: None,
     };
     Snapshot {
+        moved: BTreeMap::new(),
         now: at("01:30:00"),
         clouds: BTreeMap::from([("hetzner".into(), cloud())]),
         demand: BTreeMap::from([("gitlab".into(), demand())]),

@@ -43,6 +43,12 @@ pub fn plan(plan: &Plan, unread: &[DiagnosticView], paint: Paint) -> String {
     if plan.foreign.iter().any(|stray| stray.reason != Reason::Disowned) {
         out.push_str(&super::strays::ways_out(plan));
     }
+    strays(
+        &mut out,
+        &plan.released,
+        "Released by state rm: left alone, and paid for",
+        paint,
+    );
     held(&mut out, plan, paint);
     kept(&mut out, plan, paint);
     if !plan.is_noop() {

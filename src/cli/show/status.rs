@@ -144,6 +144,27 @@ pub fn status(plan: &Plan, snapshot: &Snapshot) -> StatusDocument {
     }
 }
 
+/// Says of what is unfinished that it is in progress elsewhere, where another holds the lock: then nothing was lost.
+pub fn in_progress(document: &mut StatusDocument, holder: &str) {
+    let reason = Reason::InProgress {
+        by: holder.to_owned(),
+    };
+    let unfinished = [
+        Reason::Adopted.code(),
+        Reason::Unfinished.code(),
+        "unsettled",
+        "never_made",
+    ];
+    let runners = document.pools.iter_mut().flat_map(|pool| &mut pool.runners);
+    for runner in runners {
+        let told = runner.reason_code.as_deref();
+        if told.is_some_and(|code| unfinished.contains(&code)) || runner.state == RunnerState::Creating {
+            runner.reason = Some(reason.to_string());
+            runner.reason_code = Some(reason.code().to_owned());
+        }
+    }
+}
+
 /// The same as a person reads it.
 pub fn text(document: &StatusDocument, unread: &[DiagnosticView], paint: Paint) -> String {
     let runners: usize = document.pools.iter().map(|pool| pool.runners.len()).sum();
@@ -483,6 +504,19 @@ mod tests {
         assert_eq!(keys(&json["cost"]), "hourly monthly currency");
         let schema = serde_json::to_value(schemars::schema_for!(StatusDocument)).unwrap();
         jsonschema::validate(&schema, &json).unwrap();
+    }
+
+    #[test]
+    fn what_another_process_has_in_hand_is_in_progress_and_not_lost() {
+        let mut document = status(&fixture::plan(), &fixture::snapshot());
+        in_progress(&mut document, "scale of ci@runner-7");
+        let runners = &document.pools[0].runners;
+        let why = |name: &str| {
+            let runner = runners.iter().find(|runner| runner.name == name).unwrap();
+            runner.reason.clone().unwrap_or_default()
+        };
+        assert_eq!(why("new-moth"), "in progress by scale of ci@runner-7");
+        assert_eq!(why("calm-fox"), "runs 1 job");
     }
 
     #[test]
