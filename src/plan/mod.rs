@@ -18,6 +18,7 @@ mod pool;
 mod recover;
 mod shared;
 pub mod strays;
+mod subnets;
 mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
