@@ -126,6 +126,8 @@ reasons! {
     NotTargeted => "not_targeted", "--target names other things".to_owned();
     /// Kept as it is: the change takes making it anew, and machines use it.
     InUse { what: String, machines: u32 } => "in_use", format!("{what} differs, which only making it anew changes, and {machines} machine{} use{} it; one of another name lets the pool roll over to it", s(*machines), if *machines == 1 { "s" } else { "" });
+    /// A subnet that the stack file does not have any more stays: machines stand in it.
+    SubnetInUse { subnet: String, machines: u32 } => "subnet_in_use", format!("{machines} machine{} in subnet {subnet}, which goes after the last of them", s(*machines));
     /// Kept: it runs jobs.
     Busy { jobs: u32 } => "busy", if *jobs == 0 { "busy".to_owned() } else { format!("runs {jobs} job{}", s(*jobs)) };
     /// Kept: sources disagree on whether it runs jobs, or none says.

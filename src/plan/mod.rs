@@ -31,6 +31,7 @@ mod roll;
 pub mod select;
 mod shared;
 pub mod strays;
+mod subnets;
 mod tally;
 #[cfg(test)]
 pub(crate) mod testing;

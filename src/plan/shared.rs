@@ -14,6 +14,7 @@ use super::{
     names,
     recover::InFlight,
     strays::Found,
+    subnets,
     users::{Hindrance, Users},
 };
 use crate::{
@@ -117,6 +118,7 @@ pub(super) fn decide(
     let mut aligner = Aligner {
         facts,
         users: &users,
+        found,
         goal,
         made: in_flight
             .adopted
@@ -173,6 +175,7 @@ pub(super) fn decide(
 struct Aligner<'a, 'd> {
     facts: &'a Facts<'a>,
     users: &'a Users<'a>,
+    found: &'a Found<'a>,
     goal: Goal,
     made: HashMap<Address, ActionId>,
     draft: &'d mut Draft,
@@ -228,8 +231,16 @@ impl Aligner<'_, '_> {
 
     /// Updates, makes anew or keeps a shared resource that is wished for.
     fn align(&mut self, address: &Address, record: &Record, seen: &Observed, wish: &Wished) {
-        let changes = kind::differences(seen, &wish.spec);
-        let stale = kind::spec_differences(&record.spec, &wish.spec);
+        let mut want = wish.spec.clone();
+        if let ResourceSpec::Network(network) = &wish.spec {
+            let (now, reasons) = subnets::with_used(self.facts, self.found, (address, record), seen, network);
+            want = ResourceSpec::Network(now);
+            for reason in reasons {
+                self.draft.hold(address, 1, reason);
+            }
+        }
+        let changes = kind::differences(seen, &want);
+        let stale = kind::spec_differences(&record.spec, &want);
         let interrupted = self
             .facts
             .snapshot
@@ -257,7 +268,7 @@ impl Aligner<'_, '_> {
             self.drift(address, record, seen, DriftFate::Repaired);
             let verb = Verb::Update {
                 have: Box::new(seen.clone()),
-                want: wish.spec.clone(),
+                want,
                 changes: words(&changes),
             };
             self.draft.push(address, verb, reason, Vec::new(), Some(record));

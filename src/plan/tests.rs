@@ -288,6 +288,13 @@ fn scenarios() -> Vec<(&'static str, World)> {
             w.network().ip_range = "10.0.0.0/8".into();
             w
         }),
+        ("subnet_in_use", {
+            let mut w = grow(|_| {}).with_network();
+            let plan = w.plan();
+            w.apply(&plan);
+            w.network().subnets = vec![subnet("10.0.2.0/24")];
+            w
+        }),
         ("unused", {
             let mut w = World::new().with_shared();
             w.pool().min = 1;
@@ -1020,6 +1027,9 @@ fn subnets_are_changed_in_place_and_busy_machines_are_left_alone() {
     for name in &names {
         world.run(name);
     }
+    for name in &names {
+        world.seen(name).addresses = vec!["192.0.2.1".parse().unwrap(), "10.0.3.7".parse().unwrap()];
+    }
     world.network().subnets = vec![subnet("10.0.2.0/24")];
     let plan = world.plan();
     let Verb::Update { changes, .. } = &plan.actions[0].verb else {
@@ -1032,6 +1042,45 @@ fn subnets_are_changed_in_place_and_busy_machines_are_left_alone() {
             "subnets: +10.0.2.0/24 in eu-central",
             "subnets: -10.0.1.0/24 in eu-central"
         ]
+    );
+    world.apply(&plan);
+    assert!(world.plan().is_noop());
+}
+
+#[test]
+fn a_subnet_in_which_a_machine_stands_or_may_stays_until_that_has_gone() {
+    let mut world = grow(|_| {}).with_network();
+    let plan = world.plan();
+    world.apply(&plan);
+    let names: Vec<String> = plan.actions[1..].iter().map(|a| a.address.name.clone()).collect();
+    for name in &names {
+        world.seen(name).addresses = vec!["10.0.1.7".parse().unwrap()];
+    }
+    // One has no address that the cloud tells.
+    world.seen(&names[0]).addresses.clear();
+    world.network().subnets = vec![subnet("10.0.2.0/24")];
+    let plan = world.plan();
+    let Verb::Update { changes, .. } = &plan.actions[0].verb else {
+        panic!("an update")
+    };
+    assert_eq!(*changes, ["subnets: +10.0.2.0/24 in eu-central"]);
+    let says = |plan: &Plan| {
+        let held = plan.held.iter().find(|held| held.about == "network/private");
+        held.map(|held| held.reason.to_string())
+    };
+    let stays = "3 machines in subnet 10.0.1.0/24, which goes after the last of them";
+    assert_eq!(says(&plan).as_deref(), Some(stays));
+    world.apply(&plan);
+    let plan = world.plan();
+    assert!(plan.is_noop() && plan.drift.is_empty());
+    assert_eq!(says(&plan).as_deref(), Some(stays));
+    for name in &names {
+        world.seen(name).addresses = vec!["10.0.2.7".parse().unwrap()];
+    }
+    let plan = world.plan();
+    assert_eq!(
+        (verbs(&plan), says(&plan)),
+        (vec!["update network/private".to_owned()], None)
     );
     world.apply(&plan);
     assert!(world.plan().is_noop());
