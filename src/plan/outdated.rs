@@ -74,11 +74,12 @@ impl<'a, 'f> Current<'a, 'f> {
             return BTreeSet::new();
         };
         self.fill(&have.offering);
-        let wishes = self.on.get(&have.offering).cloned().unwrap_or_default();
-        if wishes.iter().any(|(_, hash)| *hash == record.hash) {
+        let wishes = self.on.get(&have.offering);
+        if wishes.is_some_and(|wishes| wishes.iter().any(|(_, hash)| *hash == record.hash)) {
             return BTreeSet::new();
         }
         let rendered = self.rendered(record, have);
+        let wishes = self.on.get(&have.offering).map(Vec::as_slice).unwrap_or_default();
         if wishes.is_empty() {
             return rendered.into_iter().chain([Part::Offering]).collect();
         }

@@ -1,6 +1,6 @@
 //! A scenario for every reason, and what holds of every plan.
 
-mod roll;
+mod roll_tests;
 
 use std::collections::BTreeSet;
 
@@ -313,7 +313,7 @@ fn scenarios() -> Vec<(&'static str, World)> {
             w
         }),
     ];
-    all.extend(roll::scenarios());
+    all.extend(roll_tests::scenarios());
     let mut booting = World::new();
     booting.queue(1);
     booting.machine("brave-otter", -100, false);

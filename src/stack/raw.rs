@@ -353,7 +353,7 @@ pub(super) struct RawPool {
     pub(super) spread: bool,
     /// A machine older than this leaves as soon as it is idle, and another takes its place. Without: no limit.
     pub(super) max_age: Option<DurationText>,
-    /// A machine that has run so many jobs leaves as soon as it is idle. Without: no limit.
+    /// A machine that has run so many jobs leaves as soon as it is idle. Jobs are counted in the history: where that is lost, counting begins anew. Without: no limit.
     #[schemars(range(min = 1))]
     pub(super) max_jobs: Option<u32>,
     /// Whether no machine of it is ever deleted: not by a smaller target, not by a roll, not by `destroy`.

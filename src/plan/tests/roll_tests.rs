@@ -893,8 +893,13 @@ impl Life {
             prop_assert!(!removes || !self.case.protect, "protected {}", action.address);
         }
         let target = usize::try_from(plan.pools[0].target).unwrap();
-        let no_room = self.case.room < self.case.batch || self.case.money.is_some() || batch > 1;
-        let slack = if no_room && gone.len() <= batch && gone.iter().all(|a| self.is_idle(&a.address.name)) {
+        let existing = u32::try_from(self.world.snapshot.state.resources.len()).unwrap();
+        let first = u32::try_from(self.case.machines.len()).unwrap();
+        let no_money = self.case.money.is_some_and(|more| existing >= first + more);
+        let no_room = existing >= first + self.case.room || no_money;
+        let idle = gone.iter().all(|action| self.is_idle(&action.address.name));
+        // Where nothing can be made beside what is there, idle ones go first: that much is short until the next tick.
+        let slack = if no_room && idle && gone.len() <= batch {
             batch
         } else {
             0
