@@ -552,6 +552,7 @@ fn alert_rules_are_valid_and_do_what_their_tests_say() {
 
 fn metrics() -> String {
     let plan = Plan {
+        released: Vec::new(),
         breaches: Vec::new(),
         stack: "prod".into(),
         lineage: "l".into(),

@@ -139,7 +139,7 @@ impl World {
             stack: stack::parse(STACK, "bench.toml").expect("a valid stack"),
             templates: builtin(),
             snapshot: Snapshot {
-                moved: Vec::new(),
+                moved: BTreeMap::new(),
                 now: at(0),
                 clouds: BTreeMap::from([("hetzner".into(), cloud)]),
                 demand: BTreeMap::from([("gitlab".into(), demand)]),
