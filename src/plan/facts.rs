@@ -13,7 +13,7 @@ use crate::{
         intent::Intent,
         money::Price,
         offering::{Offering, OfferingKey},
-        resource::{CloudSnapshot, Completeness, ControlProfile, Observed, ResourceRef},
+        resource::{CloudSnapshot, Completeness, ControlProfile, CordonKind, Observed, ResourceRef},
         snapshot::Snapshot,
         state::Record,
     },
@@ -183,8 +183,7 @@ impl<'a> Facts<'a> {
     fn index_adrift(&mut self, ci: &'a CiName, job: &Job) {
         self.adrift_cis.insert(ci);
         for pool in &self.stack.pools {
-            if pool.ci == *ci && !self.adrift_pools.contains(&pool.name) && pool.selector().matches(&job.tags)
-            {
+            if pool.ci == *ci && !self.adrift_pools.contains(&pool.name) && pool.selector().takes(job) {
                 self.adrift_pools.insert(&pool.name);
             }
         }
@@ -209,6 +208,16 @@ impl<'a> Facts<'a> {
     /// How a CI's runners are cordoned.
     pub fn control(&self, ci: &CiName) -> Option<&'a ControlProfile> {
         self.snapshot.demand.get(ci).map(|demand| &demand.control)
+    }
+
+    /// How this runner of it is cordoned: one that shares its registration only with all others of it, for the seconds
+    /// of a retire.
+    pub fn control_of(&self, ci: &CiName, registration: &RegistrationId) -> Option<ControlProfile> {
+        let mut control = self.control(ci)?.clone();
+        if control.cordon == CordonKind::Pause && registration.shared().is_some() {
+            control.cordon = CordonKind::PauseAll;
+        }
+        Some(control)
     }
 
     /// A CI's clock; ours where it did not answer.

@@ -33,16 +33,24 @@ pub fn spec_hash(
         .into_iter()
         .map(|(path, text)| (path.to_owned(), json!(text)))
         .collect();
+    let mut runner = json!({
+        "name": pool.name,
+        "tags": sorted(&pool.tags),
+        "run_untagged": pool.run_untagged,
+        "jobs_per_runner": pool.jobs_per_runner,
+        "vars": pool.vars,
+    });
+    // Only where they are set, so that a hash from before there were these keys is still the same.
+    if pool.registering.protected_refs {
+        runner["protected_refs"] = json!(true);
+    }
+    if pool.registering.runner_token.is_some() {
+        runner["shared"] = json!(true);
+    }
     Ok(digest(json!({
         "version": VERSION,
         "templates": texts,
-        "pool": {
-            "name": pool.name,
-            "tags": sorted(&pool.tags),
-            "run_untagged": pool.run_untagged,
-            "jobs_per_runner": pool.jobs_per_runner,
-            "vars": pool.vars,
-        },
+        "pool": runner,
         "ci": {"kind": ci.kind, "url": ci.url},
         "offering": spec.offering,
         "image": spec.image,
