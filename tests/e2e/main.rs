@@ -11,7 +11,9 @@ mod support;
 
 mod bad_input;
 mod first_tick;
+mod migration;
 mod network;
 mod reads;
 mod secrets;
 mod signals;
+mod wide;
