@@ -96,7 +96,7 @@ impl Run<'_> {
         self.delete(&action.address, *provider, target, owner).await
     }
 
-    /// Lets them take jobs again. One that cannot be lifted stays on record.
+    /// Lets them take jobs again. One that cannot be lifted stays on record, unless what was paused is gone.
     async fn lift(
         &self,
         address: &Address,
@@ -104,7 +104,9 @@ impl Run<'_> {
         control: &dyn RunnerControl,
     ) -> Result<(), LedgerError> {
         let registration = RegistrationId::from(pause.what.as_str());
-        if let Err(error) = control.uncordon(&registration).await {
+        if let Err(error) = control.uncordon(&registration).await
+            && !matches!(control.read(&registration).await, Ok(None))
+        {
             tracing::error!(ci = %pause.owner, runner = %pause.what, %error, "paused by us, and still paused; the next tick tries again");
             return Ok(());
         }

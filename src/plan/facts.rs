@@ -183,7 +183,8 @@ impl<'a> Facts<'a> {
     fn index_adrift(&mut self, ci: &'a CiName, job: &Job) {
         self.adrift_cis.insert(ci);
         for pool in &self.stack.pools {
-            if pool.ci == *ci && !self.adrift_pools.contains(&pool.name) && pool.selector().takes(job) {
+            if pool.ci == *ci && !self.adrift_pools.contains(&pool.name) && pool.selector().matches(&job.tags)
+            {
                 self.adrift_pools.insert(&pool.name);
             }
         }
