@@ -16,6 +16,10 @@ use crate::model::{
 /// The longest settle time that one guarded retire waits out; with a longer one the delete is a later tick's.
 pub const GUARDED_SETTLE: SignedDuration = SignedDuration::from_secs(60);
 
+/// The longest that a pause of all runners may wait to settle: others' jobs wait that long too, and the delete comes on
+/// top.
+pub const PAUSED_AT_MOST: SignedDuration = SignedDuration::from_secs(20);
+
 /// Whether a runner takes new jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cordon {
@@ -141,6 +145,7 @@ pub enum Way {
 pub fn way(control: &ControlProfile, cordon: Cordon, now: Timestamp) -> Way {
     match (control.cordon, cordon) {
         (CordonKind::Leaves, _) => Way::Leave,
+        (CordonKind::PauseAll, _) if control.settle > PAUSED_AT_MOST => Way::Leave,
         _ if control.settle <= GUARDED_SETTLE => Way::Retire,
         (_, Cordon::Since(since)) if now.duration_since(since) >= control.settle => Way::Retire,
         (_, Cordon::Since(_)) => Way::Wait,
@@ -273,6 +278,15 @@ mod tests {
         assert_eq!(way(&long, Cordon::Unknown, at(0)), Way::Cordon);
         assert_eq!(way(&long, Cordon::Since(at(-60)), at(0)), Way::Wait);
         assert_eq!(way(&long, Cordon::Since(at(-61)), at(0)), Way::Retire);
+    }
+
+    #[test]
+    fn what_pauses_all_is_one_action_or_none() {
+        let all = CordonKind::PauseAll;
+        assert_eq!(way(&control(all, 20), Cordon::No, at(0)), Way::Retire);
+        for cordon in [Cordon::No, Cordon::Since(at(-9999))] {
+            assert_eq!(way(&control(all, 21), cordon, at(0)), Way::Leave);
+        }
     }
 
     #[test]

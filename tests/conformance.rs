@@ -16,3 +16,6 @@ mod hetzner;
 mod memory;
 #[path = "conformance/provider.rs"]
 mod provider;
+#[path = "conformance/wide.rs"]
+#[cfg(feature = "sandbox")]
+mod wide;

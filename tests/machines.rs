@@ -155,6 +155,7 @@ fn spec() -> MachineSpec {
 fn rendered(url: &str, token: &str, vars: Value) -> String {
     let stack = stack(vars);
     let join = Join {
+        system_id: None,
         url: url.to_owned(),
         token: token.into(),
     };

@@ -115,6 +115,7 @@ fn user_data(bencher: Bencher<'_, '_>, runners: usize) {
     let pool = &world.stack.pools[0];
     let specs: Vec<_> = (0..runners).map(world::spec).collect();
     let join = Join {
+        system_id: None,
         url: "https://gitlab.example.com".to_owned(),
         token: "glrt-0000000000000000".into(),
     };

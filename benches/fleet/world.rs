@@ -322,6 +322,7 @@ fn runner(n: usize) -> RunnerView {
 
 fn job(n: usize, state: JobState, runner: Option<usize>) -> Job {
     Job {
+        protected: false,
         id: n.to_string().as_str().into(),
         name: "build".to_owned(),
         project: "acme/app".to_owned(),

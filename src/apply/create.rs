@@ -31,6 +31,9 @@ use crate::{
 /// Longer than any CI's join token, so that user data measured with it is not larger with the real one.
 const TOKEN_STAND_IN: &str = "glrt-0000000000000000000000000000000000000000000000000000000000000000";
 
+/// As long as a real one.
+const SYSTEM_STAND_IN: &str = "r_000000000000";
+
 /// What came of one rung.
 enum Rang {
     End(End),
@@ -232,6 +235,7 @@ impl Run<'_> {
         let join = Join {
             url: held.url.clone(),
             token: held.token.clone(),
+            system_id: held.system_id.clone(),
         };
         Ok(self
             .user_data(pool, spec, &join)
@@ -356,6 +360,11 @@ impl Run<'_> {
         let join = Join {
             url: "https://ci.example.com/a-root-url-of-ordinary-length".to_owned(),
             token: TOKEN_STAND_IN.into(),
+            system_id: pool
+                .registering
+                .runner_token
+                .as_ref()
+                .map(|_| SYSTEM_STAND_IN.to_owned()),
         };
         ladder.iter().find_map(|rung| {
             let ResourceSpec::Machine(spec) = &rung.spec else {

@@ -18,7 +18,7 @@ use crate::{
         intent::{Entry, Intent, OpenIntent, Outcome, Step},
         money::Price,
         resource::{ClaimLabels, Observed, ResourceRef, ResourceSpec},
-        state::{Phase, Record},
+        state::{Pause, Phase, Record},
     },
     state::{StateError, StateStore},
 };
@@ -131,6 +131,11 @@ impl<'a> Ledger<'a> {
         }
         self.store.record(self.base, std::slice::from_ref(&entry)).await?;
         Ok(())
+    }
+
+    /// What we paused and have not resumed.
+    pub(super) fn pauses(&self) -> Vec<Pause> {
+        self.lock().fold.state().pauses.clone()
     }
 
     /// An unfinished relabel of this resource at this address.

@@ -20,6 +20,7 @@ mod clock;
 mod create;
 mod events;
 mod ledger;
+mod pause_all;
 mod retire;
 mod simple;
 
@@ -145,6 +146,8 @@ struct Run<'a> {
     /// The templates of the pools in which machines are made.
     prepared: BTreeMap<PoolName, Result<Prepared<'a>, RenderError>>,
     placement: Mutex<Placement>,
+    /// Held while all runners of a CI are paused for one machine's sake.
+    pausing: tokio::sync::Mutex<()>,
 }
 
 /// What this apply has learnt of offerings.
@@ -168,7 +171,7 @@ pub async fn apply(
     stop: &Stop,
 ) -> Result<Applied, ApplyError> {
     let mut base = snapshot.state.serial;
-    if plan.is_noop() && !context.has_journal {
+    if plan.is_noop() && !context.has_journal && snapshot.state.pauses.is_empty() {
         context.store.save_history(&snapshot.history).await?;
         return Ok(Applied {
             serial: base.0,
@@ -206,9 +209,11 @@ pub async fn apply(
             refusals: Vec::new(),
             budgets: LaunchBudgets::of(&plan.launch_budgets),
         }),
+        pausing: tokio::sync::Mutex::new(()),
     };
     let mut applied = Applied::default();
     run.ledger.supersede().await?;
+    run.lift_leftovers().await?;
     let broken = run.walk(graph.schedule(), &mut applied).await;
     let result = run.close(base, snapshot, &mut applied).await;
     match broken {

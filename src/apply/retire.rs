@@ -3,6 +3,7 @@
 use super::{
     End, Run,
     ledger::{LedgerError, new_intent},
+    pause_all::Leaving,
 };
 use crate::{
     demand::{DemandError, RunnerControl},
@@ -35,10 +36,24 @@ impl Run<'_> {
                 why: format!("the stack has no {ci} or no {}", target.provider),
             });
         };
-        if profile.cordon != CordonKind::Pause {
-            return Ok(End::Failed {
-                why: format!("{ci} has no cordon for one runner"),
-            });
+        match profile.cordon {
+            CordonKind::Pause => {}
+            CordonKind::PauseAll => {
+                let leaving = Leaving {
+                    action,
+                    target,
+                    profile,
+                    registration,
+                    control,
+                    provider,
+                };
+                return self.retire_pausing_all(&leaving).await;
+            }
+            CordonKind::Remove | CordonKind::Leaves => {
+                return Ok(End::Failed {
+                    why: format!("{ci} has no cordon for one runner"),
+                });
+            }
         }
         let cordon = self.cordon_runner(action, control, ci, registration).await?;
         if let Err(error) = cordon {
@@ -65,7 +80,7 @@ impl Run<'_> {
     }
 
     /// Why the machine must stay, or none when the CI says that it runs nothing and takes nothing.
-    async fn second_reading(
+    pub(super) async fn second_reading(
         &self,
         control: &dyn RunnerControl,
         profile: &ControlProfile,

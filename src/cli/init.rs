@@ -1,8 +1,9 @@
 //! `init`: writes a new stack file, and never over another.
 
 use std::{
+    fmt::Write as _,
     io::{ErrorKind, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -11,23 +12,26 @@ use super::{
     error::Failure,
     exit::Exit,
 };
-use crate::stack::{self, Scaffold};
+use crate::stack::{
+    self, Scaffold, Stack,
+    from::{Converted, FromError, Left, gitlab_runners_fleet},
+};
 
 pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, Failure> {
     if args.new_lineage {
         return super::new_lineage::run(context);
     }
-    let scaffold = match args.from {
-        Kind::Hetzner => Scaffold::Hetzner,
-        Kind::Local => Scaffold::Local,
-        Kind::GitlabRunnersFleet => return Err(Failure::error("this is being built")),
+    let usual = match args.from {
+        Kind::Hetzner => "dev",
+        Kind::Local => "local",
+        Kind::GitlabRunnersFleet => "fleet",
     };
-    let path = path(context, args, scaffold);
+    let path = path(context, args, usual);
     let name = path
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let (text, written) = stack::scaffold(scaffold, &name).map_err(Box::new)?;
+    let (text, written, left) = made(args, &name)?;
     if let Some(folder) = path.parent() {
         fs_err::create_dir_all(folder)
             .map_err(|error| Failure::error("making the stack's folder").because(error))?;
@@ -50,10 +54,18 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, Failure> {
             "complete": true,
             "stack": written.name,
             "file": path,
+            "left": left.iter().map(|left| serde_json::json!({"key": left.key, "why": left.why})).collect::<Vec<_>>(),
         }))?;
     } else {
+        let mut without = String::new();
+        if !left.is_empty() {
+            without.push_str("Without an equivalent:\n");
+        }
+        for Left { key, why } in &left {
+            let _ = writeln!(without, "  {key}: {why}");
+        }
         context.output.text(&format!(
-            "Wrote {}. Read it through; then:\n  runfleet -s {} validate\n  {next}\n",
+            "{without}Wrote {}. Read it through; then:\n  runfleet -s {} validate\n  {next}\n",
             path.display(),
             written.name
         ))?;
@@ -61,16 +73,57 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// The new stack file's text, what it says, and what of another system's configuration it does not say.
+fn made(args: &Init, name: &str) -> Result<(String, Stack, Vec<Left>), Failure> {
+    let scaffold = match (args.from, &args.path) {
+        (Kind::GitlabRunnersFleet, Some(path)) => return converted(path, name),
+        (Kind::GitlabRunnersFleet, None) => {
+            return Err(
+                Failure::error("--from gitlab-runners-fleet needs the path of its configuration")
+                    .help("runfleet init --from gitlab-runners-fleet scale.config"),
+            );
+        }
+        (Kind::Hetzner | Kind::Local, Some(path)) => {
+            let what = format!(
+                "{} is not asked for: this stack file is made from nothing else",
+                path.display()
+            );
+            return Err(Failure::error(what)
+                .help("leave it out, or say what it is the configuration of: --from gitlab-runners-fleet"));
+        }
+        (Kind::Hetzner, None) => Scaffold::Hetzner,
+        (Kind::Local, None) => Scaffold::Local,
+    };
+    let (text, stack) = stack::scaffold(scaffold, name).map_err(Box::new)?;
+    Ok((text, stack, Vec::new()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command line reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn converted(path: &Path, name: &str) -> Result<(String, Stack, Vec<Left>), Failure> {
+    let text = fs_err::read_to_string(path)
+        .map_err(|error| Failure::error("reading the configuration").because(error))?;
+    match gitlab_runners_fleet::convert(&text, name, &variable) {
+        Ok(Converted { text, stack, left }) => Ok((text, stack, left)),
+        Err(FromError::Stack(problems)) => Err(problems.into()),
+        Err(error) => Err(Failure::error(format!(
+            "{} cannot be read as a configuration of gitlab-runners-fleet",
+            path.display()
+        ))
+        .because(error)
+        .help("its JSON (scale.config) or TOML is wanted; nothing was written")),
+    }
+}
+
 /// `--out`, else `--stack`, else the kind's usual name.
-fn path(context: &Context, args: &Init, scaffold: Scaffold) -> PathBuf {
+fn path(context: &Context, args: &Init, usual: &str) -> PathBuf {
     if let Some(out) = &args.out {
         return out.clone();
     }
-    let name = match (context.global.stack.as_deref(), scaffold) {
-        (Some(name), _) => name,
-        (None, Scaffold::Local) => "local",
-        (None, Scaffold::Hetzner) => "dev",
-    };
+    let name = context.global.stack.as_deref().unwrap_or(usual);
     if name.contains('/') || name.contains('.') {
         return PathBuf::from(name);
     }

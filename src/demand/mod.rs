@@ -92,6 +92,8 @@ pub struct Registration {
     pub token: SecretString,
     /// Where the machine finds the CI: the root URL.
     pub url: String,
+    /// What the machine must call itself, where it shares the registration with others.
+    pub system_id: Option<String>,
 }
 
 /// A cordon that took effect.

@@ -43,6 +43,9 @@ pub struct Job {
     pub finished_at: Option<Timestamp>,
     /// The registration that runs or ran it.
     pub runner: Option<RegistrationId>,
+    /// Whether its branch or tag is a protected one. Read only where a pool asks for it, else false.
+    #[serde(default)]
+    pub protected: bool,
 }
 
 /// Numbers where a CI gives no jobs.
@@ -138,9 +141,17 @@ pub struct PoolSelector {
     pub tags: Vec<String>,
     /// Whether they take jobs without tags.
     pub run_untagged: bool,
+    /// Whether they take only jobs of protected branches and tags.
+    #[serde(default)]
+    pub protected_refs: bool,
 }
 
 impl PoolSelector {
+    /// Whether the pool's runners could run this job.
+    pub fn takes(&self, job: &Job) -> bool {
+        self.matches(&job.tags) && (job.protected || !self.protected_refs)
+    }
+
     /// Whether the pool's runners could run a job with these tags.
     pub fn matches(&self, tags: &[String]) -> bool {
         if tags.is_empty() {
@@ -160,6 +171,7 @@ mod tests {
             pool: "linux".into(),
             tags: vec!["docker".into(), "linux".into()],
             run_untagged: false,
+            protected_refs: false,
         };
         assert!(pool.matches(&["linux".into()]));
         assert!(!pool.matches(&["linux".into(), "gpu".into()]));

@@ -79,8 +79,21 @@ text_id! {
     IntentId
 }
 text_id! {
-    /// The CI system's own id of a runner's registration (never its token).
+    /// The CI system's own id of a runner's registration (never its token). Where machines share a registration, it is
+    /// that one's id, a dot, and what tells the machine from the others: `42.r_3k9x0aqwz1bd`.
     RegistrationId
+}
+
+impl RegistrationId {
+    /// Of one machine among those that share a registration.
+    pub fn of_shared(registration: &str, machine: &str) -> Self {
+        Self(format!("{registration}.{machine}"))
+    }
+
+    /// The shared registration and its machine; none for a registration that one machine has for itself.
+    pub fn shared(&self) -> Option<(&str, &str)> {
+        self.0.split_once('.')
+    }
 }
 text_id! {
     /// A CI system's own id of a job.

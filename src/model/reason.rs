@@ -179,6 +179,8 @@ reasons! {
     BusyAfterCordon => "busy_after_cordon", "a job came before the cordon took effect".to_owned();
     /// Not deleted: the cordon did not take.
     CordonFailed { why: String } => "cordon_failed", format!("could not be cordoned: {why}");
+    /// Not deleted: its registration is shared, and pausing all of it takes longer to settle than others' jobs may wait.
+    SharedRunner => "shared_runner", "shares its runner, and settle is too long to pause all of it".to_owned();
     /// Its user data is larger than the provider takes.
     UserDataTooLarge { bytes: u64, limit: u64 } => "user_data_too_large", format!("user data of {bytes} bytes, the provider takes {limit}");
 }

@@ -13,7 +13,7 @@ use crate::{
     model::{
         ids::{Address, CiName, PoolName, RegistrationId},
         reason::Reason,
-        resource::ResourceRef,
+        resource::{CordonKind, ResourceRef},
         state::Record,
     },
     stack::{Mode, Stack},
@@ -272,16 +272,17 @@ impl<'a> Leaver<'a> {
             },
             // A listing that lacks a runner may be stale: it is asked for by its id, cordoned and read like any other.
             (Work::Idle | Work::NoRunner, Some((ci, registration))) => {
-                let Some(control) = facts.control(&ci) else {
+                let Some(control) = facts.control_of(&ci, &registration) else {
                     return Err(Reason::BusyUnknown);
                 };
-                match drain::way(control, self.cordon, facts.ci_now(&ci)) {
+                match drain::way(&control, self.cordon, facts.ci_now(&ci)) {
                     Way::Wait => return Err(Reason::Draining),
+                    Way::Leave if control.cordon == CordonKind::PauseAll => return Err(Reason::SharedRunner),
                     Way::Leave => return Err(Reason::BusyUnknown),
                     Way::Cordon => Verb::Cordon { ci, registration },
                     Way::Retire => Verb::Retire {
                         target: self.target,
-                        control: control.clone(),
+                        control,
                         ci,
                         registration,
                         if_busy,

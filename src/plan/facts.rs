@@ -13,7 +13,7 @@ use crate::{
         intent::Intent,
         money::Price,
         offering::{Offering, OfferingKey},
-        resource::{CloudSnapshot, Completeness, ControlProfile, Observed, ResourceRef},
+        resource::{CloudSnapshot, Completeness, ControlProfile, CordonKind, Observed, ResourceRef},
         snapshot::Snapshot,
         state::Record,
     },
@@ -209,6 +209,16 @@ impl<'a> Facts<'a> {
     /// How a CI's runners are cordoned.
     pub fn control(&self, ci: &CiName) -> Option<&'a ControlProfile> {
         self.snapshot.demand.get(ci).map(|demand| &demand.control)
+    }
+
+    /// How this runner of it is cordoned: one that shares its registration only with all others of it, for the seconds
+    /// of a retire.
+    pub fn control_of(&self, ci: &CiName, registration: &RegistrationId) -> Option<ControlProfile> {
+        let mut control = self.control(ci)?.clone();
+        if control.cordon == CordonKind::Pause && registration.shared().is_some() {
+            control.cordon = CordonKind::PauseAll;
+        }
+        Some(control)
     }
 
     /// A CI's clock; ours where it did not answer.

@@ -195,9 +195,10 @@ impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
         let runner = record.ci.clone().zip(record.registration.clone());
         let kind = runner
             .as_ref()
-            .and_then(|(ci, _)| self.facts.control(ci))
+            .and_then(|(ci, registration)| self.facts.control_of(ci, registration))
             .map(|c| c.cordon);
-        let can = matches!(kind, Some(CordonKind::Pause | CordonKind::PauseAll));
+        // What pauses all does so for the seconds of a retire, and never waits for a job.
+        let can = kind == Some(CordonKind::Pause);
         match runner {
             Some((ci, registration)) if can && !recorded && machine.work.busy() == Some(true) => {
                 let verb = Verb::Cordon { ci, registration };
@@ -383,11 +384,12 @@ fn may_uncordon(facts: &Facts<'_>, machine: &Machine<'_>) -> bool {
     let kind = record
         .ci
         .as_ref()
-        .and_then(|ci| facts.control(ci))
+        .zip(record.registration.as_ref())
+        .and_then(|(ci, registration)| facts.control_of(ci, registration))
         .map(|c| c.cordon);
     ours && record.registration.is_some()
         && machine.work != Work::NoRunner
-        && matches!(kind, Some(CordonKind::Pause | CordonKind::PauseAll))
+        && kind == Some(CordonKind::Pause)
         && !matches!(machine.presence, Presence::Gone)
 }
 

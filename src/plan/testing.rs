@@ -293,6 +293,7 @@ impl World {
             panic!("a world of jobs")
         };
         jobs.push(Job {
+            protected: false,
             id: id.as_str().into(),
             name: "build".into(),
             project: "acme/app".into(),

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::model::{
     demand::{Counts, Wanted},
-    ids::Address,
+    ids::{Address, RegistrationId},
     intent::Intent,
     reason::Reason,
-    resource::{CloudStatus, Completeness, ResourceSpec},
+    resource::{CloudStatus, Completeness, CordonKind, ResourceSpec},
     state::{Failure, History, Phase, Refusal},
 };
 use crate::stack::{Mode, Policy};
@@ -314,6 +314,7 @@ fn scenarios() -> Vec<(&'static str, World)> {
         }),
     ];
     all.extend(roll_tests::scenarios());
+    all.push(("shared_runner", shared_and_slow()));
     let mut booting = World::new();
     booting.queue(1);
     booting.machine("brave-otter", -100, false);
@@ -321,6 +322,45 @@ fn scenarios() -> Vec<(&'static str, World)> {
     booting.set_time(501);
     all.push(("never_ready", booting));
     all
+}
+
+/// An idle machine that is due, shares its runner, and whose CI takes longer to settle than others may be paused.
+fn shared_and_slow() -> World {
+    let mut world = shared();
+    world.ci().control.settle = secs(21);
+    world
+}
+
+/// An idle machine that is due and shares its runner with others.
+fn shared() -> World {
+    idle(-3500, |w, a| {
+        let registration: RegistrationId = "7.r_brave".into();
+        w.record(&a).registration = Some(registration.clone());
+        w.runner("brave-otter").registration = registration;
+    })
+}
+
+#[test]
+fn a_machine_that_shares_its_runner_is_retired_by_a_pause_of_all_and_never_left_cordoned() {
+    let mut world = shared();
+    let plan = world.plan();
+    let [action] = &plan.actions[..] else {
+        panic!("{:?}", verbs(&plan))
+    };
+    let Verb::Retire { control, .. } = &action.verb else {
+        panic!("{:?}", verbs(&plan))
+    };
+    assert_eq!(control.cordon, CordonKind::PauseAll);
+
+    let mut busy = shared();
+    busy.run("7.r_brave");
+    busy.pool().max = 0;
+    let plan = busy.plan();
+    assert_eq!(
+        verbs(&plan),
+        [""; 0],
+        "its jobs would wait for the pause's end, and with them all others"
+    );
 }
 
 fn cordon(world: &mut World, address: &Address, since: i64) {

@@ -3,8 +3,8 @@
 //! # What a template sees
 //!
 //! `machine` (`name`, `runner`, `provider`, `location`, `type`, `public_ipv4`), `stack.name`, `pool` (`name`, `tags`,
-//! `run_untagged`, `jobs_per_runner`), `ci` (`name`, `kind`, `url`), `token`, and `vars`: the pool's own. It sees no
-//! file but the set's, no environment and no clock.
+//! `run_untagged`, `jobs_per_runner`), `ci` (`name`, `kind`, `url`), `token`, `system_id` (only for a pool with a
+//! `runner_token`), and `vars`: the pool's own. It sees no file but the set's, no environment and no clock.
 //!
 //! # Guarantees
 //!
@@ -50,8 +50,10 @@ pub struct TemplateSet {
 pub struct Join {
     /// The CI's root, as the machine reaches it.
     pub url: String,
-    /// Its token, for it alone.
+    /// Its token: for it alone, or for all machines of a pool with a `runner_token`.
     pub token: SecretString,
+    /// What it must call itself, where it shares the token.
+    pub system_id: Option<String>,
 }
 
 /// Why there is no user data. Never holds rendered text.
@@ -212,7 +214,8 @@ impl<'a> Prepared<'a> {
         spec: &MachineSpec,
         join: &Join,
     ) -> Result<SecretString, RenderError> {
-        let context = context(stack, pool, spec, &join.url, join.token.expose_secret())?;
+        let token = join.token.expose_secret();
+        let context = context(stack, pool, spec, &join.url, token, join.system_id.as_deref())?;
         match self.engine.render(&pool.cloud_init, &context) {
             Ok(text) => Ok(SecretString::from(text)),
             // The engine quotes values in its errors: they are those of a rendering that never sees the token.
@@ -235,8 +238,12 @@ pub fn preview(
     url: &str,
 ) -> Result<String, RenderError> {
     let engine = engine(templates, &pool.cloud_init)?;
+    let shared = pool.registering.runner_token.is_some();
     engine
-        .render(&pool.cloud_init, &context(stack, pool, spec, url, HIDDEN)?)
+        .render(
+            &pool.cloud_init,
+            &context(stack, pool, spec, url, HIDDEN, shared.then_some(HIDDEN))?,
+        )
         .map_err(|error| explained(&error, templates, &pool.cloud_init))
 }
 
@@ -273,6 +280,7 @@ fn context(
     spec: &MachineSpec,
     url: &str,
     token: &str,
+    system_id: Option<&str>,
 ) -> Result<Context, RenderError> {
     let ci = stack.ci.get(&pool.ci).ok_or_else(|| RenderError::NoCi {
         ci: pool.ci.to_string(),
@@ -305,6 +313,9 @@ fn context(
     context.insert("ci", &json!({"name": ci.name, "kind": kind, "url": url}));
     context.insert("vars", &pool.vars);
     context.insert("token", token);
+    if let Some(system_id) = system_id {
+        context.insert("system_id", system_id);
+    }
     Ok(context)
 }
 

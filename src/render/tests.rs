@@ -120,6 +120,7 @@ fn spec(runner: &str) -> MachineSpec {
 
 fn render(main: &str) -> Result<String, RenderError> {
     let join = Join {
+        system_id: None,
         url: "https://gitlab.example.com".into(),
         token: TOKEN.into(),
     };

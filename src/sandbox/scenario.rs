@@ -14,6 +14,8 @@ use super::settings::parse_length;
 pub struct Scenario {
     /// GitLab projects besides `acme/app`, by full path, in the order of their ids.
     pub projects: Vec<String>,
+    /// The protected branches of a project, by its full path; without, `main`.
+    pub protected_branches: BTreeMap<String, Vec<String>>,
     /// Jobs, each now or at an offset from the world's start.
     pub jobs: Vec<JobSpec>,
     /// Snapshots in the Hetzner project.
@@ -49,6 +51,15 @@ pub struct JobSpec {
     /// How long after the world's start, or after now, it is queued.
     #[serde(default, with = "length")]
     pub at: SignedDuration,
+    /// The branch or tag; without, `main`.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub git_ref: Option<String>,
+    /// Whether that is a tag.
+    #[serde(default, rename = "tag", skip_serializing_if = "std::ops::Not::not")]
+    pub of_tag: bool,
+    /// Whether its pipeline is another's child, as by `trigger: include:`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub child: bool,
 }
 
 /// A snapshot that servers can be made from.
@@ -85,6 +96,13 @@ pub struct TokenSpec {
     /// Full paths of the projects that the user is a member of; without, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projects: Option<Vec<String>>,
+    /// The user's role in groups: 30 is a Developer, 40 a Maintainer, 50 an Owner.
+    #[serde(default = "owner")]
+    pub access_level: u32,
+}
+
+fn owner() -> u32 {
+    50
 }
 
 /// A server type that is not to be had.

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where gitlab-runner reads its configuration.
 const CONFIG_PATH: &str = "/etc/gitlab-runner/config.toml";
+/// Where gitlab-runner keeps what tells it from others with the same token.
+const SYSTEM_ID_PATH: &str = "/etc/gitlab-runner/.runner_system_id";
 
 /// The runner that a machine starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,9 @@ pub(crate) struct RunnerSetup {
     pub(crate) executor: String,
     /// Whether it unregisters when the machine shuts down.
     pub(crate) unregisters: bool,
+    /// What it calls itself, where its user data says so in the form that gitlab-runner takes.
+    #[serde(default)]
+    pub(crate) system_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -98,12 +103,25 @@ pub(crate) fn parse(user_data: &str) -> Result<RunnerSetup, String> {
         url: section.url.trim_end_matches('/').to_owned(),
         token: section.token.clone(),
         executor: section.executor.clone(),
+        system_id: config
+            .write_files
+            .iter()
+            .find(|file| file.path == SYSTEM_ID_PATH)
+            .and_then(|file| content(file).ok())
+            .map(|text| text.trim().to_owned())
+            .filter(|id| is_system_id(id)),
         unregisters: user_data.contains("unregister")
             || config
                 .write_files
                 .iter()
                 .any(|file| content(file).is_ok_and(|text| text.contains("unregister"))),
     })
+}
+
+/// As `common/system_id_state.go` of gitlab-runner has it: anything else is replaced by an id of its own making.
+fn is_system_id(text: &str) -> bool {
+    let rest = text.strip_prefix("s_").or_else(|| text.strip_prefix("r_"));
+    rest.is_some_and(|rest| rest.len() == 12 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 fn content(file: &WriteFile) -> Result<String, String> {

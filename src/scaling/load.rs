@@ -61,23 +61,26 @@ fn assign<'a>(
         .filter(|pool| pool.ci == demand.ci)
         .collect();
     let selectors: Vec<_> = pools.iter().map(|pool| pool.selector()).collect();
-    let mut fits: HashMap<&[String], Vec<&'a Pool>> = HashMap::new();
+    let mut fits: HashMap<(&[String], bool), Vec<&'a Pool>> = HashMap::new();
     for job in unique(jobs) {
         let pool = if let (JobState::Running, Some(runner)) = (job.state, &job.runner) {
             facts
                 .owner(&demand.ci, runner)
                 .and_then(|address| address.pool.as_ref())
         } else {
-            let fitting = fits.entry(job.tags.as_slice()).or_insert_with(|| {
-                let matching = selectors
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, selector)| selector.matches(&job.tags));
-                let mut fitting: Vec<&Pool> = matching.filter_map(|(at, _)| pools.get(at).copied()).collect();
-                // What is only advised on runs no job: it is shown what those that act leave.
-                fitting.sort_by_key(|pool| pool.mode == Mode::Advise);
-                fitting
-            });
+            let fitting = fits
+                .entry((job.tags.as_slice(), job.protected))
+                .or_insert_with(|| {
+                    let matching = selectors
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, selector)| selector.takes(job));
+                    let mut fitting: Vec<&Pool> =
+                        matching.filter_map(|(at, _)| pools.get(at).copied()).collect();
+                    // What is only advised on runs no job: it is shown what those that act leave.
+                    fitting.sort_by_key(|pool| pool.mode == Mode::Advise);
+                    fitting
+                });
             place(fitting, loads)
         };
         let Some(load) = pool.and_then(|pool| loads.get_mut(pool)) else {

@@ -9,6 +9,7 @@
 //!
 //! A text with errors of syntax gets no further than 1; all other problems of a text are reported together.
 
+pub mod from;
 mod init;
 mod parse;
 mod parse_accounts;
@@ -346,6 +347,7 @@ impl Pool {
             pool: self.name.clone(),
             tags: self.tags.clone(),
             run_untagged: self.run_untagged,
+            protected_refs: self.registering.protected_refs,
         }
     }
 }

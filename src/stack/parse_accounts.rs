@@ -70,7 +70,10 @@ impl Check<'_> {
             self.token(&path, raw.token.as_ref(), &url, "GITLAB_API_TOKEN");
             self.file(&["ci", &name, "ca_file"], raw.ca_file.as_deref());
             self.projects(&["ci", &name, "projects"], &raw.projects);
-            self.projects(&["ci", &name, "groups"], &raw.groups);
+            self.groups(&["ci", &name, "groups"], &raw.groups);
+            if raw.instance {
+                self.instance_alone(&name, &raw);
+            }
             let settle = self.duration(&["ci", &name, "settle"], &raw.settle);
             let (Some(kind), Some(settle)) = (kind, settle) else {
                 continue;
@@ -92,6 +95,45 @@ impl Check<'_> {
             );
         }
         systems
+    }
+
+    /// The whole instance leaves nothing to name.
+    fn instance_alone(&mut self, name: &str, raw: &RawCi) {
+        for (key, named) in [("projects", &raw.projects), ("groups", &raw.groups)] {
+            if !named.is_empty() {
+                let instance = ["ci", name, "instance"];
+                self.report(
+                    StackProblem::new(
+                        "stack::contradiction",
+                        self.span(&["ci", name, key]),
+                        format!("`ci.{name}` serves the whole instance, and names {key} too"),
+                        "these are part of it",
+                    )
+                    .also(self.span(&instance), "every project is served")
+                    .help(format!("take out `{key}`, or `instance = true`")),
+                );
+            }
+        }
+    }
+
+    /// Full paths of groups, or their ids.
+    fn groups(&mut self, path: &[&str], groups: &[String]) {
+        self.duplicates(path, groups);
+        for (index, group) in groups.iter().enumerate() {
+            let index = index.to_string();
+            let path = [path, &[index.as_str()]].concat();
+            let mut parts = group.split('/');
+            let is_path = !group.contains("://")
+                && parts.all(|part| !part.is_empty() && !part.contains(char::is_whitespace));
+            if !is_path {
+                self.bad(
+                    &path,
+                    format!("an entry of `{}` is not a group", dotted(&path)),
+                    "not a group",
+                    "write its full path without the server's address: \"acme\", \"acme/backend\"",
+                );
+            }
+        }
     }
 
     /// The kind that is written, or the one that the name is.

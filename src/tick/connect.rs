@@ -10,10 +10,11 @@ use crate::{
         Demand, DemandError, RunnerControl,
         gitlab::{Gitlab, GitlabConfig},
     },
+    model::ids::{CiName, PoolName},
     net::{Auth, ClientConfig},
     provider::{Provider, ProviderError},
     secrets::{self, SecretError},
-    stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef},
+    stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef, Stack},
     state::{StateStore, file::FileStore},
 };
 
@@ -145,7 +146,9 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
     let mut control: BTreeMap<_, Arc<dyn RunnerControl>> = BTreeMap::new();
     for (name, config) in &stack.ci {
         let CiKind::Gitlab = config.kind;
-        let client = Arc::new(gitlab(config, concurrency, embedded.as_ref(), &folder, trust).await?);
+        let tokens = runner_tokens(stack, name, &folder, trust).await?;
+        let client = gitlab(config, tokens, concurrency, embedded.as_ref(), &folder, trust).await?;
+        let client = Arc::new(client);
         demand.insert(name.clone(), client.clone());
         control.insert(name.clone(), client);
     }
@@ -276,8 +279,27 @@ async fn provider(
     })
 }
 
+/// The tokens of runners that the machines of this CI's pools share.
+async fn runner_tokens(
+    stack: &Stack,
+    ci: &CiName,
+    folder: &Path,
+    trust: &Trust,
+) -> Result<BTreeMap<PoolName, SecretString>, ConnectError> {
+    let mut tokens = BTreeMap::new();
+    for pool in stack.pools.iter().filter(|pool| pool.ci == *ci) {
+        if let Some(reference) = &pool.registering.runner_token {
+            let wanted_by = format!("pools.{}.runner_token", pool.name);
+            let token = secrets::read(reference, &wanted_by, folder, policy(trust)).await?;
+            tokens.insert(pool.name.clone(), token);
+        }
+    }
+    Ok(tokens)
+}
+
 async fn gitlab(
     config: &CiConfig,
+    runner_tokens: BTreeMap<PoolName, SecretString>,
     concurrency: usize,
     embedded: Option<&Embedded>,
     folder: &Path,
@@ -314,6 +336,9 @@ async fn gitlab(
         client,
         root,
         projects: config.projects.clone(),
+        groups: config.groups.clone(),
+        instance: config.instance,
+        runner_tokens,
         settle: config.settle,
     });
     made.map_err(|source| ConnectError::Ci {
@@ -354,11 +379,14 @@ async fn token(
             },
         });
     };
-    let policy = match trust {
+    Ok(secrets::read(reference, &wanted_by, folder, policy(trust)).await?)
+}
+
+fn policy(trust: &Trust) -> secrets::Policy {
+    match trust {
         Trust::Full => secrets::Policy::Trusted,
         Trust::Untrusted { .. } => secrets::Policy::Untrusted,
-    };
-    Ok(secrets::read(reference, &wanted_by, folder, policy).await?)
+    }
 }
 
 fn ca_pem(file: Option<&Path>, folder: &Path, place: &str) -> Result<Option<Vec<u8>>, ConnectError> {

@@ -27,8 +27,8 @@ const MACHINE: &str = "prod-linux-brave-otter";
 const READ_ONLY: &str = "glpat-read-only";
 
 /// A world whose clock moves only when told.
-struct Bench {
-    sandbox: Sandbox,
+pub(crate) struct Bench {
+    pub(crate) sandbox: Sandbox,
     http: reqwest::Client,
 }
 
@@ -41,7 +41,7 @@ impl Bench {
         .await
     }
 
-    async fn with(scenario: Value) -> Self {
+    pub(crate) async fn with(scenario: Value) -> Self {
         let mut settings = Settings::default();
         settings.set("speed", "0").unwrap();
         let sandbox = sandbox::start(Options {
@@ -64,6 +64,10 @@ impl Bench {
     }
 
     fn ci_as(&self, token: &str, projects: &[&str], patience: Duration) -> Gitlab {
+        Gitlab::new(self.config(token, projects, patience)).unwrap()
+    }
+
+    pub(crate) fn config(&self, token: &str, projects: &[&str], patience: Duration) -> GitlabConfig {
         let root = self.sandbox.addresses().gitlab.clone();
         let auth = Auth::Header {
             name: "private-token",
@@ -73,17 +77,19 @@ impl Bench {
         client.call_timeout = patience;
         client.total_timeout = patience;
         client.retries = 0;
-        Gitlab::new(GitlabConfig {
+        GitlabConfig {
             name: "gitlab".into(),
             client,
             root,
             projects: projects.iter().map(|name| (*name).to_owned()).collect(),
+            groups: Vec::new(),
+            instance: false,
+            runner_tokens: BTreeMap::new(),
             settle: SignedDuration::from_secs(5),
-        })
-        .unwrap()
+        }
     }
 
-    async fn post(&self, url: String, body: Value) -> Value {
+    pub(crate) async fn post(&self, url: String, body: Value) -> Value {
         let reply = self
             .http
             .post(url)
@@ -97,18 +103,18 @@ impl Bench {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
-    async fn control(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn control(&self, path: &str, body: Value) -> Value {
         self.post(format!("{}{path}", self.sandbox.addresses().control), body)
             .await
     }
 
-    async fn queue(&self, project: &str, tags: &[&str], count: u32) {
+    pub(crate) async fn queue(&self, project: &str, tags: &[&str], count: u32) {
         let jobs =
             json!({"project": project, "tags": tags, "count": count, "duration": "60s", "name": "build"});
         self.control("/jobs", jobs).await;
     }
 
-    async fn advance(&self, length: &str) {
+    pub(crate) async fn advance(&self, length: &str) {
         self.control("/clock", json!({"advance": length})).await;
     }
 
@@ -120,25 +126,29 @@ impl Bench {
         self.control("/faults", rule).await;
     }
 
-    async fn world(&self) -> Value {
+    pub(crate) async fn world(&self) -> Value {
         let url = format!("{}/world", self.sandbox.addresses().control);
         let reply = self.http.get(url).send().await.unwrap();
         reply.json().await.unwrap()
     }
 
-    async fn now(&self) -> Timestamp {
+    pub(crate) async fn now(&self) -> Timestamp {
         self.world().await["now"].as_str().unwrap().parse().unwrap()
     }
 
     /// A machine that joins by what its user data says, one job at a time.
-    async fn boot(&self, name: &str, registration: &Registration) {
+    pub(crate) async fn boot(&self, name: &str, registration: &Registration) {
         let config = format!(
             "concurrent = 1\n[[runners]]\nurl = \"{}\"\ntoken = \"{}\"\nexecutor = \"docker\"\n",
             registration.url,
             registration.token.expose_secret()
         );
+        let mut files = vec![json!({"path": "/etc/gitlab-runner/config.toml", "content": config})];
+        if let Some(system_id) = &registration.system_id {
+            files.push(json!({"path": "/etc/gitlab-runner/.runner_system_id", "content": system_id}));
+        }
         let user_data = json!({
-            "write_files": [{"path": "/etc/gitlab-runner/config.toml", "content": config}],
+            "write_files": files,
             "runcmd": [["systemctl", "enable", "--now", "gitlab-runner"]],
         });
         let server = json!({
@@ -151,39 +161,40 @@ impl Bench {
     }
 }
 
-fn pool() -> PoolSelector {
+pub(crate) fn pool() -> PoolSelector {
     PoolSelector {
         pool: "linux".into(),
         tags: vec!["docker".to_owned(), "linux".to_owned()],
         run_untagged: false,
+        protected_refs: false,
     }
 }
 
-fn request(description: &str) -> RegistrationRequest {
+pub(crate) fn request(description: &str) -> RegistrationRequest {
     RegistrationRequest {
         description: description.to_owned(),
         selector: pool(),
     }
 }
 
-async fn observe(ci: &dyn Demand, since: &Cursor) -> DemandSnapshot {
+pub(crate) async fn observe(ci: &dyn Demand, since: &Cursor) -> DemandSnapshot {
     ci.observe(&STACK.into(), &[pool()], since).await.unwrap()
 }
 
-async fn complete(ci: &dyn Demand) -> DemandSnapshot {
+pub(crate) async fn complete(ci: &dyn Demand) -> DemandSnapshot {
     let snapshot = observe(ci, &Cursor::default()).await;
     assert_eq!(snapshot.completeness, Completeness::Complete);
     snapshot
 }
 
-fn jobs(snapshot: &DemandSnapshot, state: JobState) -> Vec<&Job> {
+pub(crate) fn jobs(snapshot: &DemandSnapshot, state: JobState) -> Vec<&Job> {
     match &snapshot.wanted {
         Wanted::Jobs(jobs) => jobs.iter().filter(|job| job.state == state).collect(),
         Wanted::Counts(_) => panic!("this CI tells jobs"),
     }
 }
 
-fn view(snapshot: &DemandSnapshot, id: &RegistrationId) -> RunnerView {
+pub(crate) fn view(snapshot: &DemandSnapshot, id: &RegistrationId) -> RunnerView {
     let found: BTreeMap<&RegistrationId, &RunnerView> = snapshot
         .runners
         .iter()

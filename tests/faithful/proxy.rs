@@ -304,6 +304,35 @@ fn machine() -> Claim {
     shared(ResourceSpec::Machine(spec))
 }
 
+/// A machine each for a group, for the whole instance, of protected refs, and with a runner that a person made.
+fn live_wider(line: &Line) {
+    let sandbox = &line.sandbox;
+    let made = json!({"runner_type": "project_type", "project_id": 1, "tag_list": ["docker", "linux"]});
+    let token = sandbox.gitlab_post("/user/runners", &made)["token"].clone();
+    for (scope, pool) in [
+        ("groups = [\"acme\"]", ""),
+        ("instance = true", ""),
+        ("projects = [\"acme/app\"]", "protected_refs = true"),
+        (
+            "projects = [\"acme/app\"]",
+            "runner_token = { file = \"fleet.token\" }",
+        ),
+    ] {
+        let project = line.project();
+        project.edit("projects = [\"acme/app\"]", scope);
+        project.edit("max = 20", &format!("max = 20\n{pool}"));
+        std::fs::write(project.path("stacks/fleet.token"), token.as_str().unwrap()).unwrap();
+        sandbox.jobs(1, "10m");
+        project.run(&["validate", "--online"]).exits(0);
+        project.run(&["scale"]).exits(0);
+        assert_eq!(sandbox.servers().len(), 1, "{scope} {pool}");
+        sandbox.advance("1h");
+        project.run(&["destroy", "--auto-approve"]).exits(0);
+        assert!(sandbox.servers().is_empty(), "{scope} {pool}");
+    }
+    assert_eq!(sandbox.world()["jobs_killed"], 0);
+}
+
 #[test]
 fn a_fleet_lives_and_ends_without_a_violation_in_either_direction() {
     let Some(line) = Line::start(STRAIGHT, STRAIGHT) else {
@@ -313,6 +342,7 @@ fn a_fleet_lives_and_ends_without_a_violation_in_either_direction() {
     live(&line, &project);
     live_with_troubles(&line, &project);
     live_of_the_provider(&line);
+    live_wider(&line);
 
     assert_eq!(line.violations(), [""; 0]);
     let mut validated = BTreeMap::new();

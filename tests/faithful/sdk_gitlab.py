@@ -33,6 +33,13 @@ def projects():
     assert project.path_with_namespace == "acme/app" and project.id
     assert [found.id for found in gl.projects.list(search="acme/app", get_all=True)] == [project.id]
     assert project.id in {found.id for found in gl.groups.get("acme", lazy=True).projects.list(get_all=True)}
+    group = gl.groups.get("acme")
+    assert group.full_path == "acme" and group.parent_id is None
+    with raises(GitlabGetError, response_code=404):
+        gl.groups.get("nobody")
+    assert {found.path_with_namespace for found in group.projects.list(include_subgroups=True, get_all=True)} >= {"acme/app"}
+    assert [branch.name for branch in project.protectedbranches.list(get_all=True)] == ["main"]
+    assert project.protectedtags.list(get_all=True) == []
     with raises(GitlabGetError, response_code=404):
         gl.projects.get("acme/nothing")
     return project
@@ -58,8 +65,14 @@ def queued_jobs(project):
 def pending_by_graphql():
     with GraphQL(ADDRESSES["gitlab"], token=TOKEN, ssl_verify=CA_FILE or True) as graphql:
         answer = graphql.execute("{ jobs(statuses: [PENDING], first: 100) { nodes { id tags } pageInfo { hasNextPage endCursor } } }")
+        group = graphql.execute(
+            """{ group(fullPath: "acme") { maxAccessLevel { integerValue } projects(includeSubgroups: true, first: 100) { count nodes {
+                fullPath live: pipelines(status: PENDING, first: 1) { nodes { id } } } } } }"""
+        )["group"]
     assert len(answer["jobs"]["nodes"]) == 6, answer
     assert answer["jobs"]["nodes"][0]["id"].startswith("gid://gitlab/Ci::")
+    assert group["projects"]["count"] == 2
+    assert {node["fullPath"]: len(node["live"]["nodes"]) for node in group["projects"]["nodes"]} == {"acme/app": 1, "acme/lib": 0}
 
 
 def runner(project):
@@ -80,6 +93,8 @@ def runner(project):
     other = gl.projects.get("acme/lib")
     other.runners.create({"runner_id": made.id})
     assert {found["id"] for found in gl.http_list(f"/runners/{made.id}/projects")} == {project.id, other.id}
+    other.runners.delete(made.id)
+    assert [found["id"] for found in gl.http_list(f"/runners/{made.id}/projects")] == [project.id]
     gl.runners.delete(grouped.id)
     with raises(GitlabGetError, response_code=404):
         gl.runners.get(grouped.id)

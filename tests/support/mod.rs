@@ -118,6 +118,28 @@ impl Sandbox {
         self.world()["servers"][at].clone()
     }
 
+    /// A call of the sandbox's GitLab by a person: below `/api/v4`, with the sandbox's token.
+    pub fn gitlab_post(&self, path: &str, body: &Value) -> Value {
+        self.gitlab_call(reqwest::Method::POST, path, body)
+    }
+
+    /// Likewise.
+    pub fn gitlab_put(&self, path: &str, body: &Value) -> Value {
+        self.gitlab_call(reqwest::Method::PUT, path, body)
+    }
+
+    fn gitlab_call(&self, method: reqwest::Method, path: &str, body: &Value) -> Value {
+        self.runtime.block_on(async {
+            let url = format!("{}/api/v4{path}", self.gitlab());
+            let request = self.http.request(method, url).bearer_auth(self.token());
+            let reply = request.json(body).send().await.expect("an answer");
+            let status = reply.status();
+            let text = reply.text().await.expect("a body");
+            assert!(status.is_success(), "{path} {body}: {status} {text}");
+            serde_json::from_str(&text).expect("JSON")
+        })
+    }
+
     pub fn jobs(&self, count: u32, duration: &str) {
         self.post(
             "/jobs",

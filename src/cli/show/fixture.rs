@@ -430,6 +430,7 @@ fn demand() -> DemandSnapshot {
     DemandSnapshot {
         ci: "gitlab".into(),
         wanted: Wanted::Jobs(vec![Job {
+            protected: false,
             id: "900".into(),
             name: "test".into(),
             project: "acme/app".into(),

@@ -1,11 +1,12 @@
-//! Calls to GitLab's REST API, and the one place where its answers become [`DemandError`]s.
+//! Calls to GitLab's REST and GraphQL APIs, and the one place where its answers become [`DemandError`]s.
 
 use std::time::Duration;
 
 use http::{Method, StatusCode, header::RETRY_AFTER};
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::{
@@ -31,7 +32,23 @@ pub(super) enum Effect {
 /// The client, and the address that it calls.
 pub(super) struct Api {
     client: Client,
+    /// Of the address that GraphQL is below: the same server and token.
+    above: Client,
     base: Url,
+}
+
+/// What GraphQL answers: data, or errors, or both.
+#[derive(Deserialize)]
+struct Envelope<T> {
+    data: Option<T>,
+    #[serde(default)]
+    errors: Vec<GraphqlError>,
+}
+
+#[derive(Deserialize)]
+struct GraphqlError {
+    #[serde(default)]
+    message: String,
 }
 
 impl Api {
@@ -39,8 +56,16 @@ impl Api {
         let base = Url::parse(&config.base).map_err(|error| DemandError::Rejected {
             why: format!("the address {:?}: {error}", config.base),
         })?;
-        let client = Client::new(config).map_err(|error| unsent(&error, Effect::Read))?;
-        Ok(Self { client, base })
+        let above = ClientConfig {
+            base: config.base.trim_end_matches("/v4").to_owned(),
+            ..config.clone()
+        };
+        let made = |config| Client::new(config).map_err(|error| unsent(&error, Effect::Read));
+        Ok(Self {
+            client: made(config)?,
+            above: made(above)?,
+            base,
+        })
     }
 
     /// The address that paths are appended to.
@@ -50,7 +75,37 @@ impl Api {
 
     /// Requests sent so far.
     pub(super) fn calls(&self) -> u32 {
-        self.client.calls()
+        self.client.calls() + self.above.calls()
+    }
+
+    /// Reads by GraphQL; with the answering server's clock. An answer with errors in it is none: what could not be read
+    /// stands in it as if it were not there.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        query: &str,
+        variables: Value,
+        deadline: Instant,
+    ) -> Result<(T, Option<Timestamp>), DemandError> {
+        let mut request =
+            Request::new(Method::POST, "/graphql").json(json!({"query": query, "variables": variables}));
+        request.idempotent = true;
+        let reply = timeout_at(deadline, self.above.send(request))
+            .await
+            .map_err(|_| DemandError::Unavailable {
+                why: "the time that one observation may take is over".to_owned(),
+            })?
+            .map_err(|error| unsent(&error, Effect::Read))?;
+        let reply = accept(reply, Effect::Read)?;
+        let envelope: Envelope<T> = decode(&reply)?;
+        if let Some(first) = envelope.errors.first() {
+            return Err(DemandError::Rejected {
+                why: cut(&format!("GraphQL: {}", first.message)),
+            });
+        }
+        let data = envelope.data.ok_or_else(|| DemandError::Malformed {
+            why: "GraphQL answered with neither data nor errors".to_owned(),
+        })?;
+        Ok((data, reply.date))
     }
 
     /// Sends it; any status is an answer.

@@ -6,14 +6,16 @@ use tokio::time::Instant;
 use super::{
     Gitlab,
     api::{Effect, Query, accept, decode, get, query, segment},
-    observe::OBSERVATION,
+    graphql,
+    observe::{MAINTAINER, OBSERVATION},
     pages::{Pages, list},
-    wire::{Project, ProjectDetails, TokenDetails, User},
+    scope::Scope,
+    wire::{Project, ProjectDetails, TokenDetails},
 };
 use crate::{demand::DemandError, provider::Problem};
 
-/// GitLab's access level of a Maintainer.
-const MAINTAINER: u32 = 40;
+/// GitLab's access level of an Owner.
+const OWNER: u32 = 50;
 /// What may stand in for `api`: to read, to make a runner, and to pause and remove it.
 const NARROW_SCOPES: [&str; 3] = ["read_api", "create_runner", "manage_runner"];
 /// Least similarity (Jaro-Winkler) of a path worth suggesting.
@@ -22,8 +24,33 @@ const SIMILAR: f64 = 0.8;
 impl Gitlab {
     pub(super) async fn check_names(&self) -> Result<Vec<Problem>, DemandError> {
         let mut problems = Vec::new();
-        self.check_token(&mut problems).await?;
-        if self.projects.is_empty() {
+        let is_admin = self.check_token(&mut problems).await?;
+        if self.scope == Scope::Instance && !is_admin {
+            problems.push(self.problem(
+                "instance",
+                "the token's user is no administrator, and GitLab shows the instance's jobs to administrators only",
+                Some("use an administrator's token (with the scope admin_mode where that is on), or name groups".to_owned()),
+            ));
+        }
+        for (index, group) in self.groups.iter().enumerate() {
+            let place = format!("groups[{index}]");
+            problems.extend(self.check_group(&place, group, is_admin).await?);
+        }
+        if self.scope == Scope::Union
+            && let Err(DemandError::Rejected { why }) = self.union(Instant::now() + OBSERVATION).await
+        {
+            problems.push(self.problem("groups", &why, None));
+        }
+        for pool in self.shared.keys() {
+            if let Err(error) = self.shared_runner(pool).await {
+                problems.push(Problem {
+                    place: format!("pools.{pool}.runner_token"),
+                    what: error.to_string(),
+                    hint: Some("copy it from the runner's page in GitLab; it begins with glrt-".to_owned()),
+                });
+            }
+        }
+        if self.scope == Scope::Maintained {
             let pages = self.maintained(Instant::now() + OBSERVATION).await;
             if pages.whole()?.is_empty() {
                 problems.push(self.problem(
@@ -40,11 +67,10 @@ impl Gitlab {
         Ok(problems)
     }
 
-    async fn check_token(&self, problems: &mut Vec<Problem>) -> Result<(), DemandError> {
-        let user: User = decode(&accept(
-            self.api.send(get("/user", Query::new())).await?,
-            Effect::Read,
-        )?)?;
+    /// Says whether the token's user is an administrator.
+    async fn check_token(&self, problems: &mut Vec<Problem>) -> Result<bool, DemandError> {
+        let (user, _) = self.user().await?;
+        let is_admin = user.is_admin();
         if user.state.as_deref().is_some_and(|state| state != "active") {
             let state = user.state.unwrap_or_default();
             problems.push(self.problem(
@@ -59,7 +85,7 @@ impl Gitlab {
             .await?;
         // A token of another kind (OAuth, job) does not tell its scopes.
         if matches!(reply.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) {
-            return Ok(());
+            return Ok(is_admin);
         }
         let token: TokenDetails = decode(&accept(reply, Effect::Read)?)?;
         let missing = missing_scopes(&token.scopes);
@@ -73,7 +99,28 @@ impl Gitlab {
                 )),
             ));
         }
-        Ok(())
+        Ok(is_admin)
+    }
+
+    async fn check_group(
+        &self,
+        place: &str,
+        group: &str,
+        is_admin: bool,
+    ) -> Result<Option<Problem>, DemandError> {
+        let level = match graphql::level(&self.api, group, Instant::now() + OBSERVATION).await {
+            Ok(level) => level,
+            Err(DemandError::Rejected { why }) => return Ok(Some(self.problem(place, &why, None))),
+            Err(error) => return Err(error),
+        };
+        let low = level.is_some_and(|level| level < OWNER) && !is_admin;
+        Ok((low && matches!(self.scope, Scope::Group(_))).then(|| {
+            self.problem(
+                place,
+                &format!("the token's user is not Owner of {group}, and may not make runners in it"),
+                Some("give them the Owner role, or name projects".to_owned()),
+            )
+        }))
     }
 
     async fn check_project(&self, place: &str, name: &str) -> Result<Option<Problem>, DemandError> {

@@ -9,10 +9,12 @@ use tokio::time::Instant;
 
 use super::{
     Gitlab,
-    api::{Effect, accept, change, date, decode, get, make, query, refusal, segment},
+    api::{Effect, accept, change, date, decode, get, make, query, refusal},
     observe::OBSERVATION,
     pages::{Broken, Pages, list},
-    wire::{Manager, Project, Runner, RunnerJob, registration},
+    scope::Home,
+    shared::parts,
+    wire::{Manager, Project, Runner, RunnerJob, RunnerProjects, registration},
 };
 use crate::{
     demand::{Cordoned, DemandError, Registration, RegistrationRequest, RunnerReading},
@@ -45,17 +47,23 @@ impl Gitlab {
         &self,
         request: &RegistrationRequest,
     ) -> Result<Registration, DemandError> {
-        let projects = self.served().await?;
-        let (home, others) = projects.split_first().ok_or_else(|| DemandError::Rejected {
-            why: "there is no project where a runner could be made: the token's user maintains none"
-                .to_owned(),
-        })?;
-        let made = match self.mint(request, home.id).await {
+        if let Some(shared) = self.join_shared(request).await? {
+            return Ok(shared);
+        }
+        let home = self.home().await?;
+        let others = match &home {
+            Home::Projects(projects) => projects.get(1..).ok_or_else(|| DemandError::Rejected {
+                why: "there is no project where a runner could be made: the token's user maintains none"
+                    .to_owned(),
+            })?,
+            Home::Group(_) | Home::Instance => &[],
+        };
+        let made = match self.mint(request, &home).await {
             Ok(made) => made,
             Err(Unmade::Refused(error)) => return Err(error),
             Err(Unmade::Unknown(why)) => {
-                self.remove_lost(&request.description, home.id, &why).await?;
-                self.mint(request, home.id).await.map_err(|unmade| match unmade {
+                self.remove_lost(&request.description, &home, &why).await?;
+                self.mint(request, &home).await.map_err(|unmade| match unmade {
                     Unmade::Refused(error) => error,
                     Unmade::Unknown(why) => DemandError::Ambiguous { why },
                 })?
@@ -64,7 +72,7 @@ impl Gitlab {
         let Err(error) = self.assign(&made.id, others).await else {
             return Ok(made);
         };
-        self.delete_runner(&made.id)
+        self.forget_runner(&made.id)
             .await
             .map_err(|left| DemandError::Ambiguous {
                 why: format!("runner {} was made, but {error}, and it is left: {left}", made.id),
@@ -76,33 +84,8 @@ impl Gitlab {
         })
     }
 
-    /// The projects that a new runner serves, read once.
-    async fn served(&self) -> Result<Vec<Project>, DemandError> {
-        let mut served = self.served.lock().await;
-        if let Some(projects) = served.as_ref() {
-            return Ok(projects.clone());
-        }
-        let projects: Vec<Project> = if self.projects.is_empty() {
-            let pages = self.maintained(Instant::now() + OBSERVATION).await;
-            pages.whole()?.into_values().collect()
-        } else {
-            let mut projects = Vec::new();
-            for name in &self.projects {
-                let found = self.api.find(&format!("/projects/{}", segment(name))).await?;
-                projects.push(found.ok_or_else(|| DemandError::Rejected {
-                    why: format!("there is no project {name}, or the token may not see it"),
-                })?);
-            }
-            projects
-        };
-        *served = Some(projects.clone());
-        Ok(projects)
-    }
-
-    async fn mint(&self, request: &RegistrationRequest, project: u64) -> Result<Registration, Unmade> {
-        let body = json!({
-            "runner_type": "project_type",
-            "project_id": project,
+    async fn mint(&self, request: &RegistrationRequest, home: &Home) -> Result<Registration, Unmade> {
+        let mut body = json!({
             "description": request.description,
             "tag_list": request.selector.tags,
             "run_untagged": request.selector.run_untagged,
@@ -110,6 +93,20 @@ impl Gitlab {
             "paused": false,
             "maintenance_note": NOTE,
         });
+        match home {
+            Home::Instance => body["runner_type"] = json!("instance_type"),
+            Home::Group(id) => {
+                body["runner_type"] = json!("group_type");
+                body["group_id"] = json!(id);
+            }
+            Home::Projects(projects) => {
+                body["runner_type"] = json!("project_type");
+                body["project_id"] = json!(projects.first().map(|project| project.id));
+            }
+        }
+        if request.selector.protected_refs {
+            body["access_level"] = json!("ref_protected");
+        }
         let reply = self
             .api
             .send(make("/user/runners", body))
@@ -133,21 +130,24 @@ impl Gitlab {
             id: registration(id),
             token: SecretString::from(minted.token),
             url: self.root.clone(),
+            system_id: None,
         })
     }
 
     /// Removes what a lost answer may have left: runners of that description that nothing has ever joined with.
-    async fn remove_lost(&self, description: &str, project: u64, lost: &str) -> Result<(), DemandError> {
+    async fn remove_lost(&self, description: &str, home: &Home, lost: &str) -> Result<(), DemandError> {
         let unknown = |why: &dyn std::fmt::Display| DemandError::Ambiguous {
             why: format!("{lost}; looking for the runner: {why}"),
         };
-        let ours = query(&[("type", "project_type"), ("per_page", "100")]);
-        let path = format!("/projects/{project}/runners");
+        let Some((path, kind)) = home.listing() else {
+            return Ok(());
+        };
+        let ours = query(&[("type", kind), ("per_page", "100")]);
         let pages: Pages<Runner> = list(&self.api, &path, ours, Instant::now() + OBSERVATION).await;
         let runners = pages.whole().map_err(|error| unknown(&error))?;
         for runner in runners.values() {
             if runner.description() == description && runner.never_contacted() {
-                self.delete_runner(&registration(runner.id))
+                self.delete_runner(runner.id)
                     .await
                     .map_err(|error| unknown(&error))?;
             }
@@ -156,7 +156,7 @@ impl Gitlab {
     }
 
     async fn assign(&self, runner: &RegistrationId, projects: &[Project]) -> Result<(), DemandError> {
-        let id = number(runner)?;
+        let (id, _) = parts(runner)?;
         let paths: Vec<String> = projects
             .iter()
             .map(|project| format!("/projects/{}/runners", project.id))
@@ -205,7 +205,7 @@ impl Gitlab {
     }
 
     async fn set_paused(&self, runner: &RegistrationId, paused: bool) -> Result<Reply, DemandError> {
-        let path = format!("/runners/{}", number(runner)?);
+        let path = format!("/runners/{}", parts(runner)?.0);
         let request = change(Method::PUT, &path, Some(json!({"paused": paused})));
         let reply = self.api.send(request).await?;
         if reply.status == StatusCode::NOT_FOUND {
@@ -219,7 +219,8 @@ impl Gitlab {
         &self,
         runner: &RegistrationId,
     ) -> Result<Option<RunnerReading>, DemandError> {
-        let path = format!("/runners/{}", number(runner)?);
+        let (number, machine) = parts(runner)?;
+        let path = format!("/runners/{number}");
         let deadline = Instant::now() + OBSERVATION;
         let mut request = get(&path, query(&[("include_projects", "false")]));
         request.priority = Priority::Delete;
@@ -228,7 +229,18 @@ impl Gitlab {
             return Ok(None);
         }
         let details: Runner = decode(&accept(reply, Effect::Read)?)?;
-        let running = query(&[("status", "running"), ("per_page", "100")]);
+        let mut running = query(&[("status", "running"), ("per_page", "100")]);
+        if let Some(system_id) = machine {
+            running.push(("system_id".to_owned(), system_id.to_owned()));
+            let path = format!("{path}/jobs");
+            let jobs: Pages<RunnerJob> = list(&self.api, &path, running, deadline).await;
+            let jobs = u32::try_from(jobs.whole()?.len()).unwrap_or(u32::MAX);
+            let own = self.manager_busy(number, system_id, deadline).await?;
+            return Ok(Some(RunnerReading {
+                jobs: agreed(jobs, &[own]),
+                paused: details.paused(),
+            }));
+        }
         let jobs_path = format!("{path}/jobs");
         let managers_path = format!("{path}/managers");
         let (jobs, managers): (Pages<RunnerJob>, Pages<Manager>) = tokio::join!(
@@ -261,10 +273,22 @@ impl Gitlab {
         }))
     }
 
-    /// Removes it; one that is not there is removed.
-    pub(super) async fn delete_runner(&self, runner: &RegistrationId) -> Result<(), DemandError> {
-        let path = format!("/runners/{}", number(runner)?);
-        let reply = self.api.send(change(Method::DELETE, &path, None)).await?;
+    /// Removes a registration: a machine's own runner, or its manager of a runner that it shares.
+    pub(super) async fn forget_runner(&self, runner: &RegistrationId) -> Result<(), DemandError> {
+        match parts(runner)? {
+            (number, None) => self.delete_runner(number).await,
+            (number, Some(system_id)) => self.forget_manager(number, system_id).await,
+        }
+    }
+
+    /// Removes a runner; one that is not there is removed. Of several projects only an administrator may remove it at
+    /// once: it is taken from all but its first one before.
+    async fn delete_runner(&self, number: u64) -> Result<(), DemandError> {
+        let path = format!("/runners/{number}");
+        let mut reply = self.api.send(change(Method::DELETE, &path, None)).await?;
+        if reply.status == StatusCode::FORBIDDEN && self.take_from_others(number).await? {
+            reply = self.api.send(change(Method::DELETE, &path, None)).await?;
+        }
         match reply.status {
             StatusCode::NOT_FOUND => Ok(()),
             // The token is good, but this runner may not be removed with it.
@@ -277,6 +301,25 @@ impl Gitlab {
     }
 }
 
+impl Gitlab {
+    /// Takes a runner from all its projects but one. Says whether there were others.
+    async fn take_from_others(&self, number: u64) -> Result<bool, DemandError> {
+        let details: Option<RunnerProjects> = self.api.find(&format!("/runners/{number}")).await?;
+        let projects = details.map(|details| details.projects).unwrap_or_default();
+        let Some((_, others)) = projects.split_first().filter(|(_, others)| !others.is_empty()) else {
+            return Ok(false);
+        };
+        for project in others {
+            let path = format!("/projects/{}/runners/{number}", project.id);
+            let reply = self.api.send(change(Method::DELETE, &path, None)).await?;
+            if reply.status != StatusCode::NOT_FOUND {
+                accept(reply, Effect::Write)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
 impl From<DemandError> for Unmade {
     fn from(error: DemandError) -> Self {
         match error {
@@ -284,13 +327,6 @@ impl From<DemandError> for Unmade {
             other => Self::Refused(other),
         }
     }
-}
-
-/// GitLab's runner ids are numbers; anything else would reach into the path.
-fn number(runner: &RegistrationId) -> Result<u64, DemandError> {
-    runner.as_str().parse().map_err(|_| DemandError::Rejected {
-        why: format!("{runner:?} is not the id of a GitLab runner"),
-    })
 }
 
 /// Whether any is busy; none when none says so and one does not say.

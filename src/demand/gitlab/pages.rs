@@ -65,6 +65,16 @@ pub(super) struct Pages<T> {
 }
 
 impl<T> Pages<T> {
+    /// Of a listing that was not asked for.
+    pub(super) fn none() -> Self {
+        Self {
+            items: BTreeMap::new(),
+            read: 0,
+            broken: None,
+            date: None,
+        }
+    }
+
     /// The items, if they are all.
     pub(super) fn whole(self) -> Result<BTreeMap<u64, T>, DemandError> {
         match self.broken {
@@ -127,29 +137,72 @@ impl<'a> Pager<'a> {
         };
         let first = self.fetch::<T>(&path, &query).await?;
         let second = first.next.as_ref().map(|(_, query)| query.clone());
-        let last = first.pages.unwrap_or(0).min(u64::from(MOST_PAGES));
+        let last = first.pages.map(|last| last.min(u64::from(MOST_PAGES)));
         keep(items, self.take(first)?);
-        let Some(second) = second.filter(|query| last > 2 && value(query, PAGE) == Some("2")) else {
+        let Some(second) = second.filter(|query| value(query, PAGE) == Some("2")) else {
             return Ok(());
         };
-        // The server's own query, so that whatever it put there stays.
-        let queries = (2..=last).map(|number| {
-            let mut query = second.clone();
-            query.retain(|(key, _)| key != PAGE);
-            query.push((PAGE.to_owned(), number.to_string()));
-            query
-        });
+        match last {
+            Some(last) if last > 2 => {
+                let mut pages = self.many::<T>(&path, &second, 2..=last);
+                while let Some(page) = pages.next().await {
+                    keep(items, self.take(page?)?);
+                }
+                Ok(())
+            }
+            Some(_) => Ok(()),
+            None => self.uncounted(&path, &second, items).await,
+        }
+    }
+
+    /// Above 10,000 GitLab counts no more: some pages are asked for at once all the same, until one names no next. Those
+    /// behind it are empty, and cost a few calls.
+    async fn uncounted<T: DeserializeOwned + Listed>(
+        &mut self,
+        path: &str,
+        second: &Query,
+        items: &mut BTreeMap<u64, T>,
+    ) -> Result<(), Broken> {
+        let step = AT_ONCE as u64;
+        let mut from = 2;
+        while self.has_next() && from + step <= u64::from(MOST_PAGES) {
+            let mut pages = self.many::<T>(path, second, from..=from + step - 1);
+            while let Some(page) = pages.next().await {
+                let before = items.len();
+                keep(items, self.take(page?)?);
+                if !self.has_next() {
+                    break;
+                }
+                if items.len() == before {
+                    return Err(nothing_new());
+                }
+            }
+            from += step;
+        }
+        Ok(())
+    }
+
+    /// Pages by their numbers, some at a time, in their order. The query is the server's own, so that whatever it put
+    /// there stays.
+    fn many<'b, T: DeserializeOwned + 'b>(
+        &self,
+        path: &'b str,
+        query: &'b Query,
+        numbers: std::ops::RangeInclusive<u64>,
+    ) -> impl stream::Stream<Item = Result<Page<T>, Broken>> + Unpin + use<'a, 'b, T>
+    where
+        'a: 'b,
+    {
         let (api, deadline) = (self.api, self.deadline);
-        let mut pages = stream::iter(queries)
-            .map(|query| {
-                let path = &path;
+        let pages = stream::iter(numbers)
+            .map(move |number| {
+                let mut query = query.clone();
+                query.retain(|(key, _)| key != PAGE);
+                query.push((PAGE.to_owned(), number.to_string()));
                 async move { fetch::<T>(api, path, &query, deadline).await }
             })
             .buffered(AT_ONCE);
-        while let Some(page) = pages.next().await {
-            keep(items, self.take(page?)?);
-        }
-        Ok(())
+        Box::pin(pages)
     }
 
     async fn fetch<T: DeserializeOwned>(&self, path: &str, query: &Query) -> Result<Page<T>, Broken> {
@@ -240,6 +293,10 @@ async fn fetch<T: DeserializeOwned>(
     })
 }
 
+fn nothing_new() -> Broken {
+    Broken::odd("a page brought nothing new, and yet names a next one")
+}
+
 fn keep<T: Listed>(items: &mut BTreeMap<u64, T>, page: Vec<T>) {
     items.extend(page.into_iter().map(|item| (item.id(), item)));
 }
@@ -261,9 +318,7 @@ async fn collect<T: DeserializeOwned + Listed>(
         let before = items.len();
         keep(items, pager.page::<T>().await?.unwrap_or_default());
         if pager.has_next() && items.len() == before {
-            return Err(Broken::odd(
-                "a page brought nothing new, and yet names a next one",
-            ));
+            return Err(nothing_new());
         }
     }
     let seen = u64::try_from(items.len()).unwrap_or(u64::MAX);

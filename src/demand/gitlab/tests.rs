@@ -97,6 +97,9 @@ impl Server {
             client,
             root: "https://gitlab.example.com/".to_owned(),
             projects: projects.iter().map(|name| (*name).to_owned()).collect(),
+            groups: Vec::new(),
+            instance: false,
+            runner_tokens: BTreeMap::new(),
             settle: SignedDuration::from_secs(5),
         })
         .unwrap()
@@ -197,6 +200,7 @@ fn pools() -> Vec<PoolSelector> {
         pool: "linux".into(),
         tags: vec!["docker".to_owned(), "linux".to_owned()],
         run_untagged: false,
+        protected_refs: false,
     }]
 }
 
@@ -379,13 +383,17 @@ async fn a_total_that_changes_between_pages_is_partial() {
     assert_eq!(snapshot.runners.len(), 1);
 }
 
+fn page_of(call: &Call) -> u64 {
+    let mut pages = url::form_urlencoded::parse(call.query.as_bytes()).into_owned();
+    let page = pages.find(|(key, _)| key == "page");
+    page.map_or(1, |(_, number)| number.parse().unwrap())
+}
+
 /// Runners on five pages, one on each, as the server numbers them; the fourth page says this of the total.
 async fn five_pages(fourth: &'static str) -> Server {
     usual(move |call| {
         (call.what == "GET /projects/acme%2Fapp/runners").then(|| {
-            let pages = url::form_urlencoded::parse(call.query.as_bytes());
-            let page = pages.into_owned().find(|(key, _)| key == "page");
-            let page: u64 = page.map_or(1, |(_, number)| number.parse().unwrap());
+            let page = page_of(call);
             let total = if page == 4 { fourth } else { "5" };
             let response = reply(200, json!([runner(page, "prod-a", "online")]));
             let response = with(with(response, "x-total", total), "x-total-pages", "5");
@@ -403,6 +411,61 @@ async fn pages_that_the_server_numbers_are_each_read_once() {
     assert_eq!(snapshot.completeness, Completeness::Complete);
     assert_eq!(snapshot.runners.len(), 5);
     assert_eq!(server.count("GET /projects/acme%2Fapp/runners"), 5);
+}
+
+#[tokio::test]
+async fn pages_that_the_server_does_not_count_are_asked_for_some_at_a_time() {
+    // As GitLab does above 10,000: no total, and each page but the last names the next. Page 4 is not answered before
+    // page 9 has been asked for.
+    let last_asked = Arc::new(tokio::sync::Semaphore::new(0));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/api/v4", listener.local_addr().unwrap());
+    let script = {
+        let base = base.clone();
+        move |request: HttpRequest| {
+            let (base, last_asked) = (base.clone(), Arc::clone(&last_asked));
+            async move {
+                let query = request.uri().query().unwrap_or_default().to_owned();
+                if !request.uri().path().ends_with("/runners") {
+                    return reply(200, json!([]));
+                }
+                let call = Call {
+                    what: String::new(),
+                    query,
+                    body: Value::Null,
+                    before: 0,
+                    base: base.clone(),
+                };
+                let page = page_of(&call);
+                if page == 9 {
+                    last_asked.add_permits(1);
+                } else if page == 4 {
+                    last_asked.acquire().await.unwrap().forget();
+                }
+                let runners = if page <= 20 {
+                    json!([runner(page, "prod-a", "online")])
+                } else {
+                    json!([])
+                };
+                let next = format!("{base}/projects/acme%2Fapp/runners?page={}", page + 1);
+                let response = reply(200, runners);
+                if page < 20 {
+                    link(response, &next)
+                } else {
+                    response
+                }
+            }
+        }
+    };
+    let app = Router::new().fallback(script);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let server = Server {
+        base,
+        seen: Arc::default(),
+    };
+    let snapshot = observe(&server.client(&["acme/app"])).await.unwrap();
+    assert_eq!(snapshot.completeness, Completeness::Complete);
+    assert_eq!(snapshot.runners.len(), 20);
 }
 
 #[tokio::test]
@@ -451,8 +514,8 @@ async fn a_next_page_for_ever_ends_and_is_partial() {
 async fn new_items_for_ever_end_at_the_bound_and_are_partial() {
     let server = usual(|call| {
         (call.what == "GET /projects/acme%2Fapp/runners").then(|| {
-            let id = u64::try_from(call.before).unwrap();
-            let next = format!("{}/projects/acme%2Fapp/runners?page={}", call.base, id + 2);
+            let id = page_of(call);
+            let next = format!("{}/projects/acme%2Fapp/runners?page={}", call.base, id + 1);
             Some(link(reply(200, json!([runner(id, "prod-a", "online")])), &next))
         })
     })

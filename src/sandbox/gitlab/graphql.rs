@@ -1,4 +1,4 @@
-//! The three GraphQL queries that tell an autoscaler something: `jobs`, `currentUser`, `projects`.
+//! The GraphQL queries that tell an autoscaler something: `jobs`, `group`, `currentUser`, `projects`.
 //!
 //! A document is one operation with one or more of these fields. Anything else is answered with GraphQL `errors` and
 //! status 200, as GitLab does. **The trap:** `jobs` is for administrators, and for anyone else it is empty, not an error.
@@ -65,7 +65,9 @@ fn resolve(world: &World, call: &Call, user: &User, field: &Field) -> Result<Val
                 .collect();
             connection(field, rows, call)
         }
+        "group" => super::graphql_group::group(world, call, user, field),
         "jobs" => {
+            interface_only(field)?;
             let rows = if user.admin {
                 jobs(world, call, field)?
             } else {
@@ -75,6 +77,17 @@ fn resolve(world: &World, call: &Call, user: &User, field: &Field) -> Result<Val
         }
         other => Err(format!("Field '{other}' doesn't exist on type 'Query'")),
     }
+}
+
+/// `jobs` gives the interface of all kinds of jobs: what only one kind has must be asked for `... on CiJob`.
+fn interface_only(jobs: &Field) -> Result<(), String> {
+    let nodes = jobs.fields.iter().filter(|field| field.name == "nodes");
+    for field in nodes.flat_map(|nodes| &nodes.fields) {
+        if field.name == "runnerManager" && field.on.as_deref() != Some("CiJob") {
+            return Err("Field 'runnerManager' doesn't exist on type 'CiJobInterface'".to_owned());
+        }
+    }
+    Ok(())
 }
 
 fn jobs(world: &World, call: &Call, field: &Field) -> Result<Vec<(u64, Value)>, String> {
@@ -147,9 +160,9 @@ fn job_json(world: &World, call: &Call, job: &Job, then: jiff::Timestamp) -> Val
     json!({
         "id": format!("gid://gitlab/Ci::Build/{}", job.id), "name": job.name, "status": status.name().to_uppercase(), "tags": job.tags,
         "createdAt": millis(job.created), "queuedAt": millis(job.created), "startedAt": job.started.filter(|at| *at <= then).map(millis),
-        "finishedAt": job.finished.filter(|at| *at <= then).map(millis), "duration": null, "refName": "main", "active": job.finished.is_none(),
+        "finishedAt": job.finished.filter(|at| *at <= then).map(millis), "duration": null, "refName": job.git_ref, "createdByTag": job.of_tag, "active": job.finished.is_none(),
         "webPath": format!("/{path}/-/jobs/{}", job.id), "shortSha": &shape::sha(job.project)[..8],
-        "project": {"id": format!("gid://gitlab/Project/{}", job.project), "fullPath": path, "name": path, "webUrl": format!("{}/{path}", shape::base(call))},
+        "project": {"id": format!("gid://gitlab/Project/{}", job.project), "fullPath": path, "name": path, "webUrl": format!("{}/{path}", shape::base(call)), "sharedRunnersEnabled": true},
         "runner": job.runner.map(|id| json!({"id": format!("gid://gitlab/Ci::Runner/{id}")})),
         "runnerManager": job.manager.map(|id| json!({"id": format!("gid://gitlab/Ci::RunnerManager/{id}"), "systemId": job.system_id})),
         "pipeline": {"id": format!("gid://gitlab/Ci::Pipeline/{}", job.id), "iid": job.id.to_string()},
@@ -157,7 +170,7 @@ fn job_json(world: &World, call: &Call, job: &Job, then: jiff::Timestamp) -> Val
 }
 
 /// A page of a connection, by `first` (at most 100) and `after`.
-fn connection(field: &Field, rows: Vec<(u64, Value)>, call: &Call) -> Result<Value, String> {
+pub(super) fn connection(field: &Field, rows: Vec<(u64, Value)>, call: &Call) -> Result<Value, String> {
     let first = field
         .args
         .get("first")
@@ -199,7 +212,7 @@ fn read_cursor(cursor: &str) -> Option<u64> {
 }
 
 /// What is selected of a value; a field that it lacks is an error.
-fn select(field: &Field, value: &Value) -> Result<Value, String> {
+pub(super) fn select(field: &Field, value: &Value) -> Result<Value, String> {
     match value {
         Value::Null => Ok(Value::Null),
         Value::Array(all) if !field.fields.is_empty() => all.iter().map(|one| select(field, one)).collect(),
@@ -213,7 +226,9 @@ fn select(field: &Field, value: &Value) -> Result<Value, String> {
                     "__typename" => Value::String(field.name.clone()),
                     name => select(
                         wanted,
-                        all.get(name)
+                        // What an argument changes is there by its alias.
+                        all.get(&format!("{name}#{}", wanted.alias))
+                            .or_else(|| all.get(name))
                             .ok_or_else(|| format!("Field '{name}' doesn't exist on '{}'", field.name))?,
                     )?,
                 };

@@ -1,4 +1,5 @@
-//! Reads a GraphQL query: one operation, fields with arguments and selections, variables; no fragments, no directives.
+//! Reads a GraphQL query: one operation, fields with arguments and selections, inline fragments, variables; no named
+//! fragments, no directives.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,8 @@ pub(super) struct Field {
     pub(super) name: String,
     pub(super) args: BTreeMap<String, Value>,
     pub(super) fields: Vec<Field>,
+    /// The type that it is asked for on, within `... on Type { }`.
+    pub(super) on: Option<String>,
 }
 
 /// A hand-written reader of the little of GraphQL's grammar that such queries use.
@@ -86,6 +89,10 @@ impl<'a> Parser<'a> {
         self.expect("{")?;
         let mut fields = Vec::new();
         while self.peek() != "}" {
+            if self.peek() == "." {
+                fields.extend(self.fragment()?);
+                continue;
+            }
             let alias = self.name()?;
             let name = if self.peek() == ":" {
                 self.at += 1;
@@ -119,6 +126,19 @@ impl<'a> Parser<'a> {
         } else {
             Ok(fields)
         }
+    }
+
+    /// `... on Type { fields }`
+    fn fragment(&mut self) -> Result<Vec<Field>, String> {
+        for token in [".", ".", ".", "on"] {
+            self.expect(token)?;
+        }
+        let on = self.name()?;
+        let mut fields = self.selection()?;
+        for field in &mut fields {
+            field.on = Some(on.clone());
+        }
+        Ok(fields)
     }
 
     fn value(&mut self) -> Result<Value, String> {

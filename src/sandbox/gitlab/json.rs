@@ -102,6 +102,17 @@ pub(super) fn project(project: &Project, now: Timestamp, call: &Call) -> Value {
     body
 }
 
+pub(super) fn group(world: &World, id: u64, path: &str, call: &Call) -> Value {
+    let name = path.rsplit('/').next();
+    let above = path.rsplit_once('/').map(|(above, _)| above);
+    let parent = above.and_then(|above| world.forge.groups.iter().find(|(_, known)| *known == above));
+    json!({
+        "id": id, "web_url": format!("{}/groups/{path}", base(call)), "name": name, "path": name, "description": "",
+        "visibility": "private", "full_name": path.replace('/', " / "), "full_path": path,
+        "parent_id": parent.map(|(id, _)| id), "avatar_url": null, "created_at": millis(world.now),
+    })
+}
+
 /// `online`, `offline`, `stale` or `never_contacted`.
 pub(super) fn contact_status(
     contacted: Option<Timestamp>,
@@ -217,7 +228,7 @@ pub(super) fn job(world: &World, job: &Job, as_of: Option<Timestamp>, full: bool
     let project = world.forge.projects.get(&job.project);
     let address = format!("{}/{}", base(call), project.map_or("", |project| &project.path));
     let mut body = json!({
-        "id": job.id, "status": status.name(), "stage": "test", "name": job.name, "ref": "main", "tag": false, "coverage": null,
+        "id": job.id, "status": status.name(), "stage": "test", "name": job.name, "ref": job.git_ref, "tag": job.of_tag, "coverage": null,
         "allow_failure": false, "created_at": millis(job.created), "started_at": started.map(millis), "finished_at": finished.map(millis),
         "erased_at": null, "duration": started.map(|from| elapsed(from, finished.unwrap_or(then))), "queued_duration": queued,
         "user": user(1, "root", project.map_or(world.now, |project| project.created), call),
@@ -265,8 +276,8 @@ fn commit(job: &Job, address: &str) -> Value {
 
 fn pipeline(job: &Job, status: JobStatus, address: &str) -> Value {
     json!({
-        "id": job.id, "iid": job.id, "project_id": job.project, "sha": sha(job.project), "ref": "main", "status": status.name(),
-        "source": "push", "created_at": millis(job.created), "updated_at": millis(job.finished.or(job.started).unwrap_or(job.created)),
+        "id": job.id, "iid": job.id, "project_id": job.project, "sha": sha(job.project), "ref": job.git_ref, "status": status.name(),
+        "source": if job.child { "parent_pipeline" } else { "push" }, "created_at": millis(job.created), "updated_at": millis(job.finished.or(job.started).unwrap_or(job.created)),
         "web_url": format!("{address}/-/pipelines/{}", job.id),
     })
 }

@@ -4,10 +4,12 @@
 //! arrays, ids are numbers, and the fields in [`NULLABLE`] may be null.
 
 mod graphql;
+mod graphql_group;
 mod graphql_reader;
 mod jobs;
 mod json;
 mod projects;
+mod protected;
 mod runner_api;
 mod runners;
 
@@ -61,12 +63,16 @@ pub(crate) static ROUTES: &[Route] = &[
     route("GET", "/api/v4/metadata", "read the server's version", projects::version),
     route("GET", "/api/v4/projects", "list projects", projects::list),
     route("GET", "/api/v4/projects/{id}", "read a project", projects::read),
+    route("GET", "/api/v4/groups/{id}", "read a group", projects::read_group),
     route("GET", "/api/v4/groups/{id}/projects", "list a group's projects", projects::of_group),
     route("GET", "/api/v4/projects/{id}/jobs", "list a project's jobs", jobs::list),
     route("GET", "/api/v4/projects/{id}/jobs/{job_id}", "read a job", jobs::read),
     route("POST", "/api/v4/projects/{id}/jobs/{job_id}/cancel", "cancel a job", jobs::cancel),
     route("GET", "/api/v4/projects/{id}/runners", "list a project's runners", runners::of_project),
     route("POST", "/api/v4/projects/{id}/runners", "assign a runner to a project", runners::assign),
+    route("DELETE", "/api/v4/projects/{id}/runners/{runner_id}", "take a runner from a project", runners::unassign),
+    route("GET", "/api/v4/projects/{id}/protected_branches", "list a project's protected branches", protected::branches),
+    route("GET", "/api/v4/projects/{id}/protected_tags", "list a project's protected tags", protected::tags),
     route("GET", "/api/v4/groups/{id}/runners", "list a group's runners", runners::of_group),
     route("GET", "/api/v4/runners", "list the user's runners", runners::list),
     route("GET", "/api/v4/runners/all", "list all runners", runners::all),
@@ -85,7 +91,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route("POST", "/api/v4/jobs/request", "ask for a job", runner_api::request_job),
     route("PUT", "/api/v4/jobs/{id}", "report a job's state", runner_api::update_job),
     route("PATCH", "/api/v4/jobs/{id}/trace", "append to a job's log", runner_api::append_trace),
-    route("POST", "/api/graphql", "query pending jobs by GraphQL", graphql::query),
+    route("POST", "/api/graphql", "query jobs and groups by GraphQL", graphql::query),
 ];
 
 /// Routes that runners use with their own tokens.
@@ -133,6 +139,7 @@ pub(crate) fn user_of(world: &World, call: &Call) -> Option<User> {
             admin: true,
             scopes: vec!["api".to_owned(), "admin_mode".to_owned()],
             projects: None,
+            level: 50,
         });
     }
     world.forge.users.get(token).cloned()

@@ -98,10 +98,33 @@ pub(super) fn group(world: &World, wanted: &str) -> Result<u64, Reply> {
         .ok_or_else(|| not_found("Group"))
 }
 
+/// Whether the user sees a group: an administrator, and who is a member of one of its projects.
+pub(super) fn sees_group(world: &World, user: &User, group: u64) -> bool {
+    let mut below = world
+        .forge
+        .projects
+        .values()
+        .filter(|project| world.forge.is_below(project, group));
+    user.admin || below.any(|project| user.is_member(&project.path))
+}
+
+pub(super) fn read_group(world: &mut World, call: &Call) -> Answer {
+    let user = reader(world, call)?;
+    let id = group(world, call.param(0))?;
+    if !sees_group(world, &user, id) {
+        return Err(not_found("Group"));
+    }
+    let path = world.forge.groups.get(&id).cloned().unwrap_or_default();
+    Ok(Reply::json(200, &shape::group(world, id, &path, call)))
+}
+
 pub(super) fn of_group(world: &mut World, call: &Call) -> Answer {
     let user = reader(world, call)?;
     let group = group(world, call.param(0))?;
-    page(world, call, &user, |project| project.group == group)
+    let below = call.query("include_subgroups") == Some("true");
+    page(world, call, &user, |project| {
+        project.group == group || (below && world.forge.is_below(project, group))
+    })
 }
 
 pub(super) fn of_runner(world: &mut World, call: &Call) -> Answer {

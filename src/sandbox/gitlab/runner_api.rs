@@ -94,8 +94,8 @@ fn payload(world: &World, job: &Job, call: &Call) -> Value {
             "project_full_path": path, "time_in_queue_seconds": 0.0, "project_jobs_running_on_instance_runners_count": "0",
         },
         "git_info": {
-            "repo_url": format!("{}/{path}.git", super::json::base(call)), "ref": "main", "sha": sha, "before_sha": "0".repeat(40),
-            "ref_type": "branch", "refspecs": ["+refs/heads/main:refs/remotes/origin/main"], "depth": 20,
+            "repo_url": format!("{}/{path}.git", super::json::base(call)), "ref": job.git_ref, "sha": sha, "before_sha": "0".repeat(40),
+            "ref_type": if job.of_tag { "tag" } else { "branch" }, "refspecs": [format!("+refs/heads/{0}:refs/remotes/origin/{0}", job.git_ref)], "depth": 20,
         },
         "runner_info": {"timeout": 3600, "runner_session_url": null},
         "inputs": [], "variables": [

@@ -16,6 +16,10 @@ use super::{
     writer,
 };
 
+/// GitLab's access levels of a Maintainer, who sees a group's runners, and of an Owner, who makes them.
+const MAINTAINER: u32 = 40;
+const OWNER: u32 = 50;
+
 fn may_see(world: &World, user: &User, runner: &Runner) -> bool {
     let member_of = |id: &u64| {
         world
@@ -32,7 +36,7 @@ fn may_see(world: &World, user: &User, runner: &Runner) -> bool {
                 .forge
                 .projects
                 .values()
-                .any(|project| project.group == group && user.is_member(&project.path))
+                .any(|project| world.forge.is_below(project, group) && user.is_member(&project.path))
         })
 }
 
@@ -131,7 +135,9 @@ pub(super) fn of_project(world: &mut World, call: &Call) -> Answer {
     let project = projects::visible(world, &user, call.param(0))?;
     page(world, call, |runner| match runner.kind {
         RunnerKind::Instance => true,
-        RunnerKind::Group => runner.group == Some(project.group),
+        RunnerKind::Group => runner
+            .group
+            .is_some_and(|group| world.forge.is_below(project, group)),
         RunnerKind::Project => runner.projects.contains(&project.id),
     })
 }
@@ -165,11 +171,38 @@ pub(super) fn assign(world: &mut World, call: &Call) -> Answer {
     Ok(Reply::json(201, &shape::runner(world, runner, call)))
 }
 
+/// Takes a project's runner away from it; its last project is not left without a word.
+pub(super) fn unassign(world: &mut World, call: &Call) -> Answer {
+    let user = writer(world, call, "manage_runner")?;
+    let project = projects::visible(world, &user, call.param(0))?.id;
+    let found = call.id(1).and_then(|id| world.forge.runners.get_mut(&id));
+    let runner = found
+        .filter(|runner| runner.projects.contains(&project))
+        .ok_or_else(|| not_found("Runner"))?;
+    if runner.projects.len() == 1 {
+        return Err(super::message(
+            403,
+            "403 Forbidden - Only one project associated with the runner. Please remove the runner instead",
+        ));
+    }
+    runner.projects.remove(&project);
+    Ok(Reply::empty(204))
+}
+
 pub(super) fn of_group(world: &mut World, call: &Call) -> Answer {
-    reader(world, call)?;
+    let user = reader(world, call)?;
     let group = projects::group(world, call.param(0))?;
+    if !projects::sees_group(world, &user, group) {
+        return Err(not_found("Group"));
+    }
+    if !user.admin && user.level < MAINTAINER {
+        return Err(forbidden());
+    }
     page(world, call, |runner| {
-        runner.kind == RunnerKind::Instance || runner.group == Some(group)
+        runner.kind == RunnerKind::Instance
+            || runner
+                .group
+                .is_some_and(|of| world.forge.is_at_or_above(of, group))
     })
 }
 
@@ -238,7 +271,15 @@ pub(super) fn update(world: &mut World, call: &Call) -> Answer {
 
 pub(super) fn delete(world: &mut World, call: &Call) -> Answer {
     let user = writer(world, call, "manage_runner")?;
-    let id = visible(world, &user, call)?.id;
+    let runner = visible(world, &user, call)?;
+    // Other projects would lose it too: only an administrator may do that at once.
+    if !user.admin && runner.projects.len() > 1 {
+        return Err(super::message(
+            403,
+            "403 Forbidden - Runner associated with more than one project",
+        ));
+    }
+    let id = runner.id;
     world.remove_runner(id);
     Ok(Reply::empty(204))
 }
@@ -307,7 +348,11 @@ fn scope(
         RunnerKind::Instance => Err(forbidden()),
         RunnerKind::Group => {
             let wanted = given(call, "group_id").ok_or_else(|| bad("group_id", "is missing"))?;
-            Ok((None, Some(projects::group(world, &wanted)?)))
+            let group = projects::group(world, &wanted)?;
+            if !user.admin && (user.level < OWNER || !projects::sees_group(world, user, group)) {
+                return Err(forbidden());
+            }
+            Ok((None, Some(group)))
         }
         RunnerKind::Project => {
             let wanted = given(call, "project_id").ok_or_else(|| bad("project_id", "is missing"))?;

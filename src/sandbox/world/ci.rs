@@ -15,6 +15,41 @@ pub(crate) struct Project {
     pub(crate) path: String,
     pub(crate) group: u64,
     pub(crate) created: Timestamp,
+    /// Names of protected branches, with `*` for anything.
+    #[serde(default = "main_alone")]
+    pub(crate) protected_branches: Vec<String>,
+    #[serde(default)]
+    pub(crate) protected_tags: Vec<String>,
+}
+
+fn main_alone() -> Vec<String> {
+    vec![MAIN.to_owned()]
+}
+
+/// The default branch of every project; protected, as GitLab does for a new one.
+pub(crate) const MAIN: &str = "main";
+
+impl Project {
+    /// Whether a branch or tag of this name is protected.
+    pub(crate) fn protects(&self, name: &str, tag: bool) -> bool {
+        let patterns = if tag {
+            &self.protected_tags
+        } else {
+            &self.protected_branches
+        };
+        patterns.iter().any(|pattern| fits_pattern(pattern, name))
+    }
+}
+
+/// Whether a name fits a pattern in which `*` stands for any text.
+fn fits_pattern(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((head, rest)) => name.strip_prefix(head).is_some_and(|left| {
+            let ends = left.char_indices().map(|(at, _)| at).chain([left.len()]);
+            ends.into_iter().any(|at| fits_pattern(rest, &left[at..]))
+        }),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +165,17 @@ pub(crate) struct Job {
     pub(crate) project: u64,
     pub(crate) name: String,
     pub(crate) tags: Vec<String>,
+    /// The branch or tag that it is for.
+    #[serde(default)]
+    pub(crate) git_ref: String,
+    #[serde(default)]
+    pub(crate) of_tag: bool,
+    /// Whether that was protected when the job was made.
+    #[serde(default)]
+    pub(crate) protected: bool,
+    /// Whether its pipeline is another's child.
+    #[serde(default)]
+    pub(crate) child: bool,
     pub(crate) duration: SignedDuration,
     pub(crate) status: JobStatus,
     pub(crate) created: Timestamp,
@@ -166,4 +212,7 @@ pub(crate) struct User {
     pub(crate) scopes: Vec<String>,
     /// `None`: a member of every project.
     pub(crate) projects: Option<Vec<String>>,
+    /// The role in groups: 40 is a Maintainer, 50 an Owner.
+    #[serde(default)]
+    pub(crate) level: u32,
 }

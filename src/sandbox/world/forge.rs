@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::scenario::{Scenario, TokenSpec};
 use super::dice;
 
-pub(crate) use super::ci::{Job, JobStatus, Manager, Project, Runner, RunnerKind, User};
+pub(crate) use super::ci::{Job, JobStatus, MAIN, Manager, Project, Runner, RunnerKind, User};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Forge {
@@ -30,7 +30,14 @@ pub(crate) struct Forge {
     pub(crate) by_runner: HashMap<u64, BTreeSet<u64>>,
     /// Pending jobs by what a runner must have to take them.
     #[serde(skip)]
-    waiting: BTreeMap<(u64, Vec<String>), BTreeSet<u64>>,
+    waiting: BTreeMap<Need, BTreeSet<u64>>,
+}
+
+/// What a runner must have to take a job: its project, its tags, whether its ref is protected.
+type Need = (u64, Vec<String>, bool);
+
+fn need(job: &Job) -> Need {
+    (job.project, job.tags.clone(), job.protected)
 }
 
 impl Forge {
@@ -38,6 +45,11 @@ impl Forge {
         let mut forge = Self::default();
         for path in std::iter::once("acme/app").chain(scenario.projects.iter().map(String::as_str)) {
             forge.add_project(path, now);
+        }
+        for (path, branches) in &scenario.protected_branches {
+            if let Some(project) = forge.projects.values_mut().find(|project| project.path == *path) {
+                project.protected_branches.clone_from(branches);
+            }
         }
         for (
             at,
@@ -47,6 +59,7 @@ impl Forge {
                 admin,
                 scopes,
                 projects,
+                access_level,
             },
         ) in scenario.tokens.iter().enumerate()
         {
@@ -56,6 +69,7 @@ impl Forge {
                 admin: *admin,
                 scopes: scopes.clone(),
                 projects: projects.clone(),
+                level: *access_level,
             };
             forge.users.insert(token.clone(), user);
         }
@@ -67,24 +81,49 @@ impl Forge {
             return;
         }
         let group_path = path.rsplit_once('/').map_or("root", |(group, _)| group);
-        let known = self
-            .groups
-            .iter()
-            .find(|(_, known)| *known == group_path)
-            .map(|(id, _)| *id);
-        let group = known.unwrap_or_else(|| {
-            let id = self.groups.len() as u64 + 1;
-            self.groups.insert(id, group_path.to_owned());
-            id
-        });
+        let group = self.add_group(group_path);
         let id = self.projects.len() as u64 + 1;
         let project = Project {
             id,
             path: path.to_owned(),
             group,
             created: now,
+            protected_branches: vec![MAIN.to_owned()],
+            protected_tags: Vec::new(),
         };
         self.projects.insert(id, project);
+    }
+
+    /// The group of this path; it comes to be, after those above it.
+    fn add_group(&mut self, path: &str) -> u64 {
+        if let Some((above, _)) = path.rsplit_once('/') {
+            self.add_group(above);
+        }
+        let known = self.groups.iter().find(|(_, known)| *known == path);
+        if let Some((id, _)) = known {
+            return *id;
+        }
+        let id = self.groups.len() as u64 + 1;
+        self.groups.insert(id, path.to_owned());
+        id
+    }
+
+    /// Whether the group of a project, or one above it, is this one.
+    pub(crate) fn is_below(&self, project: &Project, group: u64) -> bool {
+        let Some(above) = self.groups.get(&group) else {
+            return false;
+        };
+        let rest = project.path.strip_prefix(above.as_str());
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// Whether a group is this one or above it.
+    pub(crate) fn is_at_or_above(&self, upper: u64, lower: u64) -> bool {
+        let (Some(upper), Some(lower)) = (self.groups.get(&upper), self.groups.get(&lower)) else {
+            return false;
+        };
+        let rest = lower.strip_prefix(upper.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     pub(crate) fn reindex(&mut self) {
@@ -117,10 +156,7 @@ impl Forge {
             self.by_runner.entry(runner).or_default().insert(job.id);
         }
         if job.status == JobStatus::Pending {
-            self.waiting
-                .entry((job.project, job.tags.clone()))
-                .or_default()
-                .insert(job.id);
+            self.waiting.entry(need(&job)).or_default().insert(job.id);
         }
         self.jobs.insert(job.id, job);
     }
@@ -134,7 +170,7 @@ impl Forge {
             ids.remove(&id);
         }
         if job.status == JobStatus::Pending {
-            let key = (job.project, job.tags.clone());
+            let key = need(&job);
             if let Some(ids) = self.waiting.get_mut(&key) {
                 ids.remove(&id);
                 if ids.is_empty() {
@@ -240,20 +276,25 @@ impl Forge {
     pub(crate) fn next_job(&self, runner: &Runner) -> Option<u64> {
         self.waiting
             .iter()
-            .filter(|((project, tags), _)| self.fits(runner, *project, tags))
+            .filter(|(need, _)| self.fits(runner, need))
             .filter_map(|(_, ids)| ids.first())
             .min()
             .copied()
     }
 
-    fn fits(&self, runner: &Runner, project: u64, tags: &[String]) -> bool {
+    fn fits(&self, runner: &Runner, (project, tags, protected): &Need) -> bool {
         let in_scope = match runner.kind {
             RunnerKind::Instance => true,
-            RunnerKind::Group => self.projects.get(&project).map(|project| project.group) == runner.group,
-            RunnerKind::Project => runner.projects.contains(&project),
+            RunnerKind::Group => {
+                let project = self.projects.get(project);
+                let both = project.zip(runner.group);
+                both.is_some_and(|(project, group)| self.is_below(project, group))
+            }
+            RunnerKind::Project => runner.projects.contains(project),
         };
         in_scope
             && !runner.paused
+            && (*protected || runner.access_level != "ref_protected")
             && (runner.run_untagged || !tags.is_empty())
             && tags.iter().all(|tag| runner.tags.contains(tag))
     }

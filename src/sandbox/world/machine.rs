@@ -150,7 +150,7 @@ impl World {
         };
         let manager = self.forge.register(
             runner,
-            &format!("s_{id}"),
+            &setup.system_id.clone().unwrap_or_else(|| format!("s_{id}")),
             Some(id),
             setup.concurrent,
             &address,

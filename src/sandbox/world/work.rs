@@ -7,7 +7,7 @@ use super::{
     Event, World, add,
     ci::multiple,
     dice,
-    forge::{Job, JobStatus, Manager},
+    forge::{Job, JobStatus, MAIN, Manager},
 };
 
 impl World {
@@ -28,6 +28,9 @@ impl World {
         let mut tags = spec.tags.clone();
         tags.sort();
         tags.dedup();
+        let git_ref = spec.git_ref.clone().unwrap_or_else(|| MAIN.to_owned());
+        let of_project = self.forge.projects.get(&project);
+        let protected = of_project.is_some_and(|project| project.protects(&git_ref, spec.of_tag));
         let mut ids = Vec::new();
         for _ in 0..spec.count {
             self.forge.next_job += 1;
@@ -38,6 +41,10 @@ impl World {
                 project,
                 name: spec.name.clone().unwrap_or_else(|| "job".to_owned()),
                 tags: tags.clone(),
+                git_ref: git_ref.clone(),
+                of_tag: spec.of_tag,
+                protected,
+                child: spec.child,
                 duration: spec.duration,
                 status: JobStatus::Pending,
                 created: self.now,
