@@ -5,8 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
-
 use crate::{
     cli::{args::Approve, context::Context, error::Failure, exit::Exit, show::state as show},
     journal::{self, Folded},
@@ -162,7 +160,7 @@ impl<'a> Desk<'a> {
         if self.base > Serial(0) {
             state.serial = self.base.next();
         }
-        state.written = Some(Written::by(&self.lease.info, Timestamp::now()));
+        state.written = Some(Written::by(&self.lease.info, tick::Clock::system().now()));
         self.store.save(&state, self.base).await?;
         self.base = state.serial;
         self.entries = 0;

@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         let serial = current.as_ref().map(|state| state.serial);
         states.extend(current);
         states.extend(kept(store.as_ref()).await?);
-        states.sort_by(|a, b| b.serial.cmp(&a.serial));
+        states.sort_by_key(|state| std::cmp::Reverse(state.serial));
         let document = show::history(&loaded.stack, &states, serial, &history, unreadable.is_none());
         if context.output.json && unreadable.is_none() {
             context.output.document(&document)?;

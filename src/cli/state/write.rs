@@ -146,18 +146,14 @@ fn keep_released(current: Option<&State>, earlier: &mut State) {
 async fn chosen(desk: &Desk<'_>, serial: Option<u64>) -> Result<State, Failure> {
     let kept = desk.store.versions().await?;
     let current = desk.found().map(|state| state.serial);
-    let chosen = match serial {
-        Some(serial) => Some(Serial(serial)),
-        None => {
-            let before = |serial: &Serial| current.is_none_or(|current| *serial < current);
-            kept.iter().map(|version| version.serial).find(before)
-        }
-    };
+    let before = |serial: &Serial| current.is_none_or(|current| *serial < current);
+    let newest = kept.iter().map(|version| version.serial).find(before);
+    let chosen = serial.map(Serial).or(newest);
     let name = &desk.loaded.stack.name;
+    if let Some(chosen) = chosen.filter(|chosen| Some(*chosen) == current) {
+        return Err(Failure::error(format!("serial {chosen} is the current one")));
+    }
     let state = match chosen {
-        Some(chosen) if Some(chosen) == current => {
-            return Err(Failure::error(format!("serial {chosen} is the current one")));
-        }
         Some(chosen) => desk.store.version(chosen).await?,
         None => None,
     };
