@@ -15,7 +15,7 @@ use runfleet::{
     model::{
         ids::{RegistrationId, Serial, StackName},
         intent::Entry,
-        resource::{ControlProfile, Listing, Observed, ProviderProfile, ResourceRef, ResourceSpec},
+        resource::{ControlProfile, Labels, Listing, Observed, ProviderProfile, ResourceRef, ResourceSpec},
         state::{History, State},
     },
     provider::{Choice, Claim, Offerings, Problem, Provider, ProviderError},
@@ -86,6 +86,18 @@ impl Provider for MortalProvider {
 
     async fn list(&self, stack: &StackName) -> Result<Listing, ProviderError> {
         self.0.list(stack).await
+    }
+
+    async fn list_all(&self) -> Result<Listing, ProviderError> {
+        self.0.list_all().await
+    }
+
+    async fn prepare(&self, spec: &ResourceSpec) {
+        self.0.prepare(spec).await;
+    }
+
+    async fn relabel(&self, have: &Observed, labels: &Labels) -> Result<Observed, ProviderError> {
+        self.1.around(self.0.relabel(have, labels)).await
     }
 
     async fn read(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError> {
