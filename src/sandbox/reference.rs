@@ -217,8 +217,8 @@ pub fn reference() -> String {
          Two things hold them to the vendors' own APIs, both in `tests/faithful`:\n\n\
          - **SDK**: what of the vendor's own SDK for Python, `hcloud` or `python-gitlab`, calls it. Where the SDK has \
          nothing of its own for it, its general method does: `request`, `http_get`.\n\
-         - **Proxy**: runfleet calls it in the lives of a fleet through Prism, which holds request and answer to the \
-         vendor's API description, and finds no violation. GitLab's has no GraphQL, user, token or project.\n\n\
+         - **Proxy**: runfleet, or its provider by itself, calls it in the lives of a fleet through Prism, which holds request \
+         and answer to the vendor's API description, and finds no violation. GitLab's has no GraphQL, user, token or project.\n\n\
          | party | operation | request | SDK | proxy |\n|---|---|---|---|---|\n",
     );
     for Check {

@@ -7,7 +7,7 @@ use runfleet::{
     model::{
         ids::ResourceKind,
         offering::{Market, OfferingKey},
-        resource::{Completeness, ImageRef},
+        resource::{CloudStatus, Completeness, ImageRef, ResourceSpec},
     },
     net::{Auth, Client, ClientConfig, Request},
     provider::{Choice, Provider, ProviderError, hetzner::Hetzner},
@@ -212,6 +212,67 @@ async fn clear(harness: &OverHttp) {
             .status
             .is_success()
     );
+}
+
+#[tokio::test]
+async fn what_somebody_changes_by_hand_is_seen() {
+    let harness = OverHttp::start(&[]).await;
+    let claim = super::provider::any_machine(&harness);
+    let made = harness
+        .provider
+        .create(std::slice::from_ref(&claim))
+        .await
+        .remove(0);
+    let made = made.expect("it is made");
+    assert_eq!(
+        made.uses,
+        Some(Vec::new()),
+        "it uses nothing, and the API says so"
+    );
+    let path = format!("/servers/{}", made.target.id);
+    let send = async |method: http::Method, path: String, body: Value| {
+        let request = Request::new(method, path).json(body);
+        let reply = harness.cloud.send(request).await.expect("an answer");
+        assert!(
+            reply.status.is_success(),
+            "{}",
+            String::from_utf8_lossy(&reply.body)
+        );
+    };
+    let act = |action: &str| format!("{path}/actions/{action}");
+    let post = http::Method::POST;
+    let wanted = json!({"server_type": "cx43", "upgrade_disk": false});
+    send(post.clone(), act("poweroff"), json!({})).await;
+    send(post.clone(), act("change_type"), wanted).await;
+    send(post, act("poweroff"), json!({})).await;
+    let changed = json!({"name": "by-hand", "labels": {"runfleet-stack": "conformance", "team": "blue"}});
+    send(http::Method::PUT, path.clone(), changed).await;
+    let listing = harness
+        .provider
+        .list(&"conformance".into())
+        .await
+        .expect("a listing");
+    let seen = &listing.resources[0];
+    assert_eq!((&seen.target, seen.name.as_str()), (&made.target, "by-hand"));
+    assert_eq!(seen.status, CloudStatus::Off);
+    assert_eq!(
+        seen.offering.as_ref().map(|key| key.machine_type.as_str()),
+        Some("cx43")
+    );
+    assert_eq!((seen.claim(), seen.labels.len()), (None, 2));
+
+    // Its name comes back with what its spec knows of its labels, the rest by `relabel`; its type does not.
+    let mut want = claim.spec.clone();
+    if let ResourceSpec::Machine(spec) = &mut want {
+        spec.offering.machine_type = "cx43".to_owned();
+    }
+    let named = harness.provider.update(seen, &want).await.expect("it is renamed");
+    assert_eq!((&named.name, named.labels.len()), (&made.name, 4));
+    let labels = claim.labels.to_labels();
+    let whole = harness.provider.relabel(&named, &labels).await.expect("labels");
+    assert_eq!(whole.claim(), Some(claim.labels));
+    assert_eq!(whole.labels.get("team").map(String::as_str), Some("blue"));
+    harness.stop().await;
 }
 
 #[tokio::test]

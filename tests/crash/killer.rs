@@ -88,6 +88,18 @@ impl Provider for MortalProvider {
         self.0.list(stack).await
     }
 
+    async fn list_all(&self) -> Result<Listing, ProviderError> {
+        self.0.list_all().await
+    }
+
+    async fn prepare(&self, spec: &ResourceSpec) {
+        self.0.prepare(spec).await;
+    }
+
+    async fn relabel(&self, have: &Observed, labels: &Labels) -> Result<Observed, ProviderError> {
+        self.1.around(self.0.relabel(have, labels)).await
+    }
+
     async fn read(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError> {
         self.0.read(target).await
     }

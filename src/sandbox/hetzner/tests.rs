@@ -334,6 +334,40 @@ fn what_somebody_changes_on_a_server_is_seen() {
 }
 
 #[test]
+fn a_world_that_is_read_back_has_them_and_one_of_an_earlier_version_has_none() {
+    let mut api = Api::new();
+    let network = api.network("lan", "10.0.0.0/16", &[("10.0.0.0/24", "eu-central")]);
+    let group = api.group("apart");
+    let (_, made) = api.server(&json!({"networks": [network], "placement_group": group}));
+    api.pass();
+    let paths = [
+        format!("/servers/{}", made["server"]["id"]),
+        format!("/networks/{network}"),
+        format!("/placement_groups/{group}"),
+    ];
+    let shown = |api: &mut Api| paths.clone().map(|path| api.call("GET", &path, Value::Null));
+    let before = shown(&mut api);
+    let mut file = serde_json::to_value(&api.0).unwrap();
+    let revived = |file: &Value| {
+        let mut world: World = serde_json::from_value(file.clone()).unwrap();
+        let wall = world.now;
+        world.revive(Settings::default(), wall);
+        Api(world)
+    };
+    assert_eq!(shown(&mut revived(&file)), before);
+    let cloud = file["cloud"].as_object_mut().unwrap();
+    cloud.remove("networks");
+    cloud.remove("placement_groups");
+    for server in cloud["servers"].as_object_mut().unwrap().values_mut() {
+        let server = server.as_object_mut().unwrap();
+        assert!(server.remove("networks").is_some() && server.remove("placement_group").is_some());
+    }
+    let [server, network, group] = shown(&mut revived(&file));
+    assert_eq!((server.0, network.0, group.0), (200, 404, 404));
+    assert_eq!(server.1["server"]["private_net"], json!([]));
+}
+
+#[test]
 fn a_change_whose_action_is_to_fail_changes_nothing() {
     let mut api = Api::new();
     let network = api.network("lan", "10.0.0.0/16", &[]);
