@@ -8,6 +8,7 @@ use super::{
     draft::Draft,
     facts::Facts,
     fleet::{self, Machine, Presence},
+    guard,
     names::Names,
     pool::{self, Beside},
     recover, shared, strays,
@@ -111,22 +112,30 @@ pub fn decide(input: &DecideInput<'_>) -> Plan {
     recover::hold_rest(&facts, &mut draft);
     draft.close_advice(&machines);
 
+    let cost = cost::cost(&facts, &in_flight, &found, &draft.actions);
     let plan = Plan {
         stack: stack.name.clone(),
         lineage: snapshot.state.lineage.clone(),
         serial: snapshot.state.serial,
         made_at: snapshot.now,
-        cost: cost::cost(&facts, &in_flight, &found, &draft.actions),
         api: cost::api(&facts, &draft.actions),
         complete: is_complete(&facts),
-        actions: draft.actions,
         kept: draft.kept,
         held: draft.held,
         pools: reports,
         drift: draft.drift,
         orphans: draft.orphans,
         foreign: draft.foreign,
-        breaches: Vec::new(),
+        breaches: guard::breaches(
+            &draft.actions,
+            &cost,
+            &snapshot.state,
+            stack,
+            goal,
+            input.selection,
+        ),
+        cost,
+        actions: draft.actions,
         launch_budgets,
         expires_in: EXPIRES_IN,
     };

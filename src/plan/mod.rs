@@ -2,7 +2,8 @@
 //!
 //! [`decide`] makes it, a function of its input alone. Its parts: [`facts`] and [`fleet`] say what is known, `recover`
 //! closes unfinished attempts, `pool` and `judge` decide on a pool's machines, [`strays`] what has no record, `creates` what is made,
-//! `shared` keys and firewalls, `cost` what it costs. [`invariants`] says what holds of every plan.
+//! `shared` keys and firewalls, `cost` what it costs; [`guard`] what refuses a plan as a whole. [`invariants`] says what
+//! holds of every plan, and [`saved`] whether one that was kept still fits.
 
 mod cost;
 mod creates;
@@ -10,11 +11,13 @@ mod decide;
 mod draft;
 pub mod facts;
 pub mod fleet;
+pub mod guard;
 pub mod invariants;
 mod judge;
 mod names;
 mod pool;
 mod recover;
+pub mod saved;
 mod shared;
 pub mod strays;
 #[cfg(test)]
