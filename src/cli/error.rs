@@ -16,7 +16,7 @@ use crate::{
     secrets::SecretError,
     stack::StackProblems,
     state::StateError,
-    tick::{ConnectError, LoadError, TickError},
+    tick::{ConnectError, LoadError, PlanFileError, TickError},
 };
 
 /// Why a verb did not do what was asked, as a person is told.
@@ -288,6 +288,12 @@ impl From<ConnectError> for Failure {
             }
             _ => failure,
         }
+    }
+}
+
+impl From<PlanFileError> for Failure {
+    fn from(error: PlanFileError) -> Self {
+        Self::of(&error)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod output;
 mod plan;
 mod progress;
 mod refresh;
+mod refuse;
 mod render;
 mod run;
 #[cfg(feature = "sandbox")]
@@ -32,6 +33,7 @@ pub mod show;
 mod signals;
 mod state;
 mod status;
+mod told;
 mod unlock;
 mod validate;
 

@@ -5,6 +5,7 @@
 mod connect;
 mod load;
 mod metrics;
+mod saved;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use self::metrics::Tally;
 pub use self::{
     connect::{ConnectError, Trust, connect},
     load::{LoadError, LoadedStack, find, load},
+    saved::{PlanFileError, plan_key, read_plan, write_plan},
 };
 pub use crate::apply::{Applied, Clock, Event, Failed, Reporter, Stop};
 use crate::{
@@ -179,7 +181,13 @@ impl Session {
     /// # Errors
     /// When our own state cannot be read.
     pub async fn observe_and_decide(&self, request: impl Into<Request>) -> Result<Planned, TickError> {
-        let seen = observe::observe(&Sources {
+        let seen = self.see().await?;
+        Ok(self.decide(seen, &request.into()))
+    }
+
+    /// Reads everything.
+    async fn see(&self) -> Result<Seen, TickError> {
+        Ok(observe::observe(&Sources {
             stack: self.stack(),
             providers: &self.clients.providers,
             demand: &self.clients.demand,
@@ -188,8 +196,7 @@ impl Session {
             now: self.clock.now(),
             new_lineage: &self.new_lineage,
         })
-        .await?;
-        Ok(self.decide(seen, &request.into()))
+        .await?)
     }
 
     /// Decides on what was seen.

@@ -12,6 +12,7 @@ mod support;
 mod bad_input;
 mod first_tick;
 mod network;
+mod plans;
 mod reads;
 mod secrets;
 mod signals;

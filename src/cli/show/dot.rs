@@ -16,7 +16,7 @@ pub fn dot(plan: &Plan) -> String {
         let label = format!("{} {}", change.symbol(), action.address);
         let color = match change {
             Change::Create => "darkgreen",
-            Change::Update => "darkorange",
+            Change::Update | Change::CreateFirst | Change::DeleteFirst => "darkorange",
             Change::Delete => "firebrick",
             Change::Forget => "gray",
             Change::Cordon => "purple",
