@@ -1,6 +1,6 @@
 //! What refuses a plan, in words: a saved plan that is not one to apply, differences, guards.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use super::{error::Failure, exit::Exit, run::Errand, show::sections::guard};
 use crate::plan::{
@@ -38,13 +38,13 @@ pub(super) fn differences(differences: &[Difference], again: &str) -> Failure {
     let mut help = String::new();
     if differences.len() > 1 {
         for difference in differences.iter().take(LISTED) {
-            help.push_str(&format!("- {difference}\n"));
+            let _ = writeln!(help, "- {difference}");
         }
         if differences.len() > LISTED {
-            help.push_str(&format!("- and {} more\n", differences.len() - LISTED));
+            let _ = writeln!(help, "- and {} more", differences.len() - LISTED);
         }
     }
-    help.push_str(&format!("nothing was changed. Look at a new plan: {again} plan"));
+    let _ = write!(help, "nothing was changed. Look at a new plan: {again} plan");
     let what = match differences {
         [one] => format!("the plan does not fit any more: {one}"),
         all => format!("the plan does not fit any more, for {} reasons", all.len()),

@@ -379,14 +379,13 @@ fn after(action: &Action, before: Option<&ResourceView>) -> Option<ResourceView>
             view.hash = Some(rung.hash.to_string());
             view
         }),
-        Verb::Adopt { record, .. } => Some(of_record(record)),
+        Verb::Adopt { record, .. } | Verb::Relabel { record, .. } => Some(of_record(record)),
         Verb::Update { have, want, .. } => {
             let mut view = of_spec(want, have.target.provider.as_str());
             view.id = Some(have.target.id.to_string());
             view.created_at = Some(have.created_at);
             Some(view)
         }
-        Verb::Relabel { record, .. } => Some(of_record(record)),
         Verb::Cordon { .. } | Verb::Uncordon { .. } => before.cloned(),
         Verb::Retire { .. }
         | Verb::Delete { .. }

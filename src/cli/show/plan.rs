@@ -443,6 +443,27 @@ mod tests {
     }
 
     #[test]
+    fn both_halves_of_making_something_anew_have_terraforms_symbol() {
+        let mut replacing = fixture::plan();
+        replacing.actions[1].reason = Reason::Replacement {
+            of: "machine.linux/old-crab".into(),
+        };
+        let text = plan(&replacing, &[], "runfleet", Paint::PLAIN);
+        assert!(text.contains("+/- replace"), "{text}");
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("  +/- ")).collect();
+        assert!(
+            rows[0].contains("create  machine.linux/brave-otter") && rows[0].contains("takes the place of"),
+            "{text}"
+        );
+        assert!(rows[1].contains("retire  machine.linux/old-crab"), "{text}");
+        let document = crate::cli::show::document::plan(&replacing, &[]);
+        assert_eq!(
+            document.changes[1].replaces.as_deref(),
+            Some("machine.linux/old-crab")
+        );
+    }
+
+    #[test]
     fn no_changes_says_why_for_each_pool() {
         insta::assert_snapshot!(plan(&fixture::quiet(), &[], "runfleet -s prod", Paint::PLAIN), @r"
         Stack prod (serial 12, 2026-03-01 01:30:00Z)

@@ -33,7 +33,6 @@ const TERRAFORM: &str = "1.11.4";
 pub fn plan(plan: &Plan, snapshot: &Snapshot) -> Value {
     let naming = Naming::of(plan, snapshot);
     let mut writer = Writer {
-        plan,
         snapshot,
         naming,
         after: BTreeMap::new(),
@@ -69,7 +68,6 @@ pub fn plan(plan: &Plan, snapshot: &Snapshot) -> Value {
 }
 
 struct Writer<'a> {
-    plan: &'a Plan,
     snapshot: &'a Snapshot,
     naming: Naming<'a>,
     /// What will be there, by address, with the provider's key.
@@ -170,7 +168,7 @@ impl<'a> Writer<'a> {
                 self.put(action, &record.provider, change);
             }
             Verb::Retire { target, .. } | Verb::Delete { target, .. } => {
-                let before = before.unwrap_or_else(|| self.naming.of_stray(self.plan, target));
+                let before = before.unwrap_or_else(|| self.naming.of_stray(target));
                 let change = Change {
                     actions: &["delete"],
                     before: Some(before),
@@ -188,7 +186,7 @@ impl<'a> Writer<'a> {
                 self.put(action, &record.provider, change);
             }
             Verb::Unregister { ci, registration } => {
-                self.unregister(action, ci.as_str(), registration.as_str())
+                self.unregister(action, ci.as_str(), registration.as_str());
             }
             Verb::Abandon { .. } => {}
         }

@@ -117,7 +117,11 @@ pub(super) struct Checker<'a> {
     templates: &'a TemplateSet,
     /// The names that the cloud has, by kind.
     names: HashSet<(ResourceKind, &'a str)>,
-    /// The addresses that the plan removes.
+    /// The attempts that are open.
+    open: HashSet<&'a IntentId>,
+    /// The addresses that an open attempt is to make, and that the plan does not give up.
+    pub(super) begun: HashSet<&'a Address>,
+    /// The addresses that the plan removes, or moves something away from.
     removed: HashSet<&'a Address>,
     /// The addresses that the plan makes.
     made: HashSet<&'a Address>,
@@ -132,10 +136,29 @@ impl<'a> Checker<'a> {
             .clouds
             .values()
             .flat_map(|cloud| &cloud.listing.resources);
-        let of = |wanted: fn(&Verb) -> bool| {
-            let all = planned.actions.iter().filter(move |action| wanted(&action.verb));
-            all.map(|action| &action.address).collect()
-        };
+        let (mut removed, mut made, mut abandoned) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for action in &planned.actions {
+            match &action.verb {
+                Verb::Retire { .. } | Verb::Delete { .. } | Verb::Forget { .. } => {
+                    removed.insert(&action.address);
+                }
+                Verb::Create { .. } | Verb::Adopt { .. } => {
+                    made.insert(&action.address);
+                }
+                Verb::Relabel { was, .. } => {
+                    made.insert(&action.address);
+                    removed.extend(was);
+                }
+                Verb::Abandon { open } => {
+                    abandoned.insert(&open.id);
+                }
+                _ => {}
+            }
+        }
+        let begun = snapshot
+            .open
+            .iter()
+            .filter(|open| matches!(open.intent, Intent::Create { .. }) && !abandoned.contains(&open.id));
         Self {
             facts: Facts::of(snapshot, stack),
             planned,
@@ -143,18 +166,10 @@ impl<'a> Checker<'a> {
             names: listed
                 .map(|seen| (seen.target.kind, seen.name.as_str()))
                 .collect(),
-            removed: of(|verb| {
-                matches!(
-                    verb,
-                    Verb::Retire { .. } | Verb::Delete { .. } | Verb::Forget { .. }
-                )
-            }),
-            made: of(|verb| {
-                matches!(
-                    verb,
-                    Verb::Create { .. } | Verb::Adopt { .. } | Verb::Relabel { .. }
-                )
-            }),
+            open: snapshot.open.iter().map(|open| &open.id).collect(),
+            begun: begun.map(|open| &open.address).collect(),
+            removed,
+            made,
             hashes: HashMap::new(),
             found: BTreeMap::new(),
         }
@@ -220,7 +235,7 @@ impl<'a> Checker<'a> {
             Some(Difference::OnRecord {
                 address: address.clone(),
             })
-        } else if self.begun(address) {
+        } else if self.begun.contains(address) {
             Some(Difference::Unfinished {
                 address: address.clone(),
             })
@@ -241,24 +256,6 @@ impl<'a> Checker<'a> {
             self.made_from(address, rung);
             self.needs(address, rung);
         }
-    }
-
-    /// Whether an attempt to make it is open that the plan does not close.
-    fn begun(&self, address: &Address) -> bool {
-        let closed: Vec<&IntentId> = self
-            .planned
-            .actions
-            .iter()
-            .filter_map(|action| match &action.verb {
-                Verb::Abandon { open } if open.address == *address => Some(&open.id),
-                _ => None,
-            })
-            .collect();
-        self.facts.snapshot.open.iter().any(|open| {
-            open.address == *address
-                && matches!(open.intent, Intent::Create { .. })
-                && !closed.contains(&&open.id)
-        })
     }
 
     fn sold(&mut self, rung: &Rung) {
@@ -324,8 +321,7 @@ impl<'a> Checker<'a> {
     }
 
     fn attempts(&mut self, address: &Address, intents: &[IntentId]) {
-        let open: HashSet<&IntentId> = self.facts.snapshot.open.iter().map(|open| &open.id).collect();
-        if intents.iter().any(|id| !open.contains(id)) {
+        if intents.iter().any(|id| !self.open.contains(id)) {
             self.differs(Difference::Ended {
                 address: address.clone(),
             });

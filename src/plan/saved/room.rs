@@ -7,8 +7,7 @@ use rust_decimal::Decimal;
 use super::{Difference, fits::Checker};
 use crate::{
     model::{
-        ids::{Address, IntentId, PoolName},
-        intent::Intent,
+        ids::{Address, PoolName},
         money::{Money, Price},
         reason::Reason,
     },
@@ -33,15 +32,6 @@ impl<'a> Checker<'a> {
             }
         }
         let found = strays::find(&self.facts);
-        let abandoned: HashSet<&IntentId> = self
-            .planned
-            .actions
-            .iter()
-            .filter_map(|action| match &action.verb {
-                Verb::Abandon { open } => Some(&open.id),
-                _ => None,
-            })
-            .collect();
         let snapshot = self.facts.snapshot;
         let mut over = Vec::new();
         for (name, planned) in planned {
@@ -55,14 +45,10 @@ impl<'a> Checker<'a> {
             let alive = snapshot.state.machines_of(name).filter(|(address, record)| {
                 fleet::presence(&self.facts, address, record) != fleet::Presence::Gone
             });
-            let begun = snapshot.open.iter().filter(|open| {
-                open.address.pool.as_ref() == Some(name)
-                    && matches!(open.intent, Intent::Create { .. })
-                    && !snapshot.state.resources.contains_key(&open.address)
-                    && !abandoned.contains(&open.id)
+            let begun = self.begun.iter().filter(|address| {
+                address.pool.as_ref() == Some(name) && !snapshot.state.resources.contains_key(address)
             });
-            let begun: HashSet<&Address> = begun.map(|open| &open.address).collect();
-            let there = alive.count() + begun.len();
+            let there = alive.count() + begun.count();
             let there = u32::try_from(there).unwrap_or(u32::MAX);
             let there = there.saturating_add(found.machines_of(name));
             if there.saturating_add(planned) > pool.max {

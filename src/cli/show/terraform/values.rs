@@ -174,8 +174,8 @@ impl<'a> Naming<'a> {
     }
 
     /// What is known of something without a record.
-    pub(super) fn of_stray(&self, plan: &Plan, target: &ResourceRef) -> Value {
-        let strays = plan.orphans.iter().chain(&plan.foreign);
+    pub(super) fn of_stray(&self, target: &ResourceRef) -> Value {
+        let strays = self.plan.orphans.iter().chain(&self.plan.foreign);
         let name = strays
             .filter(|stray| stray.target == *target)
             .map(|stray| stray.name.as_str())
