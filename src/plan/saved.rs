@@ -11,6 +11,7 @@
 mod difference;
 mod fits;
 mod room;
+mod same;
 
 pub use difference::Difference;
 pub use fits::check;
