@@ -98,7 +98,7 @@ fn saved(runners: usize) -> (tokio::runtime::Runtime, tempfile::TempDir, FileSto
 #[divan::bench(args = RUNNERS)]
 fn show_text(bencher: Bencher<'_, '_>, runners: usize) {
     let plan = World::wanting(runners).decide();
-    bencher.bench(|| show::plan::plan(black_box(&plan), &[], Paint::new(true)));
+    bencher.bench(|| show::plan::plan(black_box(&plan), &[], "runfleet", Paint::new(true)));
 }
 
 /// A plan of creates for a program.

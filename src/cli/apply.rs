@@ -1,4 +1,4 @@
-//! `apply`: shows the plan, asks, and carries it out.
+//! `apply`: shows the plan, asks, and carries it out; or carries out a saved one, for which nobody is asked.
 
 use super::{
     args::Apply,
@@ -21,6 +21,7 @@ pub(super) fn run(context: &Context, args: &Apply) -> Result<Exit, Failure> {
                 Approval::Required
             },
             selection: args.scope.selection(),
+            saved: args.plan.clone(),
             wait: false,
         },
     )

@@ -5,11 +5,13 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::{args::Global, error::Failure, exit::Exit, output::Output, signals::Signals};
+use super::{
+    args::Global, error::Failure, exit::Exit, output::Output, show::lines::Writer, signals::Signals,
+};
 use crate::{
     plan::{Goal, Selection, select},
     stack::Stack,
-    tick::{self, LoadedStack, Planned, Request, Session, Trust},
+    tick::{self, Clock, LoadedStack, Planned, Request, Session, Trust},
 };
 
 /// What was typed for every verb, and where to answer.
@@ -93,7 +95,14 @@ impl Context {
     /// # Errors
     /// As [`Self::look`].
     pub(super) fn look_for(&self, selection: Selection) -> Result<Planned, Failure> {
-        let loaded = self.load()?;
+        self.look_with(self.load()?, selection)
+    }
+
+    /// As [`Self::look_for`], at a stack that is read already.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    pub(super) fn look_with(&self, loaded: LoadedStack, selection: Selection) -> Result<Planned, Failure> {
         self.block_on(async {
             let signals = Signals::listen()?;
             tokio::select! {
@@ -137,14 +146,28 @@ impl Context {
         self.silent_sources(planned);
     }
 
-    /// Tells a person something beside the answer.
-    #[expect(
-        clippy::print_stderr,
-        clippy::unused_self,
-        reason = "what is beside the answer goes to stderr"
-    )]
+    /// Tells a person something beside the answer; among JSON lines it is one of them.
+    #[expect(clippy::print_stderr, reason = "what is beside the answer goes to stderr")]
     pub(super) fn notice(&self, text: &str) {
+        if self.lines_begun() {
+            let line = Writer { complete: true }.log(text, Clock::system().now());
+            if self.output.line(&line).is_ok() {
+                return;
+            }
+        }
         eprintln!("Note: {text}");
+    }
+
+    /// How the program was called, as far as the next call must repeat it: `runfleet -s prod`.
+    pub(super) fn again(&self) -> String {
+        let mut words = vec!["runfleet".to_owned()];
+        if let Some(folder) = &self.global.chdir {
+            words.extend(["-C".to_owned(), quoted(&folder.display().to_string())]);
+        }
+        if let Some(stack) = &self.global.stack {
+            words.extend(["-s".to_owned(), quoted(stack)]);
+        }
+        words.join(" ")
     }
 
     /// Tells which sources gave nothing at all, and what to do about each.
@@ -179,6 +202,16 @@ impl Context {
         } else {
             Exit::Done
         }
+    }
+}
+
+/// A word as a shell takes it.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "/._-+:@%,=".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) fn run(context: &Context, args: &Destroy) -> Result<Exit, Failure> {
             goal: Goal::Destroy,
             approval,
             selection: Selection::default(),
+            saved: None,
             wait: args.wait,
         },
     )

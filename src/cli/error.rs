@@ -17,7 +17,7 @@ use crate::{
     secrets::SecretError,
     stack::StackProblems,
     state::{LockInfo, StateError},
-    tick::{ConnectError, LoadError, TickError},
+    tick::{ConnectError, LoadError, PlanFileError, TickError},
 };
 
 /// Why a verb did not do what was asked, as a person is told.
@@ -321,6 +321,12 @@ impl From<ConnectError> for Failure {
             }
             _ => failure,
         }
+    }
+}
+
+impl From<PlanFileError> for Failure {
+    fn from(error: PlanFileError) -> Self {
+        Self::of(&error)
     }
 }
 

@@ -26,6 +26,7 @@ mod plan;
 mod progress;
 mod rebuild;
 mod refresh;
+mod refuse;
 mod render;
 mod run;
 #[cfg(feature = "sandbox")]
@@ -36,6 +37,7 @@ pub mod show;
 mod signals;
 mod state;
 mod status;
+mod told;
 mod unlock;
 mod validate;
 

@@ -127,7 +127,12 @@ impl Progress {
         match &self.sink {
             Sink::Plain(_) => self.sink.say(&format!("{}: {text}", action.address)),
             Sink::Json(_, writer, clock) => {
-                self.sink.line(&writer.progress(action, text, None, clock.now()));
+                let since = lock(&self.running)
+                    .get(&action.id)
+                    .map(|running| running.since.elapsed());
+                let seconds = since.map(|since| since.as_secs_f64());
+                self.sink
+                    .line(&writer.progress(action, text, seconds, clock.now()));
             }
             Sink::Bars(..) => {
                 if let Some(bar) = lock(&self.running)

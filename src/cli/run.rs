@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     future::Future,
     io::{self, BufRead as _, IsTerminal as _},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -14,12 +15,10 @@ use super::{
     error::Failure,
     exit::Exit,
     progress::Progress,
-    show::{
-        self,
-        lines::{Line, Writer},
-        outcome::{self, Outcome},
-    },
+    refuse,
+    show::outcome::Outcome,
     signals::Signals,
+    told::Told,
 };
 use crate::{
     model::{
@@ -27,8 +26,8 @@ use crate::{
         intent::Intent,
         reason::Reason,
     },
-    plan::{Goal, Plan, Selection, Summary, Verb},
-    tick::{self, Applied, Clock, LoadedStack, Planned, Request, Session, Stop},
+    plan::{Goal, Plan, Selection, Verb, saved::SavedPlan},
+    tick::{self, Applied, LoadedStack, Planned, Request, Session, Stop},
 };
 
 /// How often `destroy --wait` looks again: jobs take minutes, and each look costs some requests of the hour's quota.
@@ -58,6 +57,8 @@ pub(super) struct Errand {
     pub(super) selection: Selection,
     /// Whether a person must say yes.
     pub(super) approval: Approval,
+    /// A plan that was kept: exactly this is done, or nothing.
+    pub(super) saved: Option<PathBuf>,
     /// Whether to repeat until nothing is left.
     pub(super) wait: bool,
 }
@@ -116,10 +117,12 @@ async fn locked(
     errand: &Errand,
     signals: &Signals,
 ) -> Result<Exit, Failure> {
-    let mut session = unless_stopped(signals, async {
-        Ok(tick::connect(loaded, &told.context.trust()).await?)
-    })
-    .await?;
+    let trust = told.context.trust();
+    let saved = match &errand.saved {
+        Some(path) => Some(unless_stopped(signals, saved(told, &loaded, path)).await?),
+        None => None,
+    };
+    let mut session = unless_stopped(signals, async { Ok(tick::connect(loaded, &trust).await?) }).await?;
     let patience = told.context.global.lock_timeout;
     let lock = unless_stopped(signals, async {
         Ok(session.lock(errand.operation, patience).await?)
@@ -130,7 +133,13 @@ async fn locked(
             for notice in notices {
                 told.context.notice(&notice);
             }
-            rounds(told, &session, errand, signals).await
+            match &saved {
+                Some(saved) => {
+                    session.begin_as(saved);
+                    exactly(told, &session, errand, saved, signals).await
+                }
+                None => rounds(told, &session, errand, signals).await,
+            }
         }
         Err(failure) => Err(failure),
     };
@@ -144,6 +153,41 @@ async fn locked(
             Err(failure)
         }
     }
+}
+
+/// Reads a saved plan, and what can be said of it before anybody is asked.
+async fn saved(told: &Told<'_>, loaded: &LoadedStack, path: &Path) -> Result<SavedPlan, Failure> {
+    let key = tick::plan_key(loaded, &told.context.trust()).await?;
+    let bytes = tick::read_plan(path)?;
+    let stack = &loaded.stack;
+    SavedPlan::parse(&bytes, key.as_ref())
+        .and_then(|saved| {
+            saved.admit(&stack.name, &stack.source_hash, told.now())?;
+            Ok(saved)
+        })
+        .map_err(|error| refuse::file(path, &error, &told.context.again()))
+}
+
+/// Does what a saved plan says, all of it, or nothing. Nobody is asked: the plan was looked at when it was made.
+async fn exactly(
+    told: &Told<'_>,
+    session: &Session,
+    errand: &Errand,
+    saved: &SavedPlan,
+    signals: &Signals,
+) -> Result<Exit, Failure> {
+    let again = told.context.again();
+    let taken = unless_stopped(signals, async { Ok(session.take_up(saved).await?) }).await?;
+    let mut planned = taken.map_err(|differences| refuse::differences(&differences, &again))?;
+    for breach in &mut planned.plan.breaches {
+        breach.allowed |= errand.selection.allow.contains(&breach.rule);
+    }
+    told.context.mended(&planned);
+    told.plan(&planned)?;
+    refuse::breaches(&planned.plan, errand, &again)?;
+    let outcome = carry_out(told, session, &planned, &Stop::new(), signals).await?;
+    told.ended(&outcome, 0, false)?;
+    Ok(exit_of(told.context, &planned, &outcome.applied, 0))
 }
 
 /// One round, or with `--wait` as many as it takes. Only the first asks.
@@ -197,6 +241,7 @@ async fn approved(
         told.context.mended(&planned);
         all_known(&errand.selection, &planned, session.stack())?;
         told.plan(&planned)?;
+        refuse::breaches(&planned.plan, errand, &told.context.again())?;
         let can_ask = told.context.output.can_ask();
         let nobody = !io::stdin().is_terminal();
         let given = approval == Approval::Given || (approval == Approval::WhereAsked && nobody);
@@ -212,8 +257,9 @@ async fn approved(
                 ),
             )
             .help(format!(
-                "type: runfleet -s {} {} --auto-approve",
-                planned.plan.stack, errand.operation
+                "type: {} {} --auto-approve",
+                told.context.again(),
+                errand.operation
             )));
         }
         let asked = Instant::now();
@@ -372,81 +418,5 @@ async fn unless_stopped<T>(
     tokio::select! {
         outcome = work => outcome,
         () = signals.first() => Err(interrupted()),
-    }
-}
-
-/// Tells a person or a program what happens, in the words of each.
-#[derive(Debug)]
-struct Told<'a> {
-    context: &'a Context,
-    operation: &'static str,
-    clock: Clock,
-}
-
-impl<'a> Told<'a> {
-    fn new(context: &'a Context, operation: &'static str) -> Self {
-        Self {
-            context,
-            operation,
-            clock: Clock::system(),
-        }
-    }
-
-    fn now(&self) -> jiff::Timestamp {
-        self.clock.now()
-    }
-
-    fn writer(complete: bool) -> Writer {
-        Writer { complete }
-    }
-
-    fn line(&self, line: &Line) -> Result<(), Failure> {
-        self.context.output.line(line)
-    }
-
-    fn plan(&self, planned: &Planned) -> Result<(), Failure> {
-        let plan = &planned.plan;
-        let unread = show::sources::unread(&planned.snapshot);
-        if !self.context.output.json {
-            let text = show::plan::plan(plan, &unread, self.context.output.paint);
-            return self.context.output.text(&text);
-        }
-        for line in Self::writer(plan.complete).planned(plan, &unread, self.now()) {
-            self.line(&line)?;
-        }
-        Ok(())
-    }
-
-    fn ended(&self, outcome: &Outcome, left: usize, again: bool) -> Result<(), Failure> {
-        if !self.context.output.json {
-            let text = outcome::text(outcome, left, again, self.context.output.paint);
-            return self.context.output.text(&text);
-        }
-        for line in outcome::lines(outcome, left, self.terraform_operation(), self.now()) {
-            self.line(&line)?;
-        }
-        Ok(())
-    }
-
-    /// The last lines of a run that failed: why, and that nothing was counted.
-    fn failed(&self, failure: &Failure) -> Result<(), Failure> {
-        if !self.context.output.json {
-            return Ok(());
-        }
-        let writer = Self::writer(false);
-        for diagnostic in failure.diagnostics() {
-            self.line(&writer.diagnostic(diagnostic, self.now()))?;
-        }
-        let operation = self.terraform_operation();
-        let message = format!("{} failed.", self.operation);
-        self.line(&writer.summary(Summary::default(), 0, 0, operation, message, self.now()))
-    }
-
-    fn terraform_operation(&self) -> &'static str {
-        if self.operation == "destroy" {
-            "destroy"
-        } else {
-            "apply"
-        }
     }
 }

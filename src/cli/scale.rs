@@ -17,6 +17,7 @@ pub(super) fn run(context: &Context, args: &Scale) -> Result<Exit, Failure> {
             goal: Goal::Converge,
             approval: Approval::Given,
             selection: args.scope.selection(),
+            saved: None,
             wait: false,
         },
     )

@@ -248,6 +248,15 @@ pub struct PastDecision {
     pub lines: Vec<String>,
 }
 
+/// A saved plan that was applied, in full or in part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedPlan {
+    /// The file's digest.
+    pub digest: String,
+    /// When, by our clock.
+    pub at: Timestamp,
+}
+
 /// What makes decisions better and may be lost: `NAME.history`. Bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
@@ -288,6 +297,9 @@ pub struct History {
     /// What past ticks decided, newest last.
     #[serde(default)]
     pub decisions: Vec<PastDecision>,
+    /// Saved plans that were applied, newest last; kept until they would have expired, and longer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub applied: Vec<AppliedPlan>,
     /// When each provider was last listed as a whole, by its own clock, newest last.
     #[serde(default)]
     pub ticks: BTreeMap<ProviderName, Vec<Timestamp>>,

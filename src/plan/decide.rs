@@ -14,7 +14,7 @@ use super::{
     facts::Facts,
     fleet::{self, Machine},
     groups::Groups,
-    moved,
+    guard, moved,
     names::Names,
     pool::{self, Beside, Standing},
     recover::{self, InFlight},
@@ -126,15 +126,14 @@ fn decide_on(input: &DecideInput<'_>) -> Plan {
     draft.close_advice(&machines);
     draft.close_targets(&facts, &machines);
 
+    let cost = cost::cost(&facts, &in_flight, &found, &draft.actions);
     let plan = Plan {
         stack: stack.name.clone(),
         lineage: snapshot.state.lineage.clone(),
         serial: snapshot.state.serial,
         made_at: snapshot.now,
-        cost: cost::cost(&facts, &in_flight, &found, &draft.actions),
         api: cost::api(&facts, &draft.actions),
         complete: is_complete(&facts),
-        actions: draft.actions,
         kept: draft.kept,
         held: draft.held,
         pools: reports,
@@ -142,7 +141,16 @@ fn decide_on(input: &DecideInput<'_>) -> Plan {
         orphans: draft.orphans,
         foreign: draft.foreign,
         released: draft.released,
-        breaches: Vec::new(),
+        breaches: guard::breaches(
+            &draft.actions,
+            &cost,
+            &snapshot.state,
+            stack,
+            goal,
+            input.selection,
+        ),
+        cost,
+        actions: draft.actions,
         launch_budgets,
         expires_in: EXPIRES_IN,
     };

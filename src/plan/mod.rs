@@ -4,8 +4,8 @@
 //! closes unfinished attempts, `pool` and `judge` decide on a pool's machines, `roll` which of them are made anew,
 //! [`select`] what a person narrowed it to, [`strays`] what has no record, `creates` what is made, `shared` and `groups`
 //! what machines share, `cost` what it costs, [`drift`] what someone else changed. What a person asks for beside a tick is
-//! in [`adopt`], [`mod@import`], [`accept`] and [`rebuild`], whose records [`records`] makes. [`invariants`] says what
-//! holds of every plan.
+//! in [`adopt`], [`mod@import`], [`accept`] and [`rebuild`], whose records [`records`] makes. [`guard`] says what
+//! refuses a plan as a whole, [`invariants`] what holds of every plan, and [`saved`] whether one that was kept still fits.
 
 pub mod accept;
 pub mod adopt;
@@ -17,6 +17,7 @@ pub mod drift;
 pub mod facts;
 pub mod fleet;
 mod groups;
+pub mod guard;
 pub mod import;
 pub mod invariants;
 mod judge;
@@ -28,6 +29,7 @@ pub mod rebuild;
 pub mod records;
 mod recover;
 mod roll;
+pub mod saved;
 pub mod select;
 mod shared;
 pub mod strays;

@@ -5,6 +5,7 @@
 mod connect;
 mod load;
 mod metrics;
+mod saved;
 pub mod surgery;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -17,6 +18,7 @@ use self::metrics::Tally;
 pub use self::{
     connect::{ConnectError, Trust, connect, store},
     load::{LoadError, LoadedStack, find, load},
+    saved::{PlanFileError, plan_key, read_plan, write_plan},
 };
 pub use crate::apply::{Applied, Clock, Event, Failed, Reporter, Stop};
 use crate::{
@@ -182,7 +184,17 @@ impl Session {
     /// # Errors
     /// When our own state cannot be read.
     pub async fn observe_and_decide(&self, request: impl Into<Request>) -> Result<Planned, TickError> {
-        let seen = observe::observe(&Sources {
+        let seen = self.see().await?;
+        let mut planned = self.decide(seen, &request.into());
+        if self.lease.is_none() && !planned.snapshot.open.is_empty() {
+            planned.holder = self.clients.store.holder().await?;
+        }
+        Ok(planned)
+    }
+
+    /// Reads everything.
+    async fn see(&self) -> Result<Seen, TickError> {
+        Ok(observe::observe(&Sources {
             stack: self.stack(),
             providers: &self.clients.providers,
             demand: &self.clients.demand,
@@ -191,12 +203,7 @@ impl Session {
             now: self.clock.now(),
             new_lineage: &self.new_lineage,
         })
-        .await?;
-        let mut planned = self.decide(seen, &request.into());
-        if self.lease.is_none() && !planned.snapshot.open.is_empty() {
-            planned.holder = self.clients.store.holder().await?;
-        }
-        Ok(planned)
+        .await?)
     }
 
     /// Decides on what was seen.

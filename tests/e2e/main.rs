@@ -17,6 +17,7 @@ mod graphs;
 mod ladders;
 mod migration;
 mod network;
+mod plans;
 mod reads;
 mod roll;
 mod secrets;

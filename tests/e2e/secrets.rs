@@ -11,6 +11,8 @@ fn no_token_is_in_a_file_an_output_or_an_error() {
     for arguments in [
         &["-vvv", "plan"][..],
         &["-vvv", "plan", "--json"],
+        &["-vvv", "plan", "--format", "terraform", "--out", "p.plan"],
+        &["-vvv", "plan", "--format", "markdown"],
         &["-vvv", "--log-format", "json", "scale", "--json"],
         &["-vvv", "status"],
         &["-vvv", "status", "--json"],

@@ -5,17 +5,17 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    model::{
-        ids::Address,
-        money::{Money, Price},
-        offering::Market,
-        resource::{FirewallRule, ResourceSpec},
-        state::Record,
-    },
-    plan::{Action, Plan, Rung, Stray, Summary, Verb},
+    model::{ids::Address, money::Money, offering::Market},
+    plan::{Action, Breach, Drift, DriftFate, Plan, Rung, Stray, Summary, Verb},
 };
 
-use super::{Change, FORMAT_VERSION, decimal, plan::paired};
+use super::{
+    Change, FORMAT_VERSION, decimal,
+    plan::paired,
+    replaces,
+    resource::{ResourceView, of_record, of_spec, priced},
+    sections,
+};
 
 /// What `plan --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -37,6 +37,8 @@ pub struct PlanDocument {
     pub changes: Vec<ChangeView>,
     /// What is refused, and why.
     pub held: Vec<HeldView>,
+    /// Guards that the plan breaks; one that is not allowed refuses it as a whole.
+    pub breaches: Vec<BreachView>,
     /// What someone else changed.
     pub drift: Vec<DriftView>,
     /// Resources of our lineage without a record.
@@ -70,6 +72,8 @@ pub struct ChangeView {
     pub reason: String,
     /// Why, for a program; `docs/reasons.md` lists the codes.
     pub reason_code: String,
+    /// What a create takes the place of: an address, its own where that is removed first. Null where it is new.
+    pub replaces: Option<String>,
     /// The offerings that a create tries, in order; empty for others.
     pub ladder: Vec<RungView>,
     /// The resource as it is on record; null where it is not.
@@ -98,56 +102,6 @@ pub struct RungView {
     pub hash: String,
 }
 
-/// A resource as it is or will be.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
-pub struct ResourceView {
-    /// The provider's key in the stack file.
-    pub provider: String,
-    /// The cloud's id of it; null before it exists.
-    pub id: Option<String>,
-    /// Its name in the cloud.
-    pub name: String,
-    /// The machine type.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub machine_type: Option<String>,
-    /// The location.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub location: Option<String>,
-    /// What it boots from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// Whether it has a public IPv4 address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub public_ipv4: Option<bool>,
-    /// Names of the keys that may log in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ssh_keys: Option<Vec<String>>,
-    /// Names of the firewalls that apply.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub firewalls: Option<Vec<String>>,
-    /// A firewall's rules.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rules: Option<Vec<FirewallRule>>,
-    /// A key's public part.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub public_key: Option<String>,
-    /// A group's size, or a batch's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<u32>,
-    /// What an hour costs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub price_hourly: Option<String>,
-    /// The price's currency.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub currency: Option<String>,
-    /// When it was made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub created_at: Option<Timestamp>,
-    /// What it is made from, as a digest; null where only apply knows.
-    pub hash: Option<String>,
-}
-
 /// A refusal to act.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HeldView {
@@ -170,6 +124,32 @@ pub struct DriftView {
     pub address: String,
     /// What differs from the record.
     pub what: String,
+    /// The fields that differ: `before` is what the record says, `after` what is there.
+    pub changes: Vec<FieldView>,
+    /// What becomes of it: `repaired`, `replaced` or `shown`.
+    pub fate: String,
+}
+
+/// A field that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FieldView {
+    /// Which.
+    pub field: String,
+    /// What the record says.
+    pub before: serde_json::Value,
+    /// What is there.
+    pub after: serde_json::Value,
+}
+
+/// A guard that the plan breaks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct BreachView {
+    /// `max-delete` or `budget`, as `--allow` takes it.
+    pub rule: String,
+    /// What the plan does, and what is allowed.
+    pub what: String,
+    /// Whether it was allowed with `--allow`.
+    pub allowed: bool,
 }
 
 /// A resource that is not on record.
@@ -289,16 +269,10 @@ pub fn plan(plan: &Plan, unread: &[DiagnosticView]) -> PlanDocument {
         lineage: plan.lineage.to_string(),
         serial: plan.serial.0,
         expires: plan.made_at.checked_add(plan.expires_in).unwrap_or(plan.made_at),
-        changes: plan.actions.iter().map(change).collect(),
+        changes: changes(plan),
         held: held(plan),
-        drift: plan
-            .drift
-            .iter()
-            .map(|drift| DriftView {
-                address: drift.address.to_string(),
-                what: drift.what.clone(),
-            })
-            .collect(),
+        breaches: plan.breaches.iter().map(breach).collect(),
+        drift: plan.drift.iter().map(drift).collect(),
         orphans: plan.orphans.iter().map(stray).collect(),
         foreign: plan.foreign.iter().map(stray).collect(),
         released: plan.released.iter().map(stray).collect(),
@@ -326,11 +300,55 @@ pub fn held(plan: &Plan) -> Vec<HeldView> {
     plan.held.iter().map(view).collect()
 }
 
-/// The warnings among what is held.
+/// The warnings among what is held, and the guards that the plan breaks.
 pub fn diagnostics(plan: &Plan) -> Vec<DiagnosticView> {
     let warned = plan.held.iter().filter(|held| held.warning);
-    warned
-        .map(|held| DiagnosticView::warning(format!("{}: held", held.about), held.reason.to_string()))
+    let held =
+        warned.map(|held| DiagnosticView::warning(format!("{}: held", held.about), held.reason.to_string()));
+    let broken = plan.breaches.iter().map(|breach| {
+        let then = if breach.allowed { "allowed" } else { "refused" };
+        let rule = sections::guard(breach.rule);
+        DiagnosticView::warning(format!("{rule}: {then}"), breach.what.clone())
+    });
+    held.chain(broken).collect()
+}
+
+fn breach(breach: &Breach) -> BreachView {
+    BreachView {
+        rule: sections::guard(breach.rule).into(),
+        what: breach.what.clone(),
+        allowed: breach.allowed,
+    }
+}
+
+/// A drift as JSON has it.
+pub(super) fn drift(drift: &Drift) -> DriftView {
+    let field = |change: &crate::model::kind::Change| FieldView {
+        field: change.field.clone(),
+        before: change.before.clone(),
+        after: change.after.clone(),
+    };
+    let fate = match drift.fate {
+        DriftFate::Repaired => "repaired",
+        DriftFate::Replaced => "replaced",
+        DriftFate::Shown => "shown",
+    };
+    DriftView {
+        address: drift.address.to_string(),
+        what: drift.what.clone(),
+        changes: drift.changes.iter().map(field).collect(),
+        fate: fate.into(),
+    }
+}
+
+fn changes(plan: &Plan) -> Vec<ChangeView> {
+    let mut replaces = replaces(plan);
+    let actions = plan.actions.iter();
+    actions
+        .map(|action| ChangeView {
+            replaces: replaces.remove(&action.id),
+            ..change(action)
+        })
         .collect()
 }
 
@@ -349,6 +367,7 @@ fn change(action: &Action) -> ChangeView {
         verb: action.verb.as_str().into(),
         reason: action.reason.to_string(),
         reason_code: action.reason.code().into(),
+        replaces: None,
         ladder,
         before,
         after,
@@ -390,45 +409,6 @@ fn rung(rung: &Rung) -> RungView {
         currency: rung.price.as_ref().map(|price| price.hourly.currency.to_string()),
         hash: rung.hash.to_string(),
     }
-}
-
-fn of_record(record: &Record) -> ResourceView {
-    let mut view = of_spec(&record.spec, record.provider.as_str());
-    priced(&mut view, record.price.as_ref());
-    view.id = Some(record.id.to_string());
-    view.name.clone_from(&record.name);
-    view.created_at = Some(record.created_at);
-    view.hash = Some(record.hash.to_string());
-    view
-}
-
-fn priced(view: &mut ResourceView, price: Option<&Price>) {
-    view.price_hourly = price.map(|price| decimal(price.hourly.amount));
-    view.currency = price.map(|price| price.hourly.currency.to_string());
-}
-
-fn of_spec(spec: &ResourceSpec, provider: &str) -> ResourceView {
-    let mut view = ResourceView {
-        provider: provider.to_owned(),
-        name: spec.name().to_owned(),
-        ..ResourceView::default()
-    };
-    match spec {
-        ResourceSpec::Machine(machine) => {
-            view.machine_type = Some(machine.offering.machine_type.clone());
-            view.location = Some(machine.offering.location.clone());
-            view.image = Some(machine.image.to_string());
-            view.public_ipv4 = Some(machine.public_ipv4);
-            view.ssh_keys = Some(machine.ssh_keys.clone());
-            view.firewalls = Some(machine.firewalls.clone());
-        }
-        ResourceSpec::SshKey(key) => view.public_key = Some(key.public_key.clone()),
-        ResourceSpec::Firewall(firewall) => view.rules = Some(firewall.rules.clone()),
-        ResourceSpec::Network(_) | ResourceSpec::PlacementGroup(_) => {}
-        ResourceSpec::Group(group) => view.size = Some(group.size),
-        ResourceSpec::Batch(batch) => view.size = Some(batch.count),
-    }
-    view
 }
 
 fn stray(stray: &Stray) -> StrayView {
@@ -509,8 +489,8 @@ mod tests {
     fn the_document_of_a_plan_has_the_keys_that_were_promised() {
         let json = serde_json::to_value(plan(&fixture::plan(), &[])).unwrap();
         let keys: Vec<_> = json.as_object().unwrap().keys().collect();
-        let promised = "format_version complete stack lineage serial expires changes held drift orphans foreign released summary \
-                        cost api diagnostics";
+        let promised = "format_version complete stack lineage serial expires changes held breaches drift orphans foreign \
+                        released summary cost api diagnostics";
         assert_eq!(keys, promised.split_whitespace().collect::<Vec<_>>());
         insta::assert_json_snapshot!(json["changes"][1], @r#"
         {
@@ -522,6 +502,7 @@ mod tests {
           "verb": "create",
           "reason": "5 queued and 1 running jobs want 3 runners",
           "reason_code": "demand",
+          "replaces": null,
           "ladder": [
             {
               "provider": "hetzner",

@@ -1,4 +1,5 @@
 //! Values that the tests of this folder render: one plan with something of everything, one with nothing.
+//! Long because everything is there once.
 
 use std::collections::BTreeMap;
 

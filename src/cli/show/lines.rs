@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     model::ids::Address,
-    plan::{Action, Plan, Summary},
+    plan::{Action, Drift, Plan, Summary},
 };
 
 use super::{
@@ -16,7 +16,11 @@ use super::{
     document::{DiagnosticView, SummaryView, pool_of},
     plan::summary_line,
     progress_words,
+    sections::fate,
 };
+
+/// What tells these lines from those of other programs in one stream.
+const MODULE: &str = "runfleet.ui";
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -27,6 +31,9 @@ pub struct Line {
     /// The event as a person reads it.
     #[serde(rename = "@message")]
     pub message: String,
+    /// Always `runfleet.ui`.
+    #[serde(rename = "@module")]
+    pub module: String,
     /// When, by our clock.
     #[serde(rename = "@timestamp")]
     #[schemars(with = "String")]
@@ -50,6 +57,11 @@ pub enum Body {
         runfleet: String,
         /// The stack's name; null where it could not be read.
         stack: Option<String>,
+    },
+    /// Something that someone else changed; not a change of the plan.
+    ResourceDrift {
+        /// What.
+        change: DriftChange,
     },
     /// Something will be done.
     PlannedChange {
@@ -76,6 +88,9 @@ pub enum Body {
         /// What.
         hook: Hook,
     },
+    /// Something that happened beside the plan: a lock that was taken over, a journal that was mended. Its words are
+    /// `@message`.
+    Log,
     /// Something that a person should be told.
     Diagnostic {
         /// What.
@@ -93,12 +108,25 @@ pub enum Body {
 pub struct PlannedChange {
     /// To what.
     pub resource: ResourceName,
-    /// `create`, `update`, `delete`, `forget` or `cordon`.
+    /// `create`, `update`, `replace`, `delete`, `forget` or `cordon`.
     pub action: String,
     /// Why, for a person.
     pub reason: String,
     /// Why, for a program.
     pub reason_code: String,
+}
+
+/// A change that someone else made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DriftChange {
+    /// To what.
+    pub resource: ResourceName,
+    /// Always `update`: what is gone is a `forget` of the plan.
+    pub action: String,
+    /// What differs from the record, for a person.
+    pub what: String,
+    /// What becomes of it: `repaired`, `replaced` or `shown`.
+    pub fate: String,
 }
 
 /// A change while it is made.
@@ -119,11 +147,23 @@ pub struct Hook {
     pub id_value: Option<String>,
 }
 
-/// A resource's address and its parts.
+/// A resource's address and its parts, under Terraform's keys and runfleet's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ResourceName {
     /// `machine.linux/brave-otter`
     pub addr: String,
+    /// Always empty: runfleet has no modules.
+    pub module: String,
+    /// As `addr`.
+    pub resource: String,
+    /// Always `runfleet`.
+    pub implied_provider: String,
+    /// `machine`
+    pub resource_type: String,
+    /// `linux`; a shared resource's own name.
+    pub resource_name: String,
+    /// `brave-otter`; null for a shared resource.
+    pub resource_key: Option<String>,
     /// `machine`
     pub kind: String,
     /// `linux`; null for a shared resource.
@@ -142,6 +182,8 @@ pub struct Changes {
     pub add: u32,
     /// Updates and cordons.
     pub change: u32,
+    /// Taken on record from outside: always 0, since that is what `adopt` and `state import` do.
+    pub import: u32,
     /// Deletes and replacements.
     pub remove: u32,
     /// What failed.
@@ -164,6 +206,7 @@ impl Writer {
         Line {
             level: level.into(),
             message,
+            module: MODULE.into(),
             timestamp: now,
             format_version: FORMAT_VERSION.into(),
             complete: self.complete,
@@ -181,10 +224,27 @@ impl Writer {
         self.line("info", format!("runfleet {version}"), now, body)
     }
 
-    /// Each action of a plan, then its summary.
+    /// Something that happened beside the plan.
+    pub fn log(self, message: &str, now: Timestamp) -> Line {
+        self.line("info", message.to_owned(), now, Body::Log)
+    }
+
+    fn drift(self, drift: &Drift, now: Timestamp) -> Line {
+        let view = super::document::drift(drift);
+        let message = format!("{}: drift: {} ({})", view.address, view.what, fate(drift.fate));
+        let change = DriftChange {
+            resource: ResourceName::of(&drift.address),
+            action: "update".into(),
+            what: view.what,
+            fate: view.fate,
+        };
+        self.line("info", message, now, Body::ResourceDrift { change })
+    }
+
+    /// What someone else changed, each action of a plan, then its summary.
     pub fn planned(self, plan: &Plan, unread: &[DiagnosticView], now: Timestamp) -> Vec<Line> {
-        let change = |action: &Action| {
-            let word = Change::of(&action.verb).as_str();
+        let change = |(action, kind): (&Action, Change)| {
+            let word = kind.as_str();
             let change = PlannedChange {
                 resource: ResourceName::of(&action.address),
                 action: word.into(),
@@ -194,7 +254,9 @@ impl Writer {
             let message = format!("{}: plan to {word}: {}", action.address, action.reason);
             self.line("info", message, now, Body::PlannedChange { change })
         };
-        let mut lines: Vec<Line> = plan.actions.iter().map(change).collect();
+        let mut lines: Vec<Line> = plan.drift.iter().map(|drift| self.drift(drift, now)).collect();
+        let kinds = Change::of_plan(plan);
+        lines.extend(plan.actions.iter().zip(kinds).map(change));
         for told in unread.iter().cloned().chain(super::document::diagnostics(plan)) {
             lines.push(self.diagnostic(told, now));
         }
@@ -263,6 +325,7 @@ impl Writer {
             summary: summary.into(),
             add: summary.create + summary.replace,
             change: summary.update + summary.cordon,
+            import: 0,
             remove: summary.delete + summary.replace,
             failed,
             skipped,
@@ -317,8 +380,15 @@ impl Hook {
 
 impl ResourceName {
     fn of(address: &Address) -> Self {
+        let pool = address.pool.as_ref();
         Self {
             addr: address.to_string(),
+            module: String::new(),
+            resource: address.to_string(),
+            implied_provider: "runfleet".into(),
+            resource_type: address.kind.to_string(),
+            resource_name: pool.map_or_else(|| address.name.clone(), ToString::to_string),
+            resource_key: pool.map(|_| address.name.clone()),
             kind: address.kind.to_string(),
             pool: pool_of(address),
             name: address.name.clone(),
@@ -336,6 +406,7 @@ mod tests {
         let now = fixture::at("01:30:00");
         let writer = Writer { complete: true };
         let mut lines = vec![writer.version(Some("prod"), now)];
+        lines.push(writer.log("took over a lock", now));
         lines.extend(writer.planned(&plan, &[], now));
         lines.push(writer.start(&plan.actions[1], now));
         lines.push(writer.progress(&plan.actions[1], "rung 2: cx33 in fsn1", None, now));
@@ -350,8 +421,10 @@ mod tests {
             validator.validate(&json).unwrap();
             seen.push(format!("{} {}", json["type"].as_str().unwrap(), line.message));
         }
-        insta::assert_snapshot!(seen.join("\n"), @r"
+        insta::assert_snapshot!(seen.join("\n"), @"
         version runfleet 0.1.0
+        log took over a lock
+        resource_drift machine.linux/calm-fox: drift: type: cx33 → cx43 (left as it is)
         planned_change firewall/default: plan to update: rules differs from the stack file
         planned_change machine.linux/brave-otter: plan to create: 5 queued and 1 running jobs want 3 runners
         planned_change machine.linux/keen-wolf: plan to create: 5 queued and 1 running jobs want 3 runners

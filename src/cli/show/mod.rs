@@ -7,27 +7,34 @@ pub mod adopt;
 pub mod audit;
 pub mod document;
 pub mod explain;
+pub mod gitlab;
 pub mod graph;
 pub mod lines;
 pub mod lock;
+pub mod markdown;
 pub mod outcome;
 pub mod plan;
 pub mod refresh;
+pub mod resource;
+pub mod sections;
 pub mod sources;
 pub mod state;
 pub mod status;
 pub mod strays;
 mod style;
 mod table;
+pub mod terraform;
 
 #[cfg(test)]
 mod fixture;
 
+use std::collections::HashMap;
+
 use rust_decimal::Decimal;
 
 use crate::{
-    model::money::Money,
-    plan::{Action, Verb},
+    model::{money::Money, reason::Reason},
+    plan::{Action, ActionId, Plan, Verb},
 };
 
 pub use style::Paint;
@@ -42,6 +49,10 @@ pub enum Change {
     Create,
     /// Changed in place, or let take jobs again.
     Update,
+    /// A half of making something anew: first made, then the old one removed.
+    CreateFirst,
+    /// A half of making something anew: first removed, then made.
+    DeleteFirst,
     /// Removed.
     Delete,
     /// Dropped from the record.
@@ -52,15 +63,17 @@ pub enum Change {
 
 impl Change {
     /// Every change, in the order of the legend.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Create,
         Self::Update,
+        Self::CreateFirst,
+        Self::DeleteFirst,
         Self::Delete,
         Self::Forget,
         Self::Cordon,
     ];
 
-    /// What a verb amounts to; agrees with [`crate::plan::Plan::summary`].
+    /// What a verb amounts to by itself.
     pub fn of(verb: &Verb) -> Self {
         match verb {
             Verb::Create { .. } | Verb::Adopt { .. } => Self::Create,
@@ -71,14 +84,36 @@ impl Change {
         }
     }
 
+    /// What each action of a plan amounts to, by position: a create of what the plan also removes, or that takes the
+    /// place of something, is one half of making it anew, and that removal is the other.
+    pub fn of_plan(plan: &Plan) -> Vec<Self> {
+        let replaced = replaced(plan);
+        let mut changes: Vec<Self> = plan.actions.iter().map(|action| Self::of(&action.verb)).collect();
+        for (create, removal) in replaced {
+            let half = if removal.is_some_and(|removal| is_after(plan, create, removal)) {
+                Self::DeleteFirst
+            } else {
+                Self::CreateFirst
+            };
+            for at in std::iter::once(create).chain(removal) {
+                if let Some(change) = changes.get_mut(at) {
+                    *change = half;
+                }
+            }
+        }
+        changes
+    }
+
     /// Its symbol: Terraform's, and `!` for a cordon, which Terraform does not have.
-    pub fn symbol(self) -> char {
+    pub fn symbol(self) -> &'static str {
         match self {
-            Self::Create => '+',
-            Self::Update => '~',
-            Self::Delete => '-',
-            Self::Forget => '.',
-            Self::Cordon => '!',
+            Self::Create => "+",
+            Self::Update => "~",
+            Self::CreateFirst => "+/-",
+            Self::DeleteFirst => "-/+",
+            Self::Delete => "-",
+            Self::Forget => ".",
+            Self::Cordon => "!",
         }
     }
 
@@ -87,11 +122,64 @@ impl Change {
         match self {
             Self::Create => "create",
             Self::Update => "update",
+            Self::CreateFirst | Self::DeleteFirst => "replace",
             Self::Delete => "delete",
             Self::Forget => "forget",
             Self::Cordon => "cordon",
         }
     }
+}
+
+/// Whether a create waits for a removal.
+fn is_after(plan: &Plan, create: usize, removal: usize) -> bool {
+    match (plan.actions.get(create), plan.actions.get(removal)) {
+        (Some(create), Some(removal)) => create.after.contains(&removal.id),
+        _ => false,
+    }
+}
+
+/// The positions of the creates that make something anew, each with that of the removal of what they replace, where
+/// this plan removes it too; the old one may be at work still.
+fn replaced(plan: &Plan) -> Vec<(usize, Option<usize>)> {
+    let mut removals: HashMap<String, usize> = HashMap::new();
+    for (at, action) in plan.actions.iter().enumerate() {
+        match &action.verb {
+            Verb::Retire { .. } | Verb::Delete { .. } | Verb::Cordon { .. } => {
+                removals.insert(action.address.to_string(), at);
+            }
+            // What is moved out of the way, so that its successor can have its address.
+            Verb::Relabel { was: Some(was), .. } => {
+                removals.insert(was.to_string(), at);
+            }
+            _ => {}
+        }
+    }
+    let creates = plan.actions.iter().enumerate();
+    creates
+        .filter(|(_, action)| matches!(action.verb, Verb::Create { .. }))
+        .filter_map(
+            |(at, action)| match (&action.reason, removals.get(&action.address.to_string())) {
+                (_, Some(removal)) => Some((at, Some(*removal))),
+                (Reason::Replacement { of }, None) => Some((at, removals.get(of).copied())),
+                _ => None,
+            },
+        )
+        .collect()
+}
+
+/// What each create that makes something anew takes the place of.
+pub(crate) fn replaces(plan: &Plan) -> HashMap<ActionId, String> {
+    let replaced = replaced(plan).into_iter();
+    replaced
+        .filter_map(|(create, removal)| {
+            let action = plan.actions.get(create)?;
+            let of = match (&action.reason, removal) {
+                (Reason::Replacement { of }, _) => of.clone(),
+                _ => action.address.to_string(),
+            };
+            Some((action.id, of))
+        })
+        .collect()
 }
 
 /// Words for a verb in progress and done: `creating`, `created`.
@@ -132,6 +220,19 @@ fn of_record(record: &crate::model::state::Record) -> (Option<String>, Option<&M
         .offering()
         .map_or_else(|| record.provider.to_string(), ToString::to_string);
     (Some(place), record.price.as_ref().map(|price| &price.hourly))
+}
+
+/// What things cost together per hour, one sum per currency; none where nothing that has a price is among them.
+pub(crate) fn together<'a>(prices: impl Iterator<Item = &'a Money>) -> Option<String> {
+    let mut sums: Vec<Money> = Vec::new();
+    for price in prices {
+        match sums.iter_mut().find(|sum| sum.currency == price.currency) {
+            Some(sum) => sum.amount += price.amount,
+            None => sums.push(price.clone()),
+        }
+    }
+    let words: Vec<String> = sums.iter().map(hourly).collect();
+    (!words.is_empty()).then(|| words.join(" and "))
 }
 
 /// An hourly amount for a person: four decimals, since machines cost cents.

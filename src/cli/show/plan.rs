@@ -4,22 +4,23 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use crate::{
     model::{money::Money, reason::Reason, runner::RunnerState},
-    plan::{Action, ActionId, Kept, Plan, PoolReport, Stray, Summary, Verb},
+    plan::{Action, ActionId, Kept, Plan, PoolReport, Summary, Verb},
 };
 
 use super::{
     Change, Paint, bought, counted,
     document::DiagnosticView,
-    hourly, monthly,
+    hourly, monthly, sections,
     table::{Cell, Table},
 };
 
 /// Above this many, kept resources and held ones are counted by reason rather than listed: a fleet of thousands must
 /// not push what changes off the screen.
-const LISTED: usize = 20;
+pub(super) const LISTED: usize = 20;
 
-/// The whole plan: changes with reasons, what stays and what is held, cost before and after, requests.
-pub fn plan(plan: &Plan, unread: &[DiagnosticView], paint: Paint) -> String {
+/// The whole plan: changes with reasons, what someone else changed, what is not ours, what stays and what is held, cost
+/// before and after, requests. `again` is how the program was called, for what to type next: `runfleet -s prod`.
+pub fn plan(plan: &Plan, unread: &[DiagnosticView], again: &str, paint: Paint) -> String {
     let mut out = String::with_capacity(1024 + plan.actions.len() * 160);
     header(&mut out, plan, paint);
     warnings(&mut out, plan.complete, unread, paint);
@@ -27,33 +28,16 @@ pub fn plan(plan: &Plan, unread: &[DiagnosticView], paint: Paint) -> String {
         changes(&mut out, plan, paint);
         ladders(&mut out, plan, paint);
     }
-    drift(&mut out, plan, paint);
-    strays(
-        &mut out,
-        &plan.orphans,
-        "Orphans: of our lineage, without a record",
-        paint,
-    );
-    strays(
-        &mut out,
-        &plan.foreign,
-        "Foreign: our stack's name, another lineage; never touched",
-        paint,
-    );
-    if plan.foreign.iter().any(|stray| stray.reason != Reason::Disowned) {
-        out.push_str(&super::strays::ways_out(plan));
-    }
-    strays(
-        &mut out,
-        &plan.released,
-        "Released by state rm: left alone, and paid for",
-        paint,
-    );
+    sections::drift(&mut out, plan, again, paint);
+    sections::orphans(&mut out, plan, again, paint);
+    sections::foreign(&mut out, plan, again, paint);
+    sections::released(&mut out, plan, paint);
     held(&mut out, plan, paint);
     kept(&mut out, plan, paint);
     if !plan.is_noop() {
         pools(&mut out, plan, paint);
     }
+    sections::breaches(&mut out, plan, paint);
     footer(&mut out, plan, paint);
     out
 }
@@ -113,11 +97,11 @@ pub(super) fn warnings(out: &mut String, complete: bool, unread: &[DiagnosticVie
 
 fn changes(out: &mut String, plan: &Plan, paint: Paint) {
     out.push('\n');
-    legend(out, plan, paint);
+    let kinds = Change::of_plan(plan);
+    legend(out, &kinds, paint);
     let mut table = Table::<5>::new();
     let mut details: Vec<(usize, String)> = Vec::new();
-    for (at, action) in plan.actions.iter().enumerate() {
-        let change = Change::of(&action.verb);
+    for (at, (action, change)) in plan.actions.iter().zip(kinds).enumerate() {
         let (place, price) = bought(action);
         table.row([
             Cell::styled(
@@ -154,18 +138,10 @@ fn changes(out: &mut String, plan: &Plan, paint: Paint) {
     }
 }
 
-fn legend(out: &mut String, plan: &Plan, paint: Paint) {
-    let summary = plan.summary();
+fn legend(out: &mut String, kinds: &[Change], paint: Paint) {
     out.push_str("Actions:");
     for change in Change::ALL {
-        let count = match change {
-            Change::Create => summary.create,
-            Change::Update => summary.update,
-            Change::Delete => summary.delete,
-            Change::Forget => summary.forget,
-            Change::Cordon => summary.cordon,
-        };
-        if count > 0 {
+        if kinds.contains(&change) {
             let style = paint.change(change);
             let _ = write!(out, "  {style}{}{style:#} {}", change.symbol(), change.as_str());
         }
@@ -206,35 +182,6 @@ fn ladders(out: &mut String, plan: &Plan, paint: Paint) {
     for ladder in seen.keys() {
         let _ = writeln!(out, "  {dim}{ladder}{dim:#}");
     }
-}
-
-fn drift(out: &mut String, plan: &Plan, paint: Paint) {
-    if plan.drift.is_empty() {
-        return;
-    }
-    heading(out, "Drift: changed by someone else since the last tick", paint);
-    let mut table = Table::<2>::new();
-    for drift in &plan.drift {
-        table.row([drift.address.to_string().into(), drift.what.clone().into()]);
-    }
-    table.write(out, "  ");
-}
-
-fn strays(out: &mut String, strays: &[Stray], title: &str, paint: Paint) {
-    if strays.is_empty() {
-        return;
-    }
-    heading(out, title, paint);
-    let mut table = Table::<4>::new();
-    for stray in strays {
-        table.row([
-            stray.target.to_string().into(),
-            stray.name.clone().into(),
-            Cell::right(stray.price.as_ref().map(hourly).unwrap_or_default()),
-            Cell::styled(stray.reason.to_string(), paint.dim()),
-        ]);
-    }
-    table.write(out, "  ");
 }
 
 fn held(out: &mut String, plan: &Plan, paint: Paint) {
@@ -424,7 +371,7 @@ fn api(out: &mut String, plan: &Plan) {
     out.push_str(".\n");
 }
 
-fn heading(out: &mut String, title: &str, paint: Paint) {
+pub(super) fn heading(out: &mut String, title: &str, paint: Paint) {
     let bold = paint.bold();
     let _ = writeln!(out, "\n{bold}{title}{bold:#}");
 }
@@ -446,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_plan_with_everything_reads_well() {
-        insta::assert_snapshot!(plan(&fixture::plan(), &[], Paint::PLAIN), @"
+        insta::assert_snapshot!(plan(&fixture::plan(), &[], "runfleet -s prod", Paint::PLAIN), @"
         Stack prod (serial 12, 2026-03-01 01:30:00Z)
 
         Actions:  + create  ~ update  - delete  . forget  ! cordon
@@ -462,16 +409,22 @@ mod tests {
           linux: hetzner/nbg1 cx33 (0.0095), hetzner/fsn1 cx33 (0.0095)
 
         Drift: changed by someone else since the last tick
-          machine.linux/calm-fox  type: cx33 → cx43
+          machine.linux/calm-fox  type: cx33 → cx43  left as it is
+          To make what is there the record's: runfleet -s prod refresh --accept
 
         Orphans: of our lineage, without a record
           hetzner machine 99  prod-linux-stray  0.0095 EUR/h  without a record since 01:30:00Z, deleted if seen again
+          1 resource, 0.0095 EUR/h together.
+          What a later tick sees again is removed when it is idle. To keep it: runfleet -s prod adopt NAME
 
         Foreign: our stack's name, another lineage; never touched
           hetzner machine 99  prod-linux-other  0.0095 EUR/h  1 resource with our stack's name and another lineage
-          While they are there nothing is created. Type one of:
-            runfleet -s prod adopt               they are ours: take them on record here
-            runfleet -s prod init --new-lineage  they are someone else's, another checkout's perhaps: leave them alone for ever
+          1 resource, 0.0095 EUR/h together.
+          While they are there nothing is created, unless their lineage is disowned. What to type:
+            the state was lost        runfleet -s prod state rebuild
+            they are to be ours       runfleet -s prod adopt
+            they are someone else's   runfleet -s prod init --new-lineage
+            there is a copy of it     put its .json back
 
         Held: not done now, and why
           linux                   ×2  5 wanted, max = 3
@@ -491,8 +444,29 @@ mod tests {
     }
 
     #[test]
+    fn both_halves_of_making_something_anew_have_terraforms_symbol() {
+        let mut replacing = fixture::plan();
+        replacing.actions[1].reason = Reason::Replacement {
+            of: "machine.linux/old-crab".into(),
+        };
+        let text = plan(&replacing, &[], "runfleet", Paint::PLAIN);
+        assert!(text.contains("+/- replace"), "{text}");
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("  +/- ")).collect();
+        assert!(
+            rows[0].contains("create  machine.linux/brave-otter") && rows[0].contains("takes the place of"),
+            "{text}"
+        );
+        assert!(rows[1].contains("retire  machine.linux/old-crab"), "{text}");
+        let document = crate::cli::show::document::plan(&replacing, &[]);
+        assert_eq!(
+            document.changes[1].replaces.as_deref(),
+            Some("machine.linux/old-crab")
+        );
+    }
+
+    #[test]
     fn no_changes_says_why_for_each_pool() {
-        insta::assert_snapshot!(plan(&fixture::quiet(), &[], Paint::PLAIN), @r"
+        insta::assert_snapshot!(plan(&fixture::quiet(), &[], "runfleet -s prod", Paint::PLAIN), @r"
         Stack prod (serial 12, 2026-03-01 01:30:00Z)
 
         Kept
@@ -510,7 +484,7 @@ mod tests {
     fn a_partial_reading_is_said_first() {
         let mut quiet = fixture::quiet();
         quiet.complete = false;
-        let text = plan(&quiet, &[], Paint::PLAIN);
+        let text = plan(&quiet, &[], "runfleet -s prod", Paint::PLAIN);
         assert!(
             text.lines()
                 .nth(1)
@@ -521,7 +495,7 @@ mod tests {
 
     #[test]
     fn many_kept_machines_are_counted_by_reason() {
-        let text = plan(&fixture::large(10_000), &[], Paint::PLAIN);
+        let text = plan(&fixture::large(10_000), &[], "runfleet -s prod", Paint::PLAIN);
         assert!(
             text.contains("10000 machines  busy  it runs jobs"),
             "{}",
@@ -532,10 +506,13 @@ mod tests {
 
     #[test]
     fn without_colour_there_is_no_escape_and_with_it_there_is() {
-        assert!(!plan(&fixture::plan(), &[], Paint::PLAIN).contains('\u{1b}'));
-        let colored = plan(&fixture::plan(), &[], Paint::new(true));
+        assert!(!plan(&fixture::plan(), &[], "runfleet -s prod", Paint::PLAIN).contains('\u{1b}'));
+        let colored = plan(&fixture::plan(), &[], "runfleet -s prod", Paint::new(true));
         assert!(colored.contains("\u{1b}[32m+ create\u{1b}[0m"));
         let plain = anstream::adapter::strip_str(&colored).to_string();
-        assert_eq!(plain, plan(&fixture::plan(), &[], Paint::PLAIN));
+        assert_eq!(
+            plain,
+            plan(&fixture::plan(), &[], "runfleet -s prod", Paint::PLAIN)
+        );
     }
 }

@@ -56,7 +56,7 @@ impl Paint {
     pub fn change(self, change: Change) -> Style {
         match change {
             Change::Create => self.fg(AnsiColor::Green),
-            Change::Update => self.fg(AnsiColor::Yellow),
+            Change::Update | Change::CreateFirst | Change::DeleteFirst => self.fg(AnsiColor::Yellow),
             Change::Delete => self.fg(AnsiColor::Red),
             Change::Forget => self.fg(AnsiColor::BrightBlack),
             Change::Cordon => self.fg(AnsiColor::Magenta),
