@@ -15,7 +15,7 @@ use crate::{
     observe::ObserveError,
     secrets::SecretError,
     stack::StackProblems,
-    state::StateError,
+    state::{LockInfo, RemoteError, StateError},
     tick::{ConnectError, LoadError, TickError},
 };
 
@@ -307,19 +307,14 @@ impl From<TickError> for Failure {
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
         match &error {
-            StateError::Locked { holder } => Self::new(
-                Exit::Locked,
-                format!(
-                    "the stack is locked: {} of {} holds it since {} (process {} on {})",
-                    holder.operation,
-                    holder.who,
-                    holder.created.strftime("%Y-%m-%d %H:%M:%SZ"),
-                    holder.pid,
-                    holder.host
-                ),
-            )
-            .help("wait for it with: --lock-timeout 5m"),
+            StateError::Locked { holder } => {
+                Self::new(Exit::Locked, locked(holder)).help(locked_help(holder))
+            }
+            StateError::Remote(remote) => Self::of(&error).help(remote_help(remote)),
             StateError::Newer { .. } => Self::of(&error).help("use a newer runfleet; nothing was changed"),
+            StateError::Corrupt { place, .. } if place.contains("://") => Self::of(&error).help(format!(
+                "nothing was changed. Earlier states are kept: runfleet state history\nor put a copy of {place} back"
+            )),
             StateError::Corrupt { place, .. } if place.ends_with(".journal") => Self::of(&error).help(format!(
                 "nothing was changed. Restore {place} from a copy; without one, move it away: attempts that were in \
                  flight are then found by their labels as orphans, and removed when two ticks have seen them"
@@ -342,9 +337,101 @@ impl From<StateError> for Failure {
     }
 }
 
+/// Who holds a lock, as far as the place tells: one that is not ours tells less.
+fn locked(holder: &LockInfo) -> String {
+    let operation = match holder.operation.as_str() {
+        "" => "another program",
+        operation => operation,
+    };
+    let mut text = format!(
+        "the stack is locked: {operation} of {} holds it since {}",
+        holder.who,
+        holder.created.strftime("%Y-%m-%d %H:%M:%SZ"),
+    );
+    if holder.pid != 0 {
+        text = format!("{text} (process {} on {})", holder.pid, holder.host);
+    }
+    if !holder.info.is_empty() {
+        text = format!("{text}, in {}", holder.info);
+    }
+    text
+}
+
+fn locked_help(holder: &LockInfo) -> String {
+    let wait = "wait for it with: --lock-timeout 5m";
+    if holder.id.is_empty() {
+        return wait.to_owned();
+    }
+    format!(
+        "{wait}\nif you know that it is gone, break its lock with: runfleet unlock --force {}",
+        holder.id
+    )
+}
+
+fn remote_help(error: &RemoteError) -> &'static str {
+    match error {
+        RemoteError::Unreachable { .. } => {
+            "nothing was changed; check `stack.state`, the network and the proxy, and run again"
+        }
+        RemoteError::Unauthorized { .. } => {
+            "nothing was changed. For S3: access_key and secret_key of `stack.state`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
+             AWS_PROFILE; the key must read, write, list and delete there. For HTTP: username and password of `stack.state`, or TF_HTTP_USERNAME \
+             and TF_HTTP_PASSWORD; at GitLab a Maintainer's token with the scope `api`, or gitlab-ci-token with $CI_JOB_TOKEN"
+        }
+        RemoteError::Missing { .. } => {
+            "nothing was changed; check the bucket or the address in `stack.state`, and the region"
+        }
+        RemoteError::LeaseEnded { .. } => {
+            "nothing was written after that; what was under way is found by the next run. Run again"
+        }
+        RemoteError::NoLock { .. } => {
+            "nothing was changed; two writers could not be kept apart there. Use a server that locks: S3 with conditional writes, GitLab, or name \
+             the lock's address: state = { address = \"…\", lock_address = \"…\" }"
+        }
+        RemoteError::TooLarge { .. } => {
+            "raise the server's limit (GitLab: max_terraform_state_size_bytes), or keep the state in S3"
+        }
+        RemoteError::Unexpected { .. } => {
+            "nothing was changed; check that `stack.state` is the address of a state"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_says_who_holds_it_where_it_runs_and_how_it_is_broken() {
+        let mut holder = crate::state::lock::lock_info("scale");
+        holder.who = "root@ci-7".to_owned();
+        holder.host = "ci-7".to_owned();
+        holder.pid = 4711;
+        holder.id = "0f3a".to_owned();
+        holder.created = jiff::Timestamp::UNIX_EPOCH;
+        holder.info = "https://gitlab.example.com/acme/app/-/jobs/7".to_owned();
+        let said = |holder: &LockInfo| {
+            let holder = Box::new(holder.clone());
+            Failure::from(StateError::Locked { holder })
+        };
+        let failure = said(&holder);
+        assert_eq!(failure.exit, Exit::Locked);
+        let view = &failure.diagnostics()[0];
+        assert_eq!(
+            view.summary,
+            "the stack is locked: scale of root@ci-7 holds it since 1970-01-01 00:00:00Z (process 4711 on ci-7), in \
+             https://gitlab.example.com/acme/app/-/jobs/7"
+        );
+        assert!(view.hint.as_deref().unwrap().contains("unlock --force 0f3a"));
+        // A lock that Terraform holds tells less.
+        holder.pid = 0;
+        holder.operation.clear();
+        holder.info.clear();
+        assert_eq!(
+            said(&holder).diagnostics()[0].summary,
+            "the stack is locked: another program of root@ci-7 holds it since 1970-01-01 00:00:00Z"
+        );
+    }
 
     #[test]
     fn a_failure_says_what_why_and_what_to_type() {

@@ -124,6 +124,10 @@ pub struct Request {
     pub query: Vec<(String, String)>,
     /// A JSON body; may hold secrets.
     pub body: Option<serde_json::Value>,
+    /// A JSON body that is text already, instead of `body`.
+    pub text: Option<Vec<u8>>,
+    /// Headers of its own, by name in lower case. No credentials: those are the client's.
+    pub headers: Vec<(&'static str, String)>,
     /// Who goes first.
     pub priority: Priority,
     /// Whether it may be sent again after an unknown outcome.
@@ -144,6 +148,8 @@ impl Request {
             path: path.into(),
             query: Vec::new(),
             body: None,
+            text: None,
+            headers: Vec::new(),
         }
     }
 
@@ -445,8 +451,16 @@ impl Client {
         if let Some((name, value)) = &inner.auth {
             builder = builder.header(name.clone(), value.clone());
         }
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
         if let Some(body) = &request.body {
             builder = builder.json(body);
+        }
+        if let Some(text) = &request.text {
+            builder = builder
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(text.clone());
         }
         let begun = Instant::now();
         let end = deadline.min(begun + inner.config.call_timeout);

@@ -214,8 +214,9 @@ fn append_all(files: &Files, queue: &Mutex<Vec<Pending>>, mut appender: OwnedMut
 }
 
 /// The same error once more: one failed sync is the failure of all that shared it.
-fn again(error: &StateError) -> StateError {
+pub(super) fn again(error: &StateError) -> StateError {
     match error {
+        StateError::Remote(remote) => StateError::Remote(remote.clone()),
         StateError::Locked { holder } => StateError::Locked {
             holder: holder.clone(),
         },
@@ -259,7 +260,7 @@ struct Versioned {
 }
 
 /// Reads a state from the text of its file.
-fn parse(bytes: &[u8], stack: &StackName, place: &Path) -> Result<State, StateError> {
+pub(super) fn parse(bytes: &[u8], stack: &StackName, place: &Path) -> Result<State, StateError> {
     let place = place.display().to_string();
     let corrupt = |why| StateError::Corrupt {
         place: place.clone(),
