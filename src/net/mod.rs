@@ -128,6 +128,8 @@ pub struct Request {
     pub text: Option<Vec<u8>>,
     /// Headers of its own, by name in lower case. No credentials: those are the client's.
     pub headers: Vec<(&'static str, String)>,
+    /// The first and the longest wait between two tries; none: the usual ones.
+    pub waits: Option<(Duration, Duration)>,
     /// Who goes first.
     pub priority: Priority,
     /// Whether it may be sent again after an unknown outcome.
@@ -150,6 +152,7 @@ impl Request {
             body: None,
             text: None,
             headers: Vec::new(),
+            waits: None,
         }
     }
 
@@ -373,8 +376,8 @@ impl Client {
         let url = self.url(&request)?;
         let deadline = Instant::now() + config.total_timeout;
         let mut waits = backon::ExponentialBuilder::default()
-            .with_min_delay(BACKOFF.0)
-            .with_max_delay(BACKOFF.1)
+            .with_min_delay(request.waits.unwrap_or(BACKOFF).0)
+            .with_max_delay(request.waits.unwrap_or(BACKOFF).1)
             .with_max_times(config.retries as usize)
             .with_jitter()
             .with_jitter_seed(RandomState::new().hash_one(0))

@@ -1,5 +1,7 @@
 //! From a stack's configuration to clients: secrets, certificates, endpoints, the sandbox in this process.
 
+mod store;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
@@ -13,8 +15,8 @@ use crate::{
     net::{Auth, ClientConfig},
     provider::{Provider, ProviderError},
     secrets::{self, SecretError},
-    stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef},
-    state::file::FileStore,
+    stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef, StateBackend},
+    state::{StateError, http::ConfigError},
 };
 
 /// One try of one call. GitLab's slow pages take seconds; a CI that answers in 15 s is not to be waited for.
@@ -93,6 +95,12 @@ pub enum ConnectError {
         /// The cargo feature.
         feature: &'static str,
     },
+    /// The place of the state is not usable.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// What the stack file and the environment say of an HTTP state does not suffice.
+    #[error("stack.state: {0}")]
+    HttpState(#[from] ConfigError),
     /// The sandbox in this process did not start.
     #[error("the sandbox in this process: {why}")]
     Sandbox {
@@ -143,13 +151,34 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
     let concurrency = at_clouds.max(CI_CONCURRENCY);
     let mut demand: BTreeMap<_, Arc<dyn Demand>> = BTreeMap::new();
     let mut control: BTreeMap<_, Arc<dyn RunnerControl>> = BTreeMap::new();
+    let mut watch = Vec::new();
     for (name, config) in &stack.ci {
         let CiKind::Gitlab = config.kind;
         let client = Arc::new(gitlab(config, concurrency, embedded.as_ref(), &folder, trust).await?);
+        // Asked whether the job that holds the lock of an HTTP state has ended.
+        if matches!(stack.state, StateBackend::Http(_)) {
+            watch.push(store::Watched {
+                root: base_url(
+                    &config.url,
+                    GITLAB_COM,
+                    embedded.as_ref().map(|at| at.gitlab.as_str()),
+                )?,
+                token: token(
+                    config.token.as_ref(),
+                    &config.url,
+                    embedded.as_ref(),
+                    &format!("ci.{name}"),
+                    &folder,
+                    trust,
+                )
+                .await?,
+                ca_pem: ca_pem(config.ca_file.as_deref(), &folder, &format!("ci.{name}"))?,
+            });
+        }
         demand.insert(name.clone(), client.clone());
         control.insert(name.clone(), client);
     }
-    let store = Arc::new(FileStore::new(&folder, &stack.name));
+    let store = store::connect(stack, &folder, trust, &providers, watch).await?;
     let clients = Clients {
         providers,
         demand,
@@ -347,11 +376,20 @@ async fn token(
             },
         });
     };
+    secret(reference, &wanted_by, folder, trust).await
+}
+
+async fn secret(
+    reference: &SecretRef,
+    wanted_by: &str,
+    folder: &Path,
+    trust: &Trust,
+) -> Result<SecretString, ConnectError> {
     let policy = match trust {
         Trust::Full => secrets::Policy::Trusted,
         Trust::Untrusted { .. } => secrets::Policy::Untrusted,
     };
-    Ok(secrets::read(reference, &wanted_by, folder, policy).await?)
+    Ok(secrets::read(reference, wanted_by, folder, policy).await?)
 }
 
 fn ca_pem(file: Option<&Path>, folder: &Path, place: &str) -> Result<Option<Vec<u8>>, ConnectError> {

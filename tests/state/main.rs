@@ -9,7 +9,14 @@
 mod conformance;
 mod disk;
 mod files;
+#[cfg(feature = "sandbox")]
+mod gitlab;
 mod locks;
+mod places;
+#[cfg(feature = "object")]
+mod s3;
+#[cfg(feature = "sandbox")]
+mod terraform;
 
 use std::str::FromStr;
 

@@ -90,11 +90,13 @@ impl HttpConfig {
         let address = text(self.address, "TF_HTTP_ADDRESS").ok_or(ConfigError::NoAddress)?;
         let address = address.trim_end_matches('/').to_owned();
         let gitlab = is_gitlab(&address);
-        let method = |said, name, key, default: &[u8]| match text(said, name) {
-            Some(method) => Method::from_bytes(method.to_uppercase().as_bytes()),
-            None => Method::from_bytes(default),
-        }
-        .map_err(|_| ConfigError::Method { key });
+        let method = |said, name, key, default: &[u8]| {
+            match text(said, name) {
+                Some(method) => Method::from_bytes(method.to_uppercase().as_bytes()),
+                None => Method::from_bytes(default),
+            }
+            .map_err(|_| ConfigError::Method { key })
+        };
         let lock_address = text(self.lock_address, "TF_HTTP_LOCK_ADDRESS").unwrap_or_else(|| {
             if gitlab {
                 format!("{address}/lock")
@@ -116,11 +118,21 @@ impl HttpConfig {
         };
         let username = text(self.username, "TF_HTTP_USERNAME");
         Ok(HttpTarget {
-            update_method: method(self.update_method, "TF_HTTP_UPDATE_METHOD", "update_method", b"POST")?,
+            update_method: method(
+                self.update_method,
+                "TF_HTTP_UPDATE_METHOD",
+                "update_method",
+                b"POST",
+            )?,
             lock_method: method(self.lock_method, "TF_HTTP_LOCK_METHOD", "lock_method", lock)?,
             unlock_address: text(self.unlock_address, "TF_HTTP_UNLOCK_ADDRESS")
                 .unwrap_or_else(|| lock_address.clone()),
-            unlock_method: method(self.unlock_method, "TF_HTTP_UNLOCK_METHOD", "unlock_method", unlock)?,
+            unlock_method: method(
+                self.unlock_method,
+                "TF_HTTP_UNLOCK_METHOD",
+                "unlock_method",
+                unlock,
+            )?,
             lock_address,
             address,
             login: password.map(|password| (username.unwrap_or_default(), password)),

@@ -180,7 +180,9 @@ impl Document {
             terraform_version,
         } = serde_json::from_slice(bytes).map_err(wrong)?;
         if let Some(version) = terraform_version {
-            return Err(corrupt(format!("it is a state of Terraform {version}, not of runfleet")));
+            return Err(corrupt(format!(
+                "it is a state of Terraform {version}, not of runfleet"
+            )));
         }
         if version > u64::from(VERSION) {
             return Err(StateError::Newer {
