@@ -6,6 +6,8 @@
     reason = "tests touch the world, and fail by panicking"
 )]
 
+#[path = "../support/moto.rs"]
+mod moto;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -13,5 +15,6 @@ mod bad_input;
 mod first_tick;
 mod network;
 mod reads;
+mod remote_state;
 mod secrets;
 mod signals;

@@ -12,6 +12,9 @@ mod files;
 #[cfg(feature = "sandbox")]
 mod gitlab;
 mod locks;
+#[cfg(feature = "object")]
+#[path = "../support/moto.rs"]
+mod moto;
 mod places;
 #[cfg(feature = "object")]
 mod s3;

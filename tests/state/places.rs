@@ -7,15 +7,7 @@ pub(crate) use object::*;
 
 #[cfg(feature = "object")]
 mod object {
-    use std::{
-        net::TcpListener,
-        process::{Child, Command, Stdio},
-        sync::{
-            Arc, OnceLock,
-            atomic::{AtomicUsize, Ordering},
-        },
-        time::Duration,
-    };
+    use std::{sync::Arc, time::Duration};
 
     use object_store::ObjectStore;
     use runfleet::state::object::{
@@ -49,46 +41,6 @@ mod object {
         over(Arc::clone(objects), ServerClock::default(), TIMES)
     }
 
-    /// moto, for as long as this process lives: it stops when its standard input ends.
-    struct Moto {
-        _child: Child,
-        endpoint: String,
-    }
-
-    fn moto() -> Option<&'static Moto> {
-        static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
-        MOTO.get_or_init(|| {
-            let port = TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port();
-            let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/moto.sh"))
-                .arg(port.to_string())
-                .stdin(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            loop {
-                if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return Some(Moto {
-                        _child: child,
-                        endpoint: format!("http://127.0.0.1:{port}"),
-                    });
-                }
-                match child.try_wait().unwrap() {
-                    None => std::thread::sleep(Duration::from_millis(50)),
-                    Some(status) if status.code() == Some(77) => {
-                        println!("skipped: moto, an S3 to test against, cannot be had here");
-                        return None;
-                    }
-                    Some(status) => panic!("moto.sh ended with {status}"),
-                }
-            }
-        })
-        .as_ref()
-    }
-
     /// A bucket of its own.
     #[derive(Clone, Debug)]
     pub(crate) struct Bucket {
@@ -99,20 +51,8 @@ mod object {
     impl Bucket {
         /// None where there is no moto.
         pub(crate) async fn new() -> Option<Self> {
-            static NUMBER: AtomicUsize = AtomicUsize::new(0);
-            let moto = tokio::task::spawn_blocking(moto).await.unwrap()?;
-            let name = format!("bucket-{}", NUMBER.fetch_add(1, Ordering::SeqCst));
-            let http = reqwest::Client::builder().no_proxy().build().unwrap();
-            let made = http
-                .put(format!("{}/{name}", moto.endpoint))
-                .send()
-                .await
-                .unwrap();
-            assert!(made.status().is_success(), "{}", made.status());
-            Some(Self {
-                endpoint: moto.endpoint.clone(),
-                name,
-            })
+            let (endpoint, name) = crate::moto::bucket().await?;
+            Some(Self { endpoint, name })
         }
 
         pub(crate) fn connect(&self) -> (Arc<dyn ObjectStore>, ServerClock) {

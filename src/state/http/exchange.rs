@@ -101,7 +101,7 @@ impl Exchange {
     /// Replaces the document, under this lock.
     pub(super) async fn post(&self, text: Vec<u8>, lock: Option<&WireLock>) -> Result<Posted, StateError> {
         let size = text.len();
-        let mut request = self.with_body(self.target.update_method.clone(), text);
+        let mut request = with_body(self.target.update_method.clone(), text);
         if let Some(lock) = lock {
             request = request.query("ID", &lock.id);
         }
@@ -129,7 +129,7 @@ impl Exchange {
 
     /// Takes the lock; answers with who holds it where another does.
     pub(super) async fn lock(&self, lock: &WireLock) -> Result<Option<WireLock>, StateError> {
-        let request = self.with_body(self.target.lock_method.clone(), text_of(lock, self.place())?);
+        let request = with_body(self.target.lock_method.clone(), text_of(lock, self.place())?);
         let reply = self.send(&self.lock, request).await?;
         match reply.status {
             status if status.is_success() => Ok(None),
@@ -156,7 +156,7 @@ impl Exchange {
 
     /// Gives back the lock with this id; answers with who holds it where another does.
     pub(super) async fn unlock(&self, lock: &WireLock) -> Result<Option<WireLock>, StateError> {
-        let request = self.with_body(self.target.unlock_method.clone(), text_of(lock, self.place())?);
+        let request = with_body(self.target.unlock_method.clone(), text_of(lock, self.place())?);
         let reply = self.send(&self.unlock, request).await?;
         match reply.status {
             status if status.is_success() => Ok(None),
@@ -175,17 +175,6 @@ impl Exchange {
             }
             .into()
         })
-    }
-
-    /// All are safe to be sent again: a write names its serial, a lock its id.
-    fn with_body(&self, method: Method, text: Vec<u8>) -> Request {
-        let sum = STANDARD.encode(Md5::digest(&text));
-        Request {
-            headers: vec![("content-md5", sum)],
-            text: Some(text),
-            idempotent: true,
-            ..Request::new(method, "")
-        }
     }
 
     async fn send(&self, client: &Client, request: Request) -> Result<Reply, StateError> {
@@ -212,6 +201,17 @@ impl Exchange {
             _ => RemoteError::Unexpected { place, why },
         }
         .into()
+    }
+}
+
+/// All are safe to be sent again: a write names its serial, a lock its id.
+fn with_body(method: Method, text: Vec<u8>) -> Request {
+    let sum = STANDARD.encode(Md5::digest(&text));
+    Request {
+        headers: vec![("content-md5", sum)],
+        text: Some(text),
+        idempotent: true,
+        ..Request::new(method, "")
     }
 }
 

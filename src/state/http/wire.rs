@@ -58,20 +58,19 @@ impl WireLock {
     pub(super) fn holder(&self, ours: &Self) -> LockInfo {
         let mut parts = self.id.splitn(3, '/');
         let id = parts.next().unwrap_or_default().to_owned();
-        let (operation, info) = match (parts.next(), parts.next()) {
-            (Some(operation), Some(info)) => (operation.to_owned(), info.to_owned()),
+        let (operation, info) = if let (Some(operation), Some(info)) = (parts.next(), parts.next()) {
+            (operation.to_owned(), info.to_owned())
+        } else {
             // Not ours. GitLab repeats what we said of ourselves, so what is alike tells nothing.
-            _ => {
-                let told = |theirs: &str, ours: &str| {
-                    let told = if theirs == ours { "" } else { theirs };
-                    told.to_owned()
-                };
-                let operation = told(&self.operation, &ours.operation);
-                (
-                    operation.trim_start_matches("OperationType").to_lowercase(),
-                    told(&self.info, &ours.info),
-                )
-            }
+            let told = |theirs: &str, ours: &str| {
+                let told = if theirs == ours { "" } else { theirs };
+                told.to_owned()
+            };
+            let operation = told(&self.operation, &ours.operation);
+            (
+                operation.trim_start_matches("OperationType").to_lowercase(),
+                told(&self.info, &ours.info),
+            )
         };
         LockInfo {
             id,
