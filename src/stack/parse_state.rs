@@ -186,3 +186,90 @@ impl Check<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{SecretRef, parse},
+        *,
+    };
+
+    fn state(text: &str) -> Result<StateBackend, Vec<String>> {
+        let text = format!("[stack]\nname = \"prod\"\nstate = {text}\n");
+        match parse(&text, "prod.toml") {
+            Ok(stack) => Ok(stack.state),
+            Err(problems) => Err(problems
+                .problems
+                .iter()
+                .map(|problem| problem.what.clone())
+                .collect()),
+        }
+    }
+
+    #[test]
+    fn a_place_is_said_in_a_word_or_in_a_table() {
+        assert_eq!(state("\"file\"").unwrap(), StateBackend::File);
+        let StateBackend::Object(bucket) = state("\"s3://acme-runfleet/teams/ci/\"").unwrap() else {
+            panic!("not a bucket");
+        };
+        assert_eq!(
+            (bucket.bucket.as_str(), bucket.prefix.as_str()),
+            ("acme-runfleet", "teams/ci")
+        );
+        let text = r#"{ address = "s3://acme", endpoint = "http://127.0.0.1:9000", region = "x", access_key = { env = "A" }, secret_key = { env = "B" } }"#;
+        let StateBackend::Object(bucket) = state(text).unwrap() else {
+            panic!("not a bucket");
+        };
+        assert_eq!(bucket.prefix, "");
+        let keys = (SecretRef::Env("A".to_owned()), SecretRef::Env("B".to_owned()));
+        assert_eq!(bucket.keys, Some(keys));
+        let gitlab = "https://gitlab.example.com/api/v4/projects/1/terraform/state/prod";
+        let text = format!(
+            "{{ address = \"{gitlab}\", username = \"root\", password = {{ env = \"P\" }}, retry_wait_min = \"5s\" }}"
+        );
+        let StateBackend::Http(http) = state(&text).unwrap() else {
+            panic!("not http");
+        };
+        assert_eq!(http.address.as_deref(), Some(gitlab));
+        assert_eq!(http.retry_wait_min, Some(jiff::SignedDuration::from_secs(5)));
+        let StateBackend::Http(http) = state("\"http\"").unwrap() else {
+            panic!("not http");
+        };
+        assert_eq!(*http, HttpBackend::default());
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_reported() {
+        for (text, said) in [
+            ("\"s3://x/y\"", "the name of a bucket"),
+            ("\"s3://bucket/a//b\"", "empty part"),
+            ("\"http://example.com/state\"", "plain http"),
+            (
+                "\"https://me:secret@example.com/state\"",
+                "must not hold a password",
+            ),
+            ("\"somewhere\"", "no place for a state"),
+            (
+                r#"{ address = "s3://bucket", username = "me" }"#,
+                "means nothing for a state in S3",
+            ),
+            (
+                r#"{ address = "https://example.com/s", region = "x" }"#,
+                "means nothing for a state in HTTP",
+            ),
+            (
+                r#"{ address = "s3://bucket", access_key = { env = "A" } }"#,
+                "one half of a key",
+            ),
+            (
+                r#"{ address = "https://example.com/s", lock_method = "GO ON" }"#,
+                "no method of HTTP",
+            ),
+        ] {
+            let problems = state(text).expect_err(text);
+            assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+            assert!(problems[0].contains(said), "{text}: {problems:?}");
+            assert!(!problems[0].contains("secret@"), "{problems:?}");
+        }
+    }
+}
