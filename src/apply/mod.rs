@@ -65,6 +65,9 @@ const AT_ONCE: usize = 4096;
 /// cloud, another is at the CI, and a third waits for the disk.
 const SLOTS_PER_CALL: usize = 3;
 
+/// The longest that a call to a CI may take, retries included (`tick::connect`); a cloud says its own.
+const CI_CALL: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
+
 /// What went wrong with the record itself; no single action's failure.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -326,11 +329,15 @@ impl Run<'_> {
     async fn act(&self, action: &Action, lost: &[Lost<'_>]) -> Result<End, LedgerError> {
         let started = Instant::now();
         self.reporter.event(&Event::Start { action });
-        let end = match &action.verb {
-            Verb::Create { .. } => self.create(action, lost).await,
-            Verb::Retire { .. } => self.retire(action).await,
-            _ => self.simple(action).await,
-        }?;
+        let end = if self.lease_outlasts(CI_CALL) {
+            match &action.verb {
+                Verb::Create { .. } => self.create(action, lost).await,
+                Verb::Retire { .. } => self.retire(action).await,
+                _ => self.simple(action).await,
+            }?
+        } else {
+            lease_ends()
+        };
         let seconds = started.elapsed().as_secs_f64();
         self.reporter.event(&match &end {
             End::Done { id } => Event::Complete {
@@ -404,8 +411,15 @@ impl Run<'_> {
 
     /// Whether a lease that ends would outlast one more call. A lease without an end lasts as long as the process.
     fn lease_outlasts(&self, call: jiff::SignedDuration) -> bool {
-        let until = self.context.lease.and_then(|lease| lease.until);
-        until.is_none_or(|until| self.ledger.now() + call < until)
+        let until = self.context.lease.and_then(|lease| lease.until.as_ref());
+        until.is_none_or(|until| self.ledger.now() + call < until.at())
+    }
+}
+
+/// Nothing was sent, since another might hold the lock before the answer came.
+fn lease_ends() -> End {
+    End::Failed {
+        why: "the lock would end before the call does".to_owned(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Retiring: cordon, settle, read the jobs again, delete, forget. No step is skipped, and each refusal has its reason.
 
 use super::{
-    End, Run,
+    End, Run, lease_ends,
     ledger::{LedgerError, new_intent},
     pause_all::Leaving,
 };
@@ -120,9 +120,7 @@ impl Run<'_> {
             return Ok(End::Stopped);
         }
         if !self.lease_outlasts(provider.profile().call_timeout) {
-            return Ok(End::Failed {
-                why: "the lock would end before the call does".to_owned(),
-            });
+            return Ok(lease_ends());
         }
         let id = new_intent();
         let intent = Intent::Delete {

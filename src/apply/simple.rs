@@ -1,7 +1,7 @@
 //! The verbs of one call or none: adopt, abandon, update, relabel, cordon, uncordon, delete, forget, unregister.
 
 use super::{
-    End, Run,
+    End, Run, lease_ends,
     ledger::{LedgerError, new_intent},
 };
 use crate::{
@@ -99,6 +99,9 @@ impl Run<'_> {
         let (Some(provider), Some(_slot)) = (self.provider(name), self.slot(name).await) else {
             return Ok(missing(name));
         };
+        if !self.lease_outlasts(provider.profile().call_timeout) {
+            return Ok(lease_ends());
+        }
         let id = new_intent();
         let intent = Intent::Update {
             target: have.target.clone(),
@@ -137,6 +140,9 @@ impl Run<'_> {
         let (Some(provider), Some(_slot)) = (self.provider(name), self.slot(name).await) else {
             return Ok(missing(name));
         };
+        if !self.lease_outlasts(provider.profile().call_timeout) {
+            return Ok(lease_ends());
+        }
         // One that was interrupted is gone on with under its own id, so that at no time its labels are there and nothing
         // on record or in the journal says whose they are.
         let open = self.ledger.open_relabel(&action.address, &have.target);

@@ -16,7 +16,7 @@ use crate::{
     plan::select::Unknown,
     secrets::SecretError,
     stack::StackProblems,
-    state::{LockInfo, StateError},
+    state::{LockInfo, RemoteError, StateError},
     tick::{ConnectError, LoadError, PlanFileError, TickError},
 };
 
@@ -346,18 +346,10 @@ impl From<TickError> for Failure {
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
         match &error {
-            StateError::Locked { holder } => Self::new(
-                Exit::Locked,
-                format!(
-                    "the stack is locked: {} of {} holds it since {} (process {} on {})",
-                    holder.operation,
-                    holder.who,
-                    holder.created.strftime("%Y-%m-%d %H:%M:%SZ"),
-                    holder.pid,
-                    holder.host
-                ),
-            )
-            .help(locked_help(holder)),
+            StateError::Locked { holder } => {
+                Self::new(Exit::Locked, locked(holder)).help(locked_help(holder))
+            }
+            StateError::Remote(remote) => Self::of(&error).help(remote_help(remote)),
             StateError::Newer { place, .. } => Self::of(&error).help(format!(
                 "use a newer runfleet, or one as old as what wrote it; {place} was not changed. An earlier state, where one \
                  is kept: runfleet state history"
@@ -379,6 +371,26 @@ impl From<StateError> for Failure {
             StateError::Io { .. } => Self::of(&error),
         }
     }
+}
+
+/// Who holds a lock, as far as the place tells: one that is not ours tells less.
+fn locked(holder: &LockInfo) -> String {
+    let operation = match holder.operation.as_str() {
+        "" => "another program",
+        operation => operation,
+    };
+    let mut text = format!(
+        "the stack is locked: {operation} of {} holds it since {}",
+        holder.who,
+        holder.created.strftime("%Y-%m-%d %H:%M:%SZ"),
+    );
+    if holder.pid != 0 {
+        text = format!("{text} (process {} on {})", holder.pid, holder.host);
+    }
+    if !holder.info.is_empty() {
+        text = format!("{text}, in {}", holder.info);
+    }
+    text
 }
 
 /// What to type when another holds the lock.
@@ -409,9 +421,70 @@ fn corrupt_help(place: &str) -> String {
     )
 }
 
+fn remote_help(error: &RemoteError) -> &'static str {
+    match error {
+        RemoteError::Unreachable { .. } => {
+            "nothing was changed; check `stack.state`, the network and the proxy, and run again"
+        }
+        RemoteError::Unauthorized { .. } => {
+            "nothing was changed. For S3: access_key and secret_key of `stack.state`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
+             AWS_PROFILE; the key must read, write, list and delete there. For HTTP: username and password of `stack.state`, or TF_HTTP_USERNAME \
+             and TF_HTTP_PASSWORD; at GitLab a Maintainer's token with the scope `api`, or gitlab-ci-token with $CI_JOB_TOKEN"
+        }
+        RemoteError::Missing { .. } => {
+            "nothing was changed; check the bucket or the address in `stack.state`, and the region"
+        }
+        RemoteError::LeaseEnded { .. } => {
+            "nothing was written after that; what was under way is found by the next run. Run again"
+        }
+        RemoteError::NoLock { .. } => {
+            "nothing was changed; two writers could not be kept apart there. Use a server that locks: S3 with conditional writes, GitLab, or name \
+             the lock's address: state = { address = \"…\", lock_address = \"…\" }"
+        }
+        RemoteError::TooLarge { .. } => {
+            "raise the server's limit (GitLab: max_terraform_state_size_bytes), or keep the state in S3"
+        }
+        RemoteError::Unexpected { .. } => {
+            "nothing was changed; check that `stack.state` is the address of a state"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_says_who_holds_it_where_it_runs_and_how_it_is_broken() {
+        let mut holder = crate::state::lock::lock_info("scale");
+        holder.who = "root@ci-7".to_owned();
+        holder.host = "ci-7".to_owned();
+        holder.pid = 4711;
+        holder.id = "0f3a".to_owned();
+        holder.created = jiff::Timestamp::UNIX_EPOCH;
+        holder.info = "https://gitlab.example.com/acme/app/-/jobs/7".to_owned();
+        let said = |holder: &LockInfo| {
+            let holder = Box::new(holder.clone());
+            Failure::from(StateError::Locked { holder })
+        };
+        let failure = said(&holder);
+        assert_eq!(failure.exit, Exit::Locked);
+        let view = &failure.diagnostics()[0];
+        assert_eq!(
+            view.summary,
+            "the stack is locked: scale of root@ci-7 holds it since 1970-01-01 00:00:00Z (process 4711 on ci-7), in \
+             https://gitlab.example.com/acme/app/-/jobs/7"
+        );
+        assert!(view.hint.as_deref().unwrap().contains("unlock --force 0f3a"));
+        // A lock that Terraform holds tells less.
+        holder.pid = 0;
+        holder.operation.clear();
+        holder.info.clear();
+        assert_eq!(
+            said(&holder).diagnostics()[0].summary,
+            "the stack is locked: another program of root@ci-7 holds it since 1970-01-01 00:00:00Z"
+        );
+    }
 
     #[test]
     fn a_failure_says_what_why_and_what_to_type() {

@@ -7,7 +7,7 @@ pub(super) fn run(context: &Context, args: &Unlock) -> Result<Exit, Failure> {
     let loaded = context.load()?;
     let name = loaded.stack.name.clone();
     context.block_on(async {
-        let store = tick::store(&loaded);
+        let store = tick::store(&loaded, &context.trust()).await?;
         let (holder, taken) = match &args.force {
             None => (store.holder().await?, false),
             Some(id) => match store.unlock_by_force(id).await {

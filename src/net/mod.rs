@@ -124,6 +124,12 @@ pub struct Request {
     pub query: Vec<(String, String)>,
     /// A JSON body; may hold secrets.
     pub body: Option<serde_json::Value>,
+    /// A JSON body that is text already, instead of `body`.
+    pub text: Option<Vec<u8>>,
+    /// Headers of its own, by name in lower case. No credentials: those are the client's.
+    pub headers: Vec<(&'static str, String)>,
+    /// The first and the longest wait between two tries; none: the usual ones.
+    pub waits: Option<(Duration, Duration)>,
     /// Who goes first.
     pub priority: Priority,
     /// Whether it may be sent again after an unknown outcome.
@@ -144,6 +150,9 @@ impl Request {
             path: path.into(),
             query: Vec::new(),
             body: None,
+            text: None,
+            headers: Vec::new(),
+            waits: None,
         }
     }
 
@@ -367,8 +376,8 @@ impl Client {
         let url = self.url(&request)?;
         let deadline = Instant::now() + config.total_timeout;
         let mut waits = backon::ExponentialBuilder::default()
-            .with_min_delay(BACKOFF.0)
-            .with_max_delay(BACKOFF.1)
+            .with_min_delay(request.waits.unwrap_or(BACKOFF).0)
+            .with_max_delay(request.waits.unwrap_or(BACKOFF).1)
             .with_max_times(config.retries as usize)
             .with_jitter()
             .with_jitter_seed(RandomState::new().hash_one(0))
@@ -445,8 +454,16 @@ impl Client {
         if let Some((name, value)) = &inner.auth {
             builder = builder.header(name.clone(), value.clone());
         }
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
         if let Some(body) = &request.body {
             builder = builder.json(body);
+        }
+        if let Some(text) = &request.text {
+            builder = builder
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(text.clone());
         }
         let begun = Instant::now();
         let end = deadline.min(begun + inner.config.call_timeout);

@@ -128,6 +128,12 @@ static SDKS: &[(Party, &[(&str, &str)])] = &[
         ("POST /api/v4/jobs/request", "http_post"),
         ("PUT /api/v4/jobs/{id}", "http_put"),
         ("PATCH /api/v4/jobs/{id}/trace", "http_request"),
+        ("GET /api/v4/projects/{id}/terraform/state/{name}", "http_get"),
+        ("POST /api/v4/projects/{id}/terraform/state/{name}", "http_post"),
+        ("DELETE /api/v4/projects/{id}/terraform/state/{name}", "http_delete"),
+        ("POST /api/v4/projects/{id}/terraform/state/{name}/lock", "http_post"),
+        ("DELETE /api/v4/projects/{id}/terraform/state/{name}/lock", "http_delete"),
+        ("GET /api/v4/projects/{id}/terraform/state/{name}/versions/{serial}", "http_get"),
         ("POST /api/graphql", "GraphQL.execute"),
     ]),
 ];

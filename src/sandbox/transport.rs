@@ -16,6 +16,7 @@ use axum::{
     body::{Body, Bytes, HttpBody, to_bytes},
     http::{HeaderMap, Request, Response, StatusCode, header},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use thiserror::Error;
 use tower_service::Service;
@@ -149,7 +150,18 @@ fn token(headers: &HeaderMap) -> Option<String> {
             .eq_ignore_ascii_case("bearer")
             .then(|| token.trim().to_owned())
     };
+    // `user:token`, as Terraform's HTTP backend sends it.
+    let basic = || {
+        let value = text(headers, header::AUTHORIZATION.as_str())?;
+        let (scheme, pair) = value.split_once(' ')?;
+        let pair = scheme
+            .eq_ignore_ascii_case("basic")
+            .then(|| STANDARD.decode(pair.trim()).ok())??;
+        let (_, token) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+        Some(token.to_owned())
+    };
     text(headers, "private-token")
         .or_else(|| text(headers, "job-token"))
         .or_else(bearer)
+        .or_else(basic)
 }

@@ -17,6 +17,7 @@ mod parse_moved;
 mod parse_network;
 mod parse_pool;
 mod parse_rules;
+mod parse_state;
 mod parse_values;
 mod problems;
 mod raw;
@@ -80,6 +81,56 @@ pub enum SecretRef {
 pub enum StateBackend {
     /// In files beside the stack file.
     File,
+    /// In an object store.
+    Object(ObjectBackend),
+    /// Behind an HTTP address, as Terraform's HTTP backend asks.
+    Http(Box<HttpBackend>),
+}
+
+/// S3, or what is compatible with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectBackend {
+    /// The bucket.
+    pub bucket: String,
+    /// What its objects' names are put behind, without slashes at the ends; may be empty.
+    pub prefix: String,
+    /// Its region; none: what the environment says.
+    pub region: Option<String>,
+    /// Where it is, other than Amazon's.
+    pub endpoint: Option<String>,
+    /// The two halves of its key; none: as Amazon's own tools are let in.
+    pub keys: Option<(SecretRef, SecretRef)>,
+    /// A file of certificates to trust besides the system's, relative to the stack file's folder.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What the stack file says of an HTTP state; the environment fills the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpBackend {
+    /// Where it is.
+    pub address: Option<String>,
+    /// The method of a write.
+    pub update_method: Option<String>,
+    /// Where the lock is.
+    pub lock_address: Option<String>,
+    /// The method that locks.
+    pub lock_method: Option<String>,
+    /// Where the lock is given back.
+    pub unlock_address: Option<String>,
+    /// The method that unlocks.
+    pub unlock_method: Option<String>,
+    /// Who asks.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<SecretRef>,
+    /// How often a call is tried again.
+    pub retry_max: Option<u32>,
+    /// The shortest wait between two tries.
+    pub retry_wait_min: Option<SignedDuration>,
+    /// The longest wait between two tries.
+    pub retry_wait_max: Option<SignedDuration>,
+    /// A file of certificates to trust besides the system's, relative to the stack file's folder.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Where an HTTP service is, other than where it usually is.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Budget, Firewall, SandboxConfig, SecretRef, SshKey, Stack, StackProblem, StackProblems, StateBackend,
     problems::{blot_lines, blot_tree},
-    raw::{RawBudget, RawFirewall, RawHead, RawSandbox, RawSetting, RawSshKey, RawStack, RawState},
+    raw::{RawBudget, RawFirewall, RawHead, RawSandbox, RawSetting, RawSshKey, RawStack},
     schema::schema,
     shape::{listed, nearest},
     structure,
@@ -253,9 +253,7 @@ impl Check<'_> {
                 .help("node_exporter's textfile collector reads no other files"),
             );
         }
-        let state = match raw.state {
-            RawState::File => StateBackend::File,
-        };
+        let state = self.state(raw.state);
         if let Some(key) = &raw.plan_key {
             self.secret(&["stack", "plan_key"], key);
         }

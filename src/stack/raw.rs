@@ -61,7 +61,7 @@ pub(super) struct RawHead {
     /// part of every machine's name, so changing it makes another stack.
     #[schemars(required, extend("examples" = ["prod"]))]
     pub(super) name: Option<String>,
-    /// Where the state is kept: `file` is beside the stack file.
+    /// Where the state is kept: `file` is beside the stack file; `s3://bucket/prefix`; the address of an HTTP state as GitLab serves it for Terraform.
     #[serde(default)]
     pub(super) state: RawState,
     /// How often the stack is ticked, by the timer or by `watch`. Part of the margin before a paid hour ends; where the last ticks were further apart (up to 20 minutes), the longest of those gaps counts instead.
@@ -78,14 +78,68 @@ pub(super) struct RawHead {
     pub(super) metrics_file: Option<PathBuf>,
 }
 
-/// Where a state is kept.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(rename = "State")]
+/// Where a state is kept: in one word, or with how it is reached.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(
+    rename = "State",
+    extend("x-hint" = "write \"file\", \"s3://bucket/prefix\", \"https://…\", or a table with `address`")
+)]
 pub(super) enum RawState {
-    /// In files beside the stack file.
-    #[default]
-    File,
+    /// `file`, `s3://bucket/prefix`, the address of an HTTP state, or `http`: the address is in `TF_HTTP_ADDRESS`.
+    Text(String),
+    /// With how it is reached.
+    Table(Box<RawStateTable>),
+}
+
+impl Default for RawState {
+    fn default() -> Self {
+        Self::Text("file".to_owned())
+    }
+}
+
+/// A state that is kept elsewhere. What an HTTP state is not told here, the variables of Terraform's HTTP backend say (`TF_HTTP_…`).
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RemoteState")]
+pub(super) struct RawStateTable {
+    /// Where it is: `s3://bucket/prefix`, or the address of an HTTP state. Without: `TF_HTTP_ADDRESS`.
+    #[schemars(extend("examples" = ["s3://acme-runfleet/ci", "https://gitlab.example.com/api/v4/projects/1/terraform/state/prod"]))]
+    pub(super) address: Option<String>,
+    /// A file of certificates (PEM) to trust besides the system's, relative to the stack file's folder.
+    pub(super) ca_file: Option<PathBuf>,
+    /// S3: the bucket's region. Without: `AWS_REGION`, else `us-east-1`.
+    #[schemars(extend("examples" = ["eu-central-1"]))]
+    pub(super) region: Option<String>,
+    /// S3: where a compatible store is. Plain http goes only to this machine.
+    #[schemars(extend("examples" = ["https://fsn1.your-objectstorage.com"]))]
+    pub(super) endpoint: Option<String>,
+    /// S3: the key's id. Without: the environment, the profile (`AWS_PROFILE`) or the machine's own role.
+    pub(super) access_key: Option<SecretRef>,
+    /// S3: the key's secret.
+    pub(super) secret_key: Option<SecretRef>,
+    /// HTTP: who asks. At GitLab a user's name, or `gitlab-ci-token`.
+    #[schemars(extend("examples" = ["gitlab-ci-token"]))]
+    pub(super) username: Option<String>,
+    /// HTTP: the password, at GitLab an access token or the job's own.
+    pub(super) password: Option<SecretRef>,
+    /// HTTP: the method of a write. Without: `POST`.
+    pub(super) update_method: Option<String>,
+    /// HTTP: where the lock is. Without: `ADDRESS/lock` at GitLab, else the state's address.
+    pub(super) lock_address: Option<String>,
+    /// HTTP: the method that locks. Without: `POST` at GitLab, else `LOCK`.
+    pub(super) lock_method: Option<String>,
+    /// HTTP: where the lock is given back. Without: the lock's address.
+    pub(super) unlock_address: Option<String>,
+    /// HTTP: the method that unlocks. Without: `DELETE` at GitLab, else `UNLOCK`.
+    pub(super) unlock_method: Option<String>,
+    /// HTTP: how often a call is tried again. Without: 2.
+    #[schemars(range(max = 100))]
+    pub(super) retry_max: Option<u32>,
+    /// HTTP: the shortest wait between two tries. Without: `1s`.
+    pub(super) retry_wait_min: Option<DurationText>,
+    /// HTTP: the longest wait between two tries. Without: `30s`.
+    pub(super) retry_wait_max: Option<DurationText>,
 }
 
 /// A length of time.

@@ -310,7 +310,7 @@ fn every_kind_of_problem_has_its_message() {
         ("name = \"prod\"", "name = \"prod\"\ninterval = \"3 parsecs\""),
         ("name = \"prod\"", "name = \"prod\"\ninterval = \"180\""),
         ("name = \"prod\"", "name = \"prod\"\ninterval = \"-3m\""),
-        ("name = \"prod\"", "name = \"prod\"\nstate = \"s3://bucket/key\""),
+        ("name = \"prod\"", "name = \"prod\"\nstate = \"disk\""),
         (
             "name = \"prod\"",
             "name = \"prod\"\nmetrics_file = \"runfleet.txt\"",
@@ -501,9 +501,9 @@ name = "prod" ⏎ interval = "-3m"
 3:12 stack::bad_value `stack.interval` cannot be negative
   = write "90s", "3m" or "1h 30m"
 
-name = "prod" ⏎ state = "s3://bucket/key"
-3:9 stack::bad_value `stack.state` cannot be "s3://bucket/key"
-  = `stack.state` is "file"
+name = "prod" ⏎ state = "disk"
+3:9 stack::bad_value "disk" is no place for a state
+  = write "file", "s3://bucket/prefix" or "https://host/path"
 
 name = "prod" ⏎ metrics_file = "runfleet.txt"
 3:16 stack::bad_value `stack.metrics_file` must end in `.prom`

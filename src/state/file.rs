@@ -234,8 +234,9 @@ fn append_all(files: &Files, queue: &Mutex<Vec<Pending>>, mut appender: OwnedMut
 }
 
 /// The same error once more: one failed sync is the failure of all that shared it.
-fn again(error: &StateError) -> StateError {
+pub(super) fn again(error: &StateError) -> StateError {
     match error {
+        StateError::Remote(remote) => StateError::Remote(remote.clone()),
         StateError::Locked { holder } => StateError::Locked {
             holder: holder.clone(),
         },

@@ -73,7 +73,7 @@ pub(super) struct Scan {
 }
 
 /// One line: `key` is `journal` or `entry`.
-fn line<T: Serialize>(key: &str, value: &T) -> Result<String, serde_json::Error> {
+pub(super) fn line<T: Serialize>(key: &str, value: &T) -> Result<String, serde_json::Error> {
     let value = serde_json::to_string(value)?;
     let crc = crc32fast::hash(value.as_bytes());
     Ok(format!("{{\"crc\":\"{crc:08x}\",\"{key}\":{value}}}\n"))

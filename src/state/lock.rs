@@ -86,7 +86,7 @@ fn boot_id() -> String {
 }
 
 /// 128 random bits as text. Outside Linux, the bits that the standard library seeds its maps with.
-fn random_id() -> String {
+pub(super) fn random_id() -> String {
     use std::hash::{BuildHasher, Hasher, RandomState};
     match fs::read_to_string("/proc/sys/kernel/random/uuid") {
         Ok(text) => text.trim().to_owned(),

@@ -2,12 +2,23 @@
 
 pub mod file;
 pub mod format;
+pub mod http;
 mod journal_file;
 pub mod lock;
 pub mod memory;
+#[cfg(feature = "object")]
+pub mod object;
+mod remote;
 mod whole;
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -50,10 +61,31 @@ pub struct LockInfo {
 pub struct Lease {
     /// Who holds it.
     pub info: LockInfo,
-    /// Until when it holds without being renewed; none: as long as the process lives.
-    pub until: Option<Timestamp>,
+    /// Until when it holds; whoever renews it moves this. None: as long as the process lives.
+    pub until: Option<Until>,
     /// A dead holder that it was taken over from, for a person to be told.
     pub taken_from: Option<LockInfo>,
+}
+
+/// Until when a lease holds, by this host's clock. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Until(Arc<AtomicI64>);
+
+impl Until {
+    /// Until then.
+    pub fn new(at: Timestamp) -> Self {
+        Self(Arc::new(AtomicI64::new(at.as_millisecond())))
+    }
+
+    /// When it ends, as things are now.
+    pub fn at(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.0.load(Ordering::SeqCst)).unwrap_or(Timestamp::MIN)
+    }
+
+    /// It was renewed until then, or has ended.
+    pub fn move_to(&self, at: Timestamp) {
+        self.0.store(at.as_millisecond(), Ordering::SeqCst);
+    }
 }
 
 /// Everything that is kept of a stack.
@@ -114,6 +146,9 @@ pub enum StateError {
         /// Whose it should be.
         expected: StackName,
     },
+    /// It is kept elsewhere, and that place did not do what it should.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// Reading or writing failed.
     #[error("{doing} {place}")]
     Io {
@@ -124,6 +159,67 @@ pub enum StateError {
         /// What happened.
         #[source]
         source: std::io::Error,
+    },
+}
+
+/// What went wrong at a place that is reached over the net. No text of it holds a credential.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RemoteError {
+    /// No answer, or only errors of the server's own.
+    #[error("{place} cannot be reached: {why}")]
+    Unreachable {
+        /// Where it is.
+        place: String,
+        /// What happened.
+        why: String,
+    },
+    /// It does not accept who we are, or does not let us do this.
+    #[error("{place} does not let us in: {why}")]
+    Unauthorized {
+        /// Where it is.
+        place: String,
+        /// What it said.
+        why: String,
+    },
+    /// The bucket, the project or the address does not exist.
+    #[error("{place} does not exist: {why}")]
+    Missing {
+        /// Where it should be.
+        place: String,
+        /// What it said.
+        why: String,
+    },
+    /// Another took the lock, or it could not be renewed in time: nothing more may be written.
+    #[error("our lock of {place} has ended{}", by.as_ref().map(|holder| format!(": {} took it", holder.who)).unwrap_or_default())]
+    LeaseEnded {
+        /// Where the state is.
+        place: String,
+        /// Who took it, where that is known.
+        by: Option<Box<LockInfo>>,
+    },
+    /// It cannot keep two writers apart.
+    #[error("{place} does not lock: {why}")]
+    NoLock {
+        /// Where it is.
+        place: String,
+        /// What it did instead.
+        why: String,
+    },
+    /// It does not take a state of this size.
+    #[error("{place} refuses a state of {bytes} bytes: too large")]
+    TooLarge {
+        /// Where it is.
+        place: String,
+        /// How large.
+        bytes: usize,
+    },
+    /// It answered what is no answer to this.
+    #[error("{place} answered {why}")]
+    Unexpected {
+        /// Where it is.
+        place: String,
+        /// What it answered.
+        why: String,
     },
 }
 

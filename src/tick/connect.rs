@@ -1,5 +1,7 @@
 //! From a stack's configuration to clients: secrets, certificates, endpoints, the sandbox in this process.
 
+mod store;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
@@ -14,8 +16,8 @@ use crate::{
     net::{Auth, ClientConfig},
     provider::{Provider, ProviderError},
     secrets::{self, SecretError},
-    stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef, Stack},
-    state::{StateStore, file::FileStore},
+    stack::{CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef, Stack, StateBackend},
+    state::{StateError, StateStore, http::ConfigError},
 };
 
 /// One try of one call. GitLab's slow pages take seconds; a CI that answers in 15 s is not to be waited for.
@@ -27,6 +29,8 @@ const RETRIES: u32 = 4;
 /// Requests that a Hetzner project may make per hour (its documentation, and `RateLimit-Limit`).
 #[cfg(feature = "hetzner")]
 const HETZNER_PER_HOUR: u32 = 3600;
+/// The longest call of any provider, for who asks none: what a lock that was not given back is waited for.
+const LONGEST_CALL: jiff::SignedDuration = jiff::SignedDuration::from_secs(120);
 /// GitLab's public address.
 const GITLAB_COM: &str = "https://gitlab.com";
 /// Calls to a CI at once, at least: as many as its clouds are called with, since each create is a call to both.
@@ -94,6 +98,12 @@ pub enum ConnectError {
         /// The cargo feature.
         feature: &'static str,
     },
+    /// The place of the state is not usable.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// What the stack file and the environment say of an HTTP state does not suffice.
+    #[error("stack.state: {0}")]
+    HttpState(#[from] ConfigError),
     /// The sandbox in this process did not start.
     #[error("the sandbox in this process: {why}")]
     Sandbox {
@@ -144,15 +154,38 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
     let concurrency = at_clouds.max(CI_CONCURRENCY);
     let mut demand: BTreeMap<_, Arc<dyn Demand>> = BTreeMap::new();
     let mut control: BTreeMap<_, Arc<dyn RunnerControl>> = BTreeMap::new();
+    let mut watch = Vec::new();
     for (name, config) in &stack.ci {
         let CiKind::Gitlab = config.kind;
         let tokens = runner_tokens(stack, name, &folder, trust).await?;
         let client = gitlab(config, tokens, concurrency, embedded.as_ref(), &folder, trust).await?;
         let client = Arc::new(client);
+        // Asked whether the job that holds the lock of an HTTP state has ended.
+        if matches!(stack.state, StateBackend::Http(_)) {
+            watch.push(store::Watched {
+                root: base_url(
+                    &config.url,
+                    GITLAB_COM,
+                    embedded.as_ref().map(|at| at.gitlab.as_str()),
+                )?,
+                token: token(
+                    config.token.as_ref(),
+                    &config.url,
+                    embedded.as_ref(),
+                    &format!("ci.{name}"),
+                    &folder,
+                    trust,
+                )
+                .await?,
+                ca_pem: ca_pem(config.ca_file.as_deref(), &folder, &format!("ci.{name}"))?,
+            });
+        }
         demand.insert(name.clone(), client.clone());
         control.insert(name.clone(), client);
     }
-    let store = store(&loaded);
+    let calls = providers.values().map(|provider| provider.profile().call_timeout);
+    let longest = calls.max().unwrap_or_default();
+    let store = store::connect(stack, &folder, trust, longest, watch).await?;
     let clients = Clients {
         providers,
         demand,
@@ -172,10 +205,11 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
 }
 
 /// Where a stack's state is kept: all that the verbs need that look into it, and talk to no cloud and no CI.
-pub fn store(loaded: &LoadedStack) -> Arc<dyn StateStore> {
-    let stack = &loaded.stack;
-    let keep = usize::try_from(stack.keep_states).unwrap_or(usize::MAX);
-    Arc::new(FileStore::new(loaded.folder(), &stack.name).keeping(keep))
+///
+/// # Errors
+/// When a secret or a certificate of the place is not to be had, or the place is not in this build.
+pub async fn store(loaded: &LoadedStack, trust: &Trust) -> Result<Arc<dyn StateStore>, ConnectError> {
+    store::connect(&loaded.stack, loaded.folder(), trust, LONGEST_CALL, Vec::new()).await
 }
 
 /// Whether anything of the stack is in this process.
@@ -379,7 +413,16 @@ async fn token(
             },
         });
     };
-    Ok(secrets::read(reference, &wanted_by, folder, policy(trust)).await?)
+    secret(reference, &wanted_by, folder, trust).await
+}
+
+async fn secret(
+    reference: &SecretRef,
+    wanted_by: &str,
+    folder: &Path,
+    trust: &Trust,
+) -> Result<SecretString, ConnectError> {
+    Ok(secrets::read(reference, wanted_by, folder, policy(trust)).await?)
 }
 
 fn policy(trust: &Trust) -> secrets::Policy {

@@ -8,12 +8,18 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
+use object_store::memory::InMemory;
 use runfleet::{
     plan::Goal,
     sandbox::{self, Options, Sandbox, Settings},
+    state::{
+        StateStore,
+        object::{LeaseTimes, ObjectOptions, ObjectState, ServerClock},
+    },
     tick::{self, Clients, Clock, Event, Reporter, Session, Stop, Trust},
 };
 use serde_json::{Value, json};
@@ -59,6 +65,15 @@ pub(super) struct Stage {
     folder: tempfile::TempDir,
     http: reqwest::Client,
     offset: Arc<AtomicI64>,
+    /// Where the state is, other than in the folder.
+    objects: Option<Arc<InMemory>>,
+}
+
+/// Where the state is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Folder,
+    Bucket,
 }
 
 impl Stage {
@@ -91,7 +106,27 @@ impl Stage {
             folder,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             offset: Arc::default(),
+            objects: None,
         }
+    }
+
+    async fn at(place: Place) -> Self {
+        let mut stage = Self::new().await;
+        stage.objects = (place == Place::Bucket).then(|| Arc::new(InMemory::new()));
+        stage
+    }
+
+    /// The store of a process of its own, where the state is not in the folder.
+    fn bucket(&self) -> Option<Arc<dyn StateStore>> {
+        let objects = self.objects.clone()?;
+        let options = ObjectOptions {
+            prefix: String::new(),
+            place: "s3://bucket".to_owned(),
+            keep: 3,
+            times: LeaseTimes::for_calls(Duration::from_secs(30)),
+            clock: ServerClock::default(),
+        };
+        Some(Arc::new(ObjectState::new(objects, &"test".into(), options)))
     }
 
     pub(super) fn file(&self) -> PathBuf {
@@ -104,7 +139,7 @@ impl Stage {
     }
 
     pub(super) async fn session(&self, killer: &Arc<Killer>) -> Session {
-        session(&self.file(), killer, self.clock()).await
+        session(&self.file(), killer, self.clock(), self.bucket()).await
     }
 
     pub(super) async fn post(&self, path: &str, body: Value) {
@@ -230,11 +265,17 @@ impl Stage {
     }
 }
 
-async fn session(file: &Path, killer: &Arc<Killer>, clock: Clock) -> Session {
+async fn session(
+    file: &Path,
+    killer: &Arc<Killer>,
+    clock: Clock,
+    store: Option<Arc<dyn StateStore>>,
+) -> Session {
     let connected = tick::connect(tick::load(file).unwrap(), &Trust::Full)
         .await
         .unwrap();
     let clients = connected.clients();
+    let store = store.unwrap_or_else(|| Arc::clone(&clients.store));
     let mortal = Clients {
         providers: clients
             .providers
@@ -257,7 +298,7 @@ async fn session(file: &Path, killer: &Arc<Killer>, clock: Clock) -> Session {
                 )
             })
             .collect(),
-        store: Arc::new(MortalStore(Arc::clone(&clients.store), Arc::clone(killer))),
+        store: Arc::new(MortalStore(store, Arc::clone(killer))),
     };
     Session::new(tick::load(file).unwrap(), mortal, clock)
 }
@@ -305,9 +346,13 @@ async fn outcome(stage: &Stage) -> Outcome {
                 .collect()
         })
         .unwrap_or_default();
-    let state: Value =
-        serde_json::from_str(&std::fs::read_to_string(stage.folder.path().join("test.json")).unwrap())
-            .unwrap();
+    let state: Value = match stage.bucket() {
+        Some(store) => serde_json::to_value(store.load().await.unwrap().state).unwrap(),
+        None => {
+            let file = stage.folder.path().join("test.json");
+            serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+        }
+    };
     let records = state["resources"].as_object().unwrap();
     let machines: BTreeSet<String> = records
         .iter()
@@ -330,8 +375,8 @@ async fn outcome(stage: &Stage) -> Outcome {
 }
 
 /// One run: prepare, a tick that dies at the boundary, a disturbed tick, ticks until nothing is left to do.
-async fn run(scene: Scene, boundary: Option<usize>, fault: Fault) -> (usize, bool, Outcome) {
-    let stage = Stage::new().await;
+async fn run(place: Place, scene: Scene, boundary: Option<usize>, fault: Fault) -> (usize, bool, Outcome) {
+    let stage = Stage::at(place).await;
     stage.prepare(scene).await;
     let (passed, died) = stage.killed_tick(scene, boundary).await;
     stage.disturb(fault).await;
@@ -359,18 +404,18 @@ async fn run(scene: Scene, boundary: Option<usize>, fault: Fault) -> (usize, boo
     (passed, died, outcome(&stage).await)
 }
 
-async fn enumerate(scene: Scene) -> (usize, usize) {
-    let (boundaries, _, undisturbed) = run(scene, None, Fault::None).await;
+async fn enumerate(place: Place, scene: Scene, faults: &[Fault]) -> (usize, usize) {
+    let (boundaries, _, undisturbed) = run(place, scene, None, Fault::None).await;
     assert!(undisturbed.same && undisturbed.killed == 0, "{undisturbed:?}");
     assert!(boundaries > 10, "{scene:?} passes only {boundaries} boundaries");
     let runs = Arc::new(tokio::sync::Semaphore::new(6));
     let mut tasks = tokio::task::JoinSet::new();
     for boundary in 0..boundaries {
-        for fault in FAULTS {
+        for &fault in faults {
             let runs = Arc::clone(&runs);
             tasks.spawn(async move {
                 let _permit = runs.acquire().await.unwrap();
-                let (_, died, outcome) = run(scene, Some(boundary), fault).await;
+                let (_, died, outcome) = run(place, scene, Some(boundary), fault).await;
                 (boundary, fault, died, outcome)
             });
         }
@@ -388,14 +433,14 @@ async fn enumerate(scene: Scene) -> (usize, usize) {
         wrong.is_empty(),
         "{scene:?}: not as the undisturbed run {undisturbed:?}:\n{wrong:#?}"
     );
-    (boundaries * FAULTS.len(), killed)
+    (boundaries * faults.len(), killed)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_at_any_boundary_with_any_fault_converges_to_the_undisturbed_run() {
     let (mut boundaries, mut killed) = (0, 0);
     for scene in [Scene::ScaleUp, Scene::ScaleIn, Scene::Destroy, Scene::Adopt] {
-        let (passed, died) = enumerate(scene).await;
+        let (passed, died) = enumerate(Place::Folder, scene, &FAULTS).await;
         println!("{scene:?}: boundaries: {passed}, killed: {died}");
         boundaries += passed;
         killed += died;
@@ -405,4 +450,16 @@ async fn a_kill_at_any_boundary_with_any_fault_converges_to_the_undisturbed_run(
         killed * 10 >= boundaries * 9,
         "only {killed} of {boundaries} runs died where they should"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_at_any_boundary_converges_with_the_state_in_an_object_store_too() {
+    for scene in [Scene::ScaleUp, Scene::ScaleIn, Scene::Destroy] {
+        let (passed, killed) = enumerate(Place::Bucket, scene, &[Fault::None]).await;
+        println!("{scene:?} in a bucket: boundaries: {passed}, killed: {killed}");
+        assert!(
+            killed * 10 >= passed * 9,
+            "only {killed} of {passed} died where they should"
+        );
+    }
 }

@@ -112,14 +112,6 @@ impl Provider for MortalProvider {
         self.1.around(self.0.update(have, want)).await
     }
 
-    async fn list_all(&self) -> Result<Listing, ProviderError> {
-        self.0.list_all().await
-    }
-
-    async fn relabel(&self, have: &Observed, labels: &Labels) -> Result<Observed, ProviderError> {
-        self.1.around(self.0.relabel(have, labels)).await
-    }
-
     async fn delete(&self, target: &ResourceRef) -> Result<(), ProviderError> {
         self.1.around(self.0.delete(target)).await
     }

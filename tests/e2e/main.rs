@@ -6,6 +6,8 @@
     reason = "tests touch the world, and fail by panicking"
 )]
 
+#[path = "../support/moto.rs"]
+mod moto;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -19,6 +21,7 @@ mod migration;
 mod network;
 mod plans;
 mod reads;
+mod remote_state;
 mod roll;
 mod secrets;
 mod signals;

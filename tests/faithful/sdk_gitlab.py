@@ -145,6 +145,25 @@ def leave(made):
         gl.runners.create({"token": "GR1348941"})
 
 
+def terraform_state(project):
+    at = f"/projects/{project.id}/terraform/state/prod"
+    lock = dict.fromkeys(["Operation", "Info", "Who", "Version", "Created", "Path"], "") | {"ID": "a"}
+    with raises(GitlabHttpError, response_code=404):
+        gl.http_get(at)
+    gl.http_post(f"{at}/lock", post_data=lock)
+    with raises(GitlabHttpError, response_code=409):
+        gl.http_post(f"{at}/lock", post_data=lock | {"ID": "b"})
+    with raises(GitlabHttpError, response_code=409):
+        gl.http_post(at, query_data={"ID": "b"}, post_data={"version": 4, "serial": 1})
+    gl.http_post(at, query_data={"ID": "a"}, post_data={"version": 4, "serial": 1})
+    with raises(GitlabHttpError, response_code=422):
+        gl.http_post(at, query_data={"ID": "a"}, post_data={"version": 4, "serial": 1})
+    assert gl.http_get(at)["serial"] == 1
+    assert gl.http_get(f"{at}/versions/1")["serial"] == 1
+    gl.http_delete(f"{at}/lock", query_data={"ID": "a"})
+    gl.http_delete(at)
+
+
 def main():
     token_and_server()
     project = projects()
@@ -152,6 +171,7 @@ def main():
         # Over TLS it is the connection that is checked.
         assert ADDRESSES["gitlab"].startswith("https://")
         return
+    terraform_state(project)
     queued_jobs(project)
     pending_by_graphql()
     made = runner(project)

@@ -11,8 +11,18 @@ mod damage;
 mod disk;
 mod files;
 mod format;
+#[cfg(feature = "sandbox")]
+mod gitlab;
 mod kept;
 mod locks;
+#[cfg(feature = "object")]
+#[path = "../support/moto.rs"]
+mod moto;
+mod places;
+#[cfg(feature = "object")]
+mod s3;
+#[cfg(feature = "sandbox")]
+mod terraform;
 
 use std::str::FromStr;
 

@@ -43,7 +43,7 @@ where
     }
     let loaded = context.load()?;
     context.block_on(async {
-        let store = tick::store(&loaded);
+        let store = tick::store(&loaded, &context.trust()).await?;
         let lease = store
             .lock(&lock_info(operation), context.global.lock_timeout)
             .await?;

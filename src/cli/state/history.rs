@@ -10,7 +10,7 @@ use crate::{
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let loaded = context.load()?;
     context.block_on(async {
-        let store = tick::store(&loaded);
+        let store = tick::store(&loaded, &context.trust()).await?;
         let mut states: Vec<State> = Vec::new();
         let (current, history, unreadable) = match store.load().await {
             Ok(kept) => {

@@ -16,7 +16,7 @@ use crate::{
 /// What is kept, as it is.
 fn load(context: &Context) -> Result<(LoadedStack, Loaded), Failure> {
     let loaded = context.load()?;
-    let kept = context.block_on(async { Ok(tick::store(&loaded).load().await?) })?;
+    let kept = context.block_on(async { Ok(tick::store(&loaded, &context.trust()).await?.load().await?) })?;
     for notice in &kept.mended {
         context.notice(notice);
     }

@@ -12,6 +12,7 @@ mod projects;
 mod protected;
 mod runner_api;
 mod runners;
+pub(crate) mod terraform_state;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -91,6 +92,12 @@ pub(crate) static ROUTES: &[Route] = &[
     route("POST", "/api/v4/jobs/request", "ask for a job", runner_api::request_job),
     route("PUT", "/api/v4/jobs/{id}", "report a job's state", runner_api::update_job),
     route("PATCH", "/api/v4/jobs/{id}/trace", "append to a job's log", runner_api::append_trace),
+    route("GET", "/api/v4/projects/{id}/terraform/state/{name}", "read a state", terraform_state::read),
+    route("POST", "/api/v4/projects/{id}/terraform/state/{name}", "write a state", terraform_state::write),
+    route("DELETE", "/api/v4/projects/{id}/terraform/state/{name}", "delete a state", terraform_state::delete),
+    route("POST", "/api/v4/projects/{id}/terraform/state/{name}/lock", "lock a state", terraform_state::lock),
+    route("DELETE", "/api/v4/projects/{id}/terraform/state/{name}/lock", "unlock a state", terraform_state::unlock),
+    route("GET", "/api/v4/projects/{id}/terraform/state/{name}/versions/{serial}", "read an earlier state", terraform_state::version),
     route("POST", "/api/graphql", "query jobs and groups by GraphQL", graphql::query),
 ];
 

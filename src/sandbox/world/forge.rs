@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::super::gitlab::terraform_state::TerraformState;
 use super::super::scenario::{Scenario, TokenSpec};
 use super::dice;
 
@@ -19,6 +20,9 @@ pub(crate) struct Forge {
     pub(crate) managers: BTreeMap<u64, Manager>,
     pub(crate) jobs: BTreeMap<u64, Job>,
     pub(crate) users: BTreeMap<String, User>,
+    /// By project and name.
+    #[serde(default)]
+    pub(crate) states: BTreeMap<String, TerraformState>,
     next_runner: u64,
     next_manager: u64,
     pub(super) next_job: u64,
