@@ -400,8 +400,9 @@ fn locked_help(holder: &LockInfo) -> String {
         job => format!("it is this CI job: {job}\n"),
     };
     format!(
-        "{job}wait for it with: --lock-timeout 5m\nmore on who it is, and how to take the lock from one that is dead: runfleet \
-         unlock"
+        "{job}wait for it with: --lock-timeout 5m\nmore on who it is: runfleet unlock\nif you know that it is gone, break its \
+         lock with: runfleet unlock --force {}",
+        holder.id
     )
 }
 

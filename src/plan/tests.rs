@@ -336,6 +336,10 @@ fn shared() -> World {
     idle(-3500, |w, a| {
         let registration: RegistrationId = "7.r_brave".into();
         w.record(&a).registration = Some(registration.clone());
+        for seen in &mut w.cloud().listing.resources {
+            seen.labels
+                .insert("runfleet-registration".into(), registration.to_string());
+        }
         w.runner("brave-otter").registration = registration;
     })
 }

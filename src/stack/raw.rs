@@ -1,4 +1,5 @@
 //! The stack file as it is written: the one source of its JSON schema, of its reference page and of what is read.
+//! Long because it is one description, in the order in which its reader meets it.
 //!
 //! Doc comments here become the schema's descriptions. A field is optional in Rust wherever it may be missing *or
 //! wrong*: the structural check takes out what does not fit and reports it, and what is left is read into these types, so

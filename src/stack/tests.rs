@@ -215,22 +215,22 @@ fn problems_of_structure_and_of_meaning_are_reported_together() {
         .replacen("2.50 EUR", "2,50 EUR", 1)
         .replacen("type = \"cx33\"", "type = \"cx33\"\nmarket = \"spot\"", 1);
     let problems = parse(&text, "stacks/prod.toml").unwrap_err();
-    insta::assert_snapshot!(brief(&problems), @r###"
-2:8 stack::bad_name "Prod" is no name for a stack
-  = lower-case letters, digits and `-`, beginning with a letter, not ending with `-`: `prod`
-3:1 stack::unknown_key unknown key `intervall`, did you mean `interval`?
-  = known in `stack`: `name`, `state`, `interval`, `metrics_file`
-20:10 stack::bad_value `budget.hourly` cannot be "2,50 EUR": not an amount of money
-  = write it with a point and the currency's three letters: "2.50 EUR"
-23:6 stack::dangling `pools.linux.ci` names the CI system "gitlb", which is not declared
-  = declared under `[ci]`: `gitlab`
-25:7 stack::wrong_type `pools.linux.max` must be a whole number, not a string
-  = for example: 20
-29:1 stack::missing_key missing key `image` in `pools.linux.offerings`
-  = add `image`: What it boots: an image by name, by id, or the newest that has some labels
-32:10 stack::contradiction Hetzner has no spot market
-  = take `market` out, or write market = "on-demand"
-"###);
+    insta::assert_snapshot!(brief(&problems), @r#"
+    2:8 stack::bad_name "Prod" is no name for a stack
+      = lower-case letters, digits and `-`, beginning with a letter, not ending with `-`: `prod`
+    3:1 stack::unknown_key unknown key `intervall`, did you mean `interval`?
+      = known in `stack`: `name`, `state`, `interval`, `keep_states`, `plan_key`, `metrics_file`
+    20:10 stack::bad_value `budget.hourly` cannot be "2,50 EUR": not an amount of money
+      = write it with a point and the currency's three letters: "2.50 EUR"
+    23:6 stack::dangling `pools.linux.ci` names the CI system "gitlb", which is not declared
+      = declared under `[ci]`: `gitlab`
+    25:7 stack::wrong_type `pools.linux.max` must be a whole number, not a string
+      = for example: 20
+    29:1 stack::missing_key missing key `image` in `pools.linux.offerings`
+      = add `image`: What it boots: an image by name, by id, or the newest that has some labels
+    32:10 stack::contradiction Hetzner has no spot market
+      = take `market` out, or write market = "on-demand"
+    "#);
 }
 
 #[test]
@@ -382,275 +382,275 @@ fn every_kind_of_problem_has_its_message() {
         codes.extend(problems.problems.iter().map(|problem| problem.code));
         let _ = writeln!(text, "{}\n{}", new.replace('\n', " ⏎ "), brief(&problems));
     }
-    insta::assert_snapshot!(text, @r###"
-max = 5 ⏎ idel_timeout = "3m"
-25:1 stack::unknown_key unknown key `idel_timeout`, did you mean `idle_timeout`?
-  = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `offerings`
+    insta::assert_snapshot!(text, @r#"
+    max = 5 ⏎ idel_timeout = "3m"
+    25:1 stack::unknown_key unknown key `idel_timeout`, did you mean `idle_timeout`?
+      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `offerings`
 
-[bugdet]
-18:2 stack::unknown_key unknown key `bugdet`, did you mean `budget`?
-  = known at the top: `stack`, `providers`, `ci`, `budget`, `ssh_keys`, `firewalls`, `pools`, `sandbox`
+    [bugdet]
+    18:2 stack::unknown_key unknown key `bugdet`, did you mean `budget`?
+      = known at the top: `stack`, `providers`, `ci`, `budget`, `ssh_keys`, `firewalls`, `networks`, `guard`, `moved`, `pools`, `sandbox`
 
-max = 5 ⏎ frobnicate = 1
-25:1 stack::unknown_key unknown key `frobnicate`
-  = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `offerings`
+    max = 5 ⏎ frobnicate = 1
+    25:1 stack::unknown_key unknown key `frobnicate`
+      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `offerings`
 
-token = { enf = "HCLOUD_TOKEN" }
-5:11 stack::unknown_key unknown key `enf`, did you mean `env`?
-  = known in `providers.hetzner.token`: `env`, `file`, `command`, `credential`
+    token = { enf = "HCLOUD_TOKEN" }
+    5:11 stack::unknown_key unknown key `enf`, did you mean `env`?
+      = known in `providers.hetzner.token`: `env`, `file`, `command`, `credential`
 
 
-1:1 stack::missing_key missing table `[stack]`
-  = begin the file with it: [stack], and below it name = "prod"
+    1:1 stack::missing_key missing table `[stack]`
+      = begin the file with it: [stack], and below it name = "prod"
 
 
-21:1 stack::missing_key missing key `max` in `pools.linux`
-  = add `max`, as in `max = 20`: Never more machines
+    21:1 stack::missing_key missing key `max` in `pools.linux`
+      = add `max`, as in `max = 20`: Never more machines
 
-token = {}
-5:9 stack::missing_key `providers.hetzner.token` needs one of `env`, `file`, `command` or `credential`
-  = add one of `env`, `file`, `command` or `credential`
+    token = {}
+    5:9 stack::missing_key `providers.hetzner.token` needs one of `env`, `file`, `command` or `credential`
+      = add one of `env`, `file`, `command` or `credential`
 
 
-4:1 stack::missing_key missing key `token` in `providers.hetzner`
-  = add token = { env = "HCLOUD_TOKEN" }
+    4:1 stack::missing_key missing key `token` in `providers.hetzner`
+      = add token = { env = "HCLOUD_TOKEN" }
 
-[providers.cloud] ⏎ 
-4:1 stack::missing_key missing key `kind` in `providers.cloud`
-  = only where the name is a kind may it be left out: add kind = "hetzner"
-8:12 stack::dangling `ssh_keys.ops.provider` names the provider "hetzner", which is not declared
-  = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
-12:12 stack::dangling `firewalls.default.provider` names the provider "hetzner", which is not declared
-  = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
-29:12 stack::dangling `pools.linux.offerings.provider` names the provider "hetzner", which is not declared
-  = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
+    [providers.cloud] ⏎ 
+    4:1 stack::missing_key missing key `kind` in `providers.cloud`
+      = only where the name is a kind may it be left out: add kind = "hetzner"
+    8:12 stack::dangling `ssh_keys.ops.provider` names the provider "hetzner", which is not declared
+      = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
+    12:12 stack::dangling `firewalls.default.provider` names the provider "hetzner", which is not declared
+      = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
+    29:12 stack::dangling `pools.linux.offerings.provider` names the provider "hetzner", which is not declared
+      = declared under `[providers]`: `cloud`; or add a table `[providers.hetzner]`
 
-max = true
-24:7 stack::wrong_type `pools.linux.max` must be a whole number, not true or false
-  = for example: 20
+    max = true
+    24:7 stack::wrong_type `pools.linux.max` must be a whole number, not true or false
+      = for example: 20
 
-tags = ["docker", 5]
-23:19 stack::wrong_type an entry of `pools.linux.tags` must be a string, not a whole number
-  = -
+    tags = ["docker", 5]
+    23:19 stack::wrong_type an entry of `pools.linux.tags` must be a string, not a whole number
+      = -
 
-name = "prod" ⏎ interval = 180
-3:12 stack::wrong_type `stack.interval` must be a length of time in quotes, not a whole number
-  = write a length of time as "90s", "3m" or "1h 30m"
+    name = "prod" ⏎ interval = 180
+    3:12 stack::wrong_type `stack.interval` must be a length of time in quotes, not a whole number
+      = write a length of time as "90s", "3m" or "1h 30m"
 
-hourly = 2.5
-19:10 stack::wrong_type `budget.hourly` must be an amount of money in quotes, not a number with a fraction
-  = write an amount with its currency, as "2.50 EUR"
+    hourly = 2.5
+    19:10 stack::wrong_type `budget.hourly` must be an amount of money in quotes, not a number with a fraction
+      = write an amount with its currency, as "2.50 EUR"
 
-image = [1]
-31:9 stack::wrong_type `pools.linux.offerings.image` must be a string or a whole number or a table, not a list
-  = write image = "debian-12", image = 12345 or image = { selector = "role=runner", newest = true }
+    image = [1]
+    31:9 stack::wrong_type `pools.linux.offerings.image` must be a string or a whole number or a table, not a list
+      = write image = "debian-12", image = 12345 or image = { selector = "role=runner", newest = true }
 
-max = 5 ⏎ mode = "advice"
-25:8 stack::bad_value `pools.linux.mode` cannot be "advice": did you mean "advise"?
-  = `pools.linux.mode` is "act" or "advise"
+    max = 5 ⏎ mode = "advice"
+    25:8 stack::bad_value `pools.linux.mode` cannot be "advice": did you mean "advise"?
+      = `pools.linux.mode` is "act" or "advise"
 
-max = -1
-24:7 stack::bad_value `pools.linux.max` cannot be -1
-  = the least is 0
+    max = -1
+    24:7 stack::bad_value `pools.linux.max` cannot be -1
+      = the least is 0
 
-max = 5000000000
-24:7 stack::bad_value `pools.linux.max` cannot be 5000000000
-  = the most is 4294967295
+    max = 5000000000
+    24:7 stack::bad_value `pools.linux.max` cannot be 5000000000
+      = the most is 4294967295
 
-max = 99999999999999999999
-24:7 stack::bad_value `pools.linux.max` is beyond every number
-  = whole numbers have 64 bits
+    max = 99999999999999999999
+    24:7 stack::bad_value `pools.linux.max` is beyond every number
+      = whole numbers have 64 bits
 
-max = 5 ⏎ jobs_per_runner = 0
-25:19 stack::bad_value `pools.linux.jobs_per_runner` cannot be 0
-  = the least is 1
+    max = 5 ⏎ jobs_per_runner = 0
+    25:19 stack::bad_value `pools.linux.jobs_per_runner` cannot be 0
+      = the least is 1
 
-max = 5 ⏎ burst = 0
-25:9 stack::bad_value `pools.linux.burst` cannot be 0
-  = the least is 1
+    max = 5 ⏎ burst = 0
+    25:9 stack::bad_value `pools.linux.burst` cannot be 0
+      = the least is 1
 
-max = 5 ⏎ vars = { x = nan }
-25:14 stack::bad_value `inf` and `nan` cannot be passed on
-  = write a number, or the word in quotes
+    max = 5 ⏎ vars = { x = nan }
+    25:14 stack::bad_value `inf` and `nan` cannot be passed on
+      = write a number, or the word in quotes
 
-[sandbox] ⏎ settings = { speed = inf } ⏎ [budget]
-19:22 stack::bad_value `inf` and `nan` cannot be passed on
-  = write a number, or the word in quotes
+    [sandbox] ⏎ settings = { speed = inf } ⏎ [budget]
+    19:22 stack::bad_value `inf` and `nan` cannot be passed on
+      = write a number, or the word in quotes
 
-max = 5 ⏎ policy = "que"
-25:10 stack::bad_value `pools.linux.policy` cannot be "que": did you mean "queue"?
-  = `pools.linux.policy` is "queue"
+    max = 5 ⏎ policy = "que"
+    25:10 stack::bad_value `pools.linux.policy` cannot be "que": did you mean "queue"?
+      = `pools.linux.policy` is "queue"
 
-max = 5 ⏎ ready_timeout = "0s"
-25:17 stack::bad_value `pools.linux.ready_timeout` cannot be zero
-  = write "90s", "3m" or "1h 30m"
-
-max = 5 ⏎ cloud_init = "../x.tera"
-25:14 stack::bad_value `pools.linux.cloud_init` must be a file of the project
-  = write it relative to the project's folder, without `..`
-
-name = "prod" ⏎ interval = "3 parsecs"
-3:12 stack::bad_value `stack.interval` cannot be "3 parsecs": not a length of time
-  = write "90s", "3m" or "1h 30m"
-
-name = "prod" ⏎ interval = "180"
-3:12 stack::bad_value `stack.interval` cannot be "180": not a length of time
-  = say of what: "180s" or "180m"
-
-name = "prod" ⏎ interval = "-3m"
-3:12 stack::bad_value `stack.interval` cannot be negative
-  = write "90s", "3m" or "1h 30m"
-
-name = "prod" ⏎ state = "disk"
-3:9 stack::bad_value "disk" is no place for a state
-  = write "file", "s3://bucket/prefix" or "https://host/path"
-
-name = "prod" ⏎ metrics_file = "runfleet.txt"
-3:16 stack::bad_value `stack.metrics_file` must end in `.prom`
-  = node_exporter's textfile collector reads no other files
-
-2.50
-19:10 stack::bad_value `budget.hourly` cannot be "2.50": not an amount of money
-  = write it with a point and the currency's three letters: "2.50 EUR"
-
--1 EUR
-19:10 stack::bad_value `budget.hourly` cannot be negative
-  = write it with a point and the currency's three letters: "2.50 EUR"
-
-tags = ["docker,linux"]
-23:9 stack::bad_value "docker,linux" is not a tag
-  = one word for each tag, without commas and spaces around it: ["docker", "linux"]
+    max = 5 ⏎ ready_timeout = "0s"
+    25:17 stack::bad_value `pools.linux.ready_timeout` cannot be zero
+      = write "90s", "3m" or "1h 30m"
+
+    max = 5 ⏎ cloud_init = "../x.tera"
+    25:14 stack::bad_value `pools.linux.cloud_init` must be a file of the project
+      = write it relative to the project's folder, without `..`
+
+    name = "prod" ⏎ interval = "3 parsecs"
+    3:12 stack::bad_value `stack.interval` cannot be "3 parsecs": not a length of time
+      = write "90s", "3m" or "1h 30m"
+
+    name = "prod" ⏎ interval = "180"
+    3:12 stack::bad_value `stack.interval` cannot be "180": not a length of time
+      = say of what: "180s" or "180m"
+
+    name = "prod" ⏎ interval = "-3m"
+    3:12 stack::bad_value `stack.interval` cannot be negative
+      = write "90s", "3m" or "1h 30m"
+
+    name = "prod" ⏎ state = "disk"
+    3:9 stack::bad_value "disk" is no place for a state
+      = write "file", "s3://bucket/prefix" or "https://host/path"
+
+    name = "prod" ⏎ metrics_file = "runfleet.txt"
+    3:16 stack::bad_value `stack.metrics_file` must end in `.prom`
+      = node_exporter's textfile collector reads no other files
+
+    2.50
+    19:10 stack::bad_value `budget.hourly` cannot be "2.50": not an amount of money
+      = write it with a point and the currency's three letters: "2.50 EUR"
+
+    -1 EUR
+    19:10 stack::bad_value `budget.hourly` cannot be negative
+      = write it with a point and the currency's three letters: "2.50 EUR"
+
+    tags = ["docker,linux"]
+    23:9 stack::bad_value "docker,linux" is not a tag
+      = one word for each tag, without commas and spaces around it: ["docker", "linux"]
 
-type = "CX33"
-30:8 stack::bad_value "CX33" is no machine type
-  = write it as the cloud does: "cx33"
+    type = "CX33"
+    30:8 stack::bad_value "CX33" is no machine type
+      = write it as the cloud does: "cx33"
 
-image = ""
-31:9 stack::bad_value `pools.linux.offerings.image` names no image
-  = write "debian-12", an image's id, or { selector = "role=runner", newest = true }
+    image = ""
+    31:9 stack::bad_value `pools.linux.offerings.image` names no image
+      = write "debian-12", an image's id, or { selector = "role=runner", newest = true }
 
-port = "80-22"
-13:55 stack::bad_value "80-22" is not a port
-  = 1 to 65535, or a range: "22", "8000-8999"
+    port = "80-22"
+    13:55 stack::bad_value "80-22" is not a port
+      = 1 to 65535, or a range: "22", "8000-8999"
 
-"10.1.2.3/8"
-13:73 stack::bad_value "10.1.2.3/8" is not a network
-  = it has bits beyond its length: write "10.0.0.0/8", or "10.1.2.3/32" for the one address
+    "10.1.2.3/8"
+    13:73 stack::bad_value "10.1.2.3/8" is not a network
+      = it has bits beyond its length: write "10.0.0.0/8", or "10.1.2.3/32" for the one address
 
-"everywhere"
-13:73 stack::bad_value "everywhere" is not a network
-  = write it as address and length: "10.0.0.0/8", "192.0.2.7/32", "::/0"
+    "everywhere"
+    13:73 stack::bad_value "everywhere" is not a network
+      = write it as address and length: "10.0.0.0/8", "192.0.2.7/32", "::/0"
 
-AAAA
-9:14 stack::bad_value `ssh_keys.ops.public_key` is not a public key
-  = one line as in ~/.ssh/id_ed25519.pub: "ssh-ed25519 AAAA… name"
+    AAAA
+    9:14 stack::bad_value `ssh_keys.ops.public_key` is not a public key
+      = one line as in ~/.ssh/id_ed25519.pub: "ssh-ed25519 AAAA… name"
 
-[ci.gitlab] ⏎ projects = ["https://gitlab.com/acme/app"]
-16:13 stack::bad_value an entry of `ci.gitlab.projects` is not a project
-  = write its full path without the server's address: "acme/app"
+    [ci.gitlab] ⏎ projects = ["https://gitlab.com/acme/app"]
+    16:13 stack::bad_value an entry of `ci.gitlab.projects` is not a project
+      = write its full path without the server's address: "acme/app"
 
-[ci.gitlab] ⏎ url = "http://gitlab.example.com"
-16:7 stack::bad_value `ci.gitlab.url` would send the token over plain http
-  = write "https://gitlab.example.com"; plain http goes only to this machine
+    [ci.gitlab] ⏎ url = "http://gitlab.example.com"
+    16:7 stack::bad_value `ci.gitlab.url` would send the token over plain http
+      = write "https://gitlab.example.com"; plain http goes only to this machine
 
-[ci.gitlab] ⏎ url = "https://gitlab.example.com/api/v4"
-16:7 stack::bad_value `ci.gitlab.url` is the root of GitLab, without `/api/v4`
-  = write url = "https://gitlab.example.com"
+    [ci.gitlab] ⏎ url = "https://gitlab.example.com/api/v4"
+    16:7 stack::bad_value `ci.gitlab.url` is the root of GitLab, without `/api/v4`
+      = write url = "https://gitlab.example.com"
 
-[ci.gitlab] ⏎ url = "gitlab.example.com"
-16:7 stack::bad_value `ci.gitlab.url` is not an address
-  = write "https://host" or "sandbox"
+    [ci.gitlab] ⏎ url = "gitlab.example.com"
+    16:7 stack::bad_value `ci.gitlab.url` is not an address
+      = write "https://host" or "sandbox"
 
-{ command = [] }
-16:9 stack::bad_value `ci.gitlab.token` does not say where the secret is
-  = name the program and its arguments, each by itself: { command = ["pass", "show", "hetzner"] }
+    { command = [] }
+    16:9 stack::bad_value `ci.gitlab.token` does not say where the secret is
+      = name the program and its arguments, each by itself: { command = ["pass", "show", "hetzner"] }
 
-{ env = "$GITLAB_API_TOKEN" }
-16:9 stack::bad_value `ci.gitlab.token` does not say where the secret is
-  = name the variable, without `$`: { env = "HCLOUD_TOKEN" }
+    { env = "$GITLAB_API_TOKEN" }
+    16:9 stack::bad_value `ci.gitlab.token` does not say where the secret is
+      = name the variable, without `$`: { env = "HCLOUD_TOKEN" }
 
-name = "Prod Eu"
-2:8 stack::bad_name "Prod Eu" is no name for a stack
-  = lower-case letters, digits and `-`, beginning with a letter, not ending with `-`: `prod-eu`
+    name = "Prod Eu"
+    2:8 stack::bad_name "Prod Eu" is no name for a stack
+      = lower-case letters, digits and `-`, beginning with a letter, not ending with `-`: `prod-eu`
 
-name = "a-stack-whose-name-is-rather-long-for-it"
-21:8 stack::bad_name the names of the stack and of the pool `linux` are too long together
-  = they make names in the cloud of at most 63 characters: together they may have 35, and have 45
+    name = "a-stack-whose-name-is-rather-long-for-it"
+    21:8 stack::bad_name the names of the stack and of the pool `linux` are too long together
+      = they make names in the cloud of at most 63 characters: together they may have 35, and have 45
 
-token = "verysecret"
-5:9 stack::literal_secret `providers.hetzner.token` must not stand in the stack file
-  = say where it is found: { env = "HCLOUD_TOKEN" }, { file = "path" }, { command = ["pass", "show", "…"] } or { credential = "name" }; if this was the real one, replace it, for it has been written to a file
+    token = "verysecret"
+    5:9 stack::literal_secret `providers.hetzner.token` must not stand in the stack file
+      = say where it is found: { env = "HCLOUD_TOKEN" }, { file = "path" }, { command = ["pass", "show", "…"] } or { credential = "name" }; if this was the real one, replace it, for it has been written to a file
 
-ci = "github"
-22:6 stack::dangling `pools.linux.ci` names the CI system "github", which is not declared
-  = declared under `[ci]`: `gitlab`
+    ci = "github"
+    22:6 stack::dangling `pools.linux.ci` names the CI system "github", which is not declared
+      = declared under `[ci]`: `gitlab`
 
-provider = "hetzer" ⏎ type
-29:12 stack::dangling `pools.linux.offerings.provider` names the provider "hetzer", which is not declared
-  = declared under `[providers]`: `hetzner`
+    provider = "hetzer" ⏎ type
+    29:12 stack::dangling `pools.linux.offerings.provider` names the provider "hetzer", which is not declared
+      = declared under `[providers]`: `hetzner`
 
-ssh_keys = ["ops", "dev"]
-25:20 stack::dangling `pools.linux.ssh_keys` names the login key "dev", which is not declared
-  = declared under `[ssh_keys]`: `ops`; or add a table `[ssh_keys.dev]`
+    ssh_keys = ["ops", "dev"]
+    25:20 stack::dangling `pools.linux.ssh_keys` names the login key "dev", which is not declared
+      = declared under `[ssh_keys]`: `ops`; or add a table `[ssh_keys.dev]`
 
-firewalls = ["defualt"]
-26:14 stack::dangling `pools.linux.firewalls` names the firewall "defualt", which is not declared
-  = declared under `[firewalls]`: `default`
+    firewalls = ["defualt"]
+    26:14 stack::dangling `pools.linux.firewalls` names the firewall "defualt", which is not declared
+      = declared under `[firewalls]`: `default`
 
-[ci.gitlab] ⏎ url = "sandbox"
-16:7 stack::dangling `ci.gitlab.url` is the sandbox, and there is none
-  = add a table `[sandbox]`; it may be empty
-30:12 stack::contradiction the pool `linux` has its machines and its jobs in different worlds
-  = let both be "sandbox", or neither
+    [ci.gitlab] ⏎ url = "sandbox"
+    16:7 stack::dangling `ci.gitlab.url` is the sandbox, and there is none
+      = add a table `[sandbox]`; it may be empty
+    30:12 stack::contradiction the pool `linux` has its machines and its jobs in different worlds
+      = let both be "sandbox", or neither
 
-max = 5 ⏎ max = 6
-25:1 stack::duplicate duplicate key
-  = a key stands once in its table: take one of the two out
+    max = 5 ⏎ max = 6
+    25:1 stack::duplicate duplicate key
+      = a key stands once in its table: take one of the two out
 
-tags = ["docker", "docker"]
-23:19 stack::duplicate "docker" stands twice in `pools.linux.tags`
-  = take one out
+    tags = ["docker", "docker"]
+    23:19 stack::duplicate "docker" stands twice in `pools.linux.tags`
+      = take one out
 
-image = "debian-12" ⏎ [[pools.linux.offerings]] ⏎ provider = "hetzner" ⏎ type = "cx33" ⏎ image = 5 ⏎ 
-32:1 stack::duplicate the pool `linux` buys cx33 of hetzner twice in the same location
-  = let each offering have locations of its own, or take one out
+    image = "debian-12" ⏎ [[pools.linux.offerings]] ⏎ provider = "hetzner" ⏎ type = "cx33" ⏎ image = 5 ⏎ 
+    32:1 stack::duplicate the pool `linux` buys cx33 of hetzner twice in the same location
+      = let each offering have locations of its own, or take one out
 
-max = 5 ⏎ min = 6
-25:7 stack::contradiction the pool `linux` has min = 6 above max = 5
-  = lower `min` or raise `max`
+    max = 5 ⏎ min = 6
+    25:7 stack::contradiction the pool `linux` has min = 6 above max = 5
+      = lower `min` or raise `max`
 
 
-21:1 stack::contradiction no job would ever fit the pool `linux`
-  = add tags = ["docker"], or run_untagged = true
+    21:1 stack::contradiction no job would ever fit the pool `linux`
+      = add tags = ["docker"], or run_untagged = true
 
-type = "cx33" ⏎ market = "spot"
-31:10 stack::contradiction Hetzner has no spot market
-  = take `market` out, or write market = "on-demand"
+    type = "cx33" ⏎ market = "spot"
+    31:10 stack::contradiction Hetzner has no spot market
+      = take `market` out, or write market = "on-demand"
 
-protocol = "icmp"
-13:56 stack::contradiction icmp has no ports
-  = take `port` out
+    protocol = "icmp"
+    13:56 stack::contradiction icmp has no ports
+      = take `port` out
 
 
-13:10 stack::missing_key missing key `port` in a rule for tcp
-  = add port = "22", or a range: port = "8000-8999"
+    13:10 stack::missing_key missing key `port` in a rule for tcp
+      = add port = "22", or a range: port = "8000-8999"
 
-image = { selector = "a", newest = false }
-31:36 stack::contradiction `pools.linux.offerings.image` does not say which of several images
-  = write newest = true, or name the image by its id
+    image = { selector = "a", newest = false }
+    31:36 stack::contradiction `pools.linux.offerings.image` does not say which of several images
+      = write newest = true, or name the image by its id
 
-[sandbox] ⏎ [ci.gitlab] ⏎ url = "sandbox"
-31:12 stack::contradiction the pool `linux` has its machines and its jobs in different worlds
-  = let both be "sandbox", or neither
+    [sandbox] ⏎ [ci.gitlab] ⏎ url = "sandbox"
+    31:12 stack::contradiction the pool `linux` has its machines and its jobs in different worlds
+      = let both be "sandbox", or neither
 
-name = prod
-2:8 stack::syntax string values must be quoted, expected literal string
-  = the file is TOML: text in quotes, lists in [ ], tables by their [header]; nothing else was checked
+    name = prod
+    2:8 stack::syntax string values must be quoted, expected literal string
+      = the file is TOML: text in quotes, lists in [ ], tables by their [header]; nothing else was checked
 
-[budget
-18:8 stack::syntax unclosed table, expected `]`
-  = the file is TOML: text in quotes, lists in [ ], tables by their [header]; nothing else was checked
-"###);
+    [budget
+    18:8 stack::syntax unclosed table, expected `]`
+      = the file is TOML: text in quotes, lists in [ ], tables by their [header]; nothing else was checked
+    "#);
     let all: std::collections::BTreeSet<&str> = StackProblem::CODES.into();
     assert_eq!(codes, all, "a code without a case, or a case without a code");
 }

@@ -69,25 +69,7 @@ pub(super) fn check(
     stack: &StackName,
     place: &str,
 ) -> Result<(), StateError> {
-    let refuse = |why: String| StateError::Corrupt {
-        place: place.to_owned(),
-        why: format!("what would be written is wrong, so it was not: {why}"),
-    };
-    state.check().map_err(|breach| refuse(breach.to_string()))?;
-    if Some(state.serial.0) != expected.0.checked_add(1) {
-        return Err(refuse(format!(
-            "serial {} does not follow {expected}",
-            state.serial
-        )));
-    }
-    if state.stack != *stack {
-        return Err(StateError::OtherStack {
-            place: place.to_owned(),
-            found: state.stack.clone(),
-            expected: stack.clone(),
-        });
-    }
-    Ok(())
+    format::may_write(state, expected, expected, stack, place)
 }
 
 /// Reads a state from its text: every format up to ours, checked.

@@ -67,7 +67,7 @@ struct Wish {
 
 impl Wish {
     fn edit(&mut self, dice: &mut Dice) -> String {
-        match dice.below(4) {
+        match dice.below(10) {
             0 => self.image = *dice.pick(&["debian-12", "ubuntu-24.04"]),
             1 => self.min = dice.below(4),
             2 => self.max = 4 + dice.below(6),
@@ -218,13 +218,17 @@ async fn records(stage: &Stage) -> BTreeMap<Address, Record> {
 /// What a person with the cloud's console does.
 async fn meddle(stage: &Stage, dice: &mut Dice) -> String {
     let world = stage.world().await;
-    let servers = world["servers"].as_array().cloned().unwrap_or_default();
+    let mut servers = world["servers"].as_array().cloned().unwrap_or_default();
+    // What is on record: the labels of a machine whose create is in doubt are all that says whose it is.
+    let records = records(stage).await;
+    let ours: BTreeSet<&str> = records.values().map(|record| record.id.as_str()).collect();
+    servers.retain(|server| ours.contains(server["id"].to_string().as_str()));
     if servers.is_empty() {
         return "meddle: nothing there".to_owned();
     }
     let server = dice.pick(&servers);
     let id = &server["id"];
-    match *dice.pick(&[0, 2, 3]) {
+    match dice.below(4) {
         0 => {
             stage
                 .hetzner("DELETE", &format!("/servers/{id}"), Value::Null)
@@ -248,7 +252,6 @@ async fn meddle(stage: &Stage, dice: &mut Dice) -> String {
         }
         _ => {
             let rules = json!({"rules": [{"direction": "in", "protocol": "tcp", "port": "1", "source_ips": ["0.0.0.0/0"]}]});
-            let records = records(stage).await;
             let address = Address::shared(ResourceKind::Firewall, "default");
             let Some(firewall) = records.get(&address).map(|record| &record.id) else {
                 return "meddle: no firewall".to_owned();

@@ -33,9 +33,9 @@ fn of_two_checkouts_with_separate_states_the_second_creates_nothing_and_says_wha
         .run(&["plan"])
         .exits(0)
         .says("5 resources with our stack's name and another lineage")
-        .says("runfleet -s test state rebuild")
-        .says("runfleet -s test adopt")
-        .says("runfleet -s test init --new-lineage");
+        .says("state rebuild")
+        .says(" adopt")
+        .says("init --new-lineage");
     second.run(&["scale"]).exits(0).says("No changes");
     second.run(&["scale", "--strict"]).exits(3);
     assert_eq!(sandbox.servers(), before, "the second checkout makes nothing");
@@ -91,7 +91,7 @@ fn a_lost_state_is_made_again_from_labels_and_the_next_tick_doubles_nothing_and_
         .run(&["plan"])
         .exits(0)
         .says("Foreign")
-        .says("runfleet -s test state rebuild");
+        .says("state rebuild");
     project.run(&["state", "rebuild"]).exits(5).says("--auto-approve");
     assert!(!project.path("stacks/test.json").exists());
     project

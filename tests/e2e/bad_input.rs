@@ -106,7 +106,7 @@ fn a_corrupt_newer_or_empty_state_file_is_refused_and_left_as_it_is() {
     for (bad, word) in [
         (String::new(), "corrupt"),
         (good[..good.len() / 2].to_owned(), "corrupt"),
-        (good.replacen("\"version\": 1", "\"version\": 99", 1), "version"),
+        (good.replacen("\"version\": 2", "\"version\": 99", 1), "version"),
     ] {
         std::fs::write(&path, &bad).unwrap();
         project.run(&["scale"]).exits(1).says(word).says("test.json");
