@@ -74,7 +74,8 @@ pub(super) fn find(facts: &Facts<'_>, goal: Goal, draft: &mut Draft) {
                 continue;
             }
         };
-        let labels = labels(&snapshot.state, address, record, seen);
+        let mut labels = labels(&snapshot.state, address, record, seen);
+        labels.retain(|label| !is_being_moved(draft, address, label));
         if !labels.is_empty() {
             let what = if seen.claimed().is_none() {
                 "labels: our claim is gone".to_owned()
@@ -97,6 +98,20 @@ pub(super) fn find(facts: &Facts<'_>, goal: Goal, draft: &mut Draft) {
         fields(address, record, seen, draft);
     }
     draft.kept.retain(|kept| !relabelled.contains(&kept.address));
+}
+
+/// Whether a label differs because its resource has another address now, and this plan brings it up to date.
+fn is_being_moved(draft: &Draft, address: &Address, label: &Change) -> bool {
+    let key = label.field.trim_start_matches("labels.");
+    draft.action_on(address).is_some_and(|action| {
+        let Verb::Relabel { labels, .. } = &action.verb else {
+            return false;
+        };
+        matches!(action.reason, Reason::Moved { .. })
+            && labels
+                .get(key)
+                .is_some_and(|put| label.before.as_str() == Some(put))
+    })
 }
 
 /// Not put back: two states would take it from each other for ever. `adopt` takes it back, on a person's word.

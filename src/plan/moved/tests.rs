@@ -39,6 +39,7 @@ fn renaming_a_pool_moves_its_machines_and_makes_none_anew() {
             "relabel machine.docker/calm-crow"
         ]
     );
+    assert_eq!(plan.drift, [], "nobody else did it");
     let report = &plan.pools[0];
     assert_eq!((report.name.as_str(), report.serving), ("docker", 2));
     let Verb::Relabel {
