@@ -104,13 +104,15 @@ pub(super) fn find(facts: &Facts<'_>, goal: Goal, draft: &mut Draft) {
 fn is_being_moved(draft: &Draft, address: &Address, label: &Change) -> bool {
     let key = label.field.trim_start_matches("labels.");
     draft.action_on(address).is_some_and(|action| {
-        let Verb::Relabel { labels, .. } = &action.verb else {
+        let Verb::Relabel {
+            labels, was: Some(_), ..
+        } = &action.verb
+        else {
             return false;
         };
-        matches!(action.reason, Reason::Moved { .. })
-            && labels
-                .get(key)
-                .is_some_and(|put| label.before.as_str() == Some(put))
+        labels
+            .get(key)
+            .is_some_and(|put| label.before.as_str() == Some(put))
     })
 }
 
