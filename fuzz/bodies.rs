@@ -8,9 +8,11 @@ use runfleet::{
     journal,
     model::{
         ids::{Serial, StackName},
+        snapshot::Snapshot,
         state::State,
     },
-    stack,
+    plan::saved::{self, SavedPlan},
+    render, stack,
     state::{StateError, StateStore, file::FileStore},
 };
 
@@ -118,6 +120,32 @@ fn with_journal(bytes: &[u8]) {
         assert_eq!(again.state.as_ref(), Some(&next));
         assert!(again.entries.is_empty(), "the journal was folded in");
     });
+}
+
+/// A plan file is refused, or read; what was read is written and read again the same. Held against a world that it was
+/// not made for, it is refused or fits, and never a reason to panic.
+pub fn plan_file(bytes: &[u8]) {
+    let read = SavedPlan::parse(bytes, None).ok();
+    // The same bytes with a digest that is right, so that what is inside them is reached.
+    let sealed = serde_json::from_slice::<SavedPlan>(bytes).ok();
+    for plan in read.into_iter().chain(sealed) {
+        let text = plan.to_text(None).expect("what was read can be written");
+        let again = SavedPlan::parse(text.as_bytes(), None).expect("and read");
+        assert_eq!(again.to_text(None).expect("and written"), text);
+        let stack = stack::parse(include_str!("../stacks/local.toml"), "local.toml").expect("a stack");
+        let mut state = State::empty(again.plan.stack.clone(), again.plan.lineage.clone());
+        state.serial = again.plan.serial;
+        let snapshot = Snapshot {
+            now: again.plan.made_at,
+            clouds: Default::default(),
+            demand: Default::default(),
+            state,
+            open: Vec::new(),
+            history: Default::default(),
+            moved: Default::default(),
+        };
+        let _ = saved::check(&again, &snapshot, &stack, &render::builtin());
+    }
 }
 
 fn folder() -> tempfile::TempDir {

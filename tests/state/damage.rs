@@ -45,6 +45,11 @@ fn good_journal() -> Vec<u8> {
     include_bytes!("../../fuzz/seeds/journal/killed").to_vec()
 }
 
+/// What `plan --out` wrote for a stack with nothing yet.
+fn good_plan() -> Vec<u8> {
+    include_bytes!("../../fuzz/seeds/plan_file/creates").to_vec()
+}
+
 fn good_stack() -> Vec<u8> {
     std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/stacks/local.toml")).unwrap()
 }
@@ -68,9 +73,15 @@ proptest! {
     }
 
     #[test]
+    fn a_damaged_plan_file_is_refused_or_fits(damages in damage()) {
+        bodies::plan_file(&damaged(&good_plan(), &damages));
+    }
+
+    #[test]
     fn any_bytes_at_all_are_no_reason_to_panic(bytes in vec(any::<u8>(), 0..300)) {
         bodies::state_file(&bytes);
         bodies::journal(&bytes);
         bodies::stack_file(&bytes);
+        bodies::plan_file(&bytes);
     }
 }
