@@ -2,14 +2,14 @@
 //!
 //! `make fuzz` runs each under libFuzzer for a bounded time; tests/state runs each on damaged copies of good files.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use runfleet::{
     journal,
     model::{
         ids::{Serial, StackName},
         snapshot::Snapshot,
-        state::State,
+        state::{History, State},
     },
     plan::saved::{self, SavedPlan},
     render, stack,
@@ -37,30 +37,25 @@ pub fn state_file(bytes: &[u8]) {
     let stack = StackName::from(STACK);
     let store = FileStore::new(folder.path(), &stack);
     block_on(async {
-        match store.load().await {
-            Ok(loaded) => {
-                let mut state = loaded.state.expect("a file that is there holds a state");
-                state.check().expect("what was read keeps its invariants");
-                let before = state.serial;
-                if before.0 == u64::MAX {
-                    return;
-                }
-                state.serial = before.next();
-                store
-                    .save(&state, before)
-                    .await
-                    .expect("what was read can be written");
-                let again = store.load().await.expect("what was written can be read");
-                assert_eq!(again.state.as_ref(), Some(&state));
+        if let Ok(loaded) = store.load().await {
+            let mut state = loaded.state.expect("a file that is there holds a state");
+            state.check().expect("what was read keeps its invariants");
+            let before = state.serial;
+            if before.0 == u64::MAX {
+                return;
             }
-            Err(_) => {
-                let mut other = State::empty(stack, "another".into());
-                other.serial = Serial(1);
-                let refused = store.save(&other, Serial(0)).await;
-                assert!(refused.is_err(), "a state that cannot be read was overwritten");
-                assert_eq!(fs::read(&file).expect("the file"), bytes, "it was changed");
-            }
+            state.serial = before.next();
+            let saved = store.save(&state, before).await;
+            saved.expect("what was read can be written");
+            let again = store.load().await.expect("what was written can be read");
+            assert_eq!(again.state.as_ref(), Some(&state));
+            return;
         }
+        let mut other = State::empty(stack, "another".into());
+        other.serial = Serial(1);
+        let refused = store.save(&other, Serial(0)).await;
+        assert!(refused.is_err(), "a state that cannot be read was overwritten");
+        assert_eq!(fs::read(&file).expect("the file"), bytes, "it was changed");
     });
 }
 
@@ -137,12 +132,12 @@ pub fn plan_file(bytes: &[u8]) {
         state.serial = again.plan.serial;
         let snapshot = Snapshot {
             now: again.plan.made_at,
-            clouds: Default::default(),
-            demand: Default::default(),
+            clouds: BTreeMap::default(),
+            demand: BTreeMap::default(),
             state,
             open: Vec::new(),
-            history: Default::default(),
-            moved: Default::default(),
+            history: History::default(),
+            moved: BTreeMap::default(),
         };
         let _ = saved::check(&again, &snapshot, &stack, &render::builtin());
     }

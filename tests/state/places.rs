@@ -134,6 +134,7 @@ mod http {
             self.open_with(self.config(), None)
         }
 
+        #[expect(clippy::unused_self, reason = "reads as the others do")]
         pub(crate) fn open_with(&self, config: HttpConfig, watch: Option<Arc<dyn JobWatch>>) -> HttpState {
             HttpState::new(config.complete(|_| None).unwrap(), &stack(), 10, watch).unwrap()
         }

@@ -1,5 +1,7 @@
 //! moto's S3, for as long as a test binary runs.
 
+#![allow(clippy::print_stdout, reason = "a skip is told")]
+
 use std::{
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},

@@ -1,4 +1,5 @@
 //! What the verbs of `state` print: records, the states that are kept, and what changed between two of them.
+//! Long because each verb has its text and its document beside each other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

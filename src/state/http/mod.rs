@@ -1,7 +1,7 @@
 //! State behind an HTTP address, as Terraform's HTTP backend asks and GitLab serves it.
 //!
 //! `GET` and `POST` of one document, which holds the state, its journal and the history, and whose `serial` rises with
-//! every write; a lock beside it that has no lease.
+//! every write; a lock beside it that has no lease. Long because every call is about that one document.
 //!
 //! # Contract
 //! - What announces a call (`Begin`, `Registered`, `Paused`) is written before `record` returns, all that waits in one
