@@ -18,9 +18,9 @@ use super::{
 };
 use crate::demand::DemandError;
 
-/// Most pages that a listing is followed for, whatever the server says: at 100 a page, five times the 10,000 runners
+/// Most pages that a listing is followed for, whatever the server says: at 100 a page, four times the 50,000 runners
 /// that runfleet is measured with.
-const MOST_PAGES: u32 = 500;
+const MOST_PAGES: u32 = 2000;
 /// Pages of one listing that are asked for at once: with them a hundred pages take a dozen answer times, and a small
 /// GitLab still has workers for others.
 const AT_ONCE: usize = 8;

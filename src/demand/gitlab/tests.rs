@@ -521,8 +521,8 @@ async fn new_items_for_ever_end_at_the_bound_and_are_partial() {
     })
     .await;
     let snapshot = observe(&server.client(&["acme/app"])).await.unwrap();
-    assert!(why(&snapshot).contains("more than 500 pages"));
-    assert_eq!(server.count("GET /projects/acme%2Fapp/runners"), 500);
+    assert!(why(&snapshot).contains("more than 2000 pages"));
+    assert_eq!(server.count("GET /projects/acme%2Fapp/runners"), 2000);
 }
 
 #[tokio::test]
