@@ -35,29 +35,26 @@ pub fn state_file(bytes: &[u8]) {
     let stack = StackName::from(STACK);
     let store = FileStore::new(folder.path(), &stack);
     block_on(async {
-        match store.load().await {
-            Ok(loaded) => {
-                let mut state = loaded.state.expect("a file that is there holds a state");
-                state.check().expect("what was read keeps its invariants");
-                let before = state.serial;
-                if before.0 == u64::MAX {
-                    return;
-                }
-                state.serial = before.next();
-                store
-                    .save(&state, before)
-                    .await
-                    .expect("what was read can be written");
-                let again = store.load().await.expect("what was written can be read");
-                assert_eq!(again.state.as_ref(), Some(&state));
+        if let Ok(loaded) = store.load().await {
+            let mut state = loaded.state.expect("a file that is there holds a state");
+            state.check().expect("what was read keeps its invariants");
+            let before = state.serial;
+            if before.0 == u64::MAX {
+                return;
             }
-            Err(_) => {
-                let mut other = State::empty(stack, "another".into());
-                other.serial = Serial(1);
-                let refused = store.save(&other, Serial(0)).await;
-                assert!(refused.is_err(), "a state that cannot be read was overwritten");
-                assert_eq!(fs::read(&file).expect("the file"), bytes, "it was changed");
-            }
+            state.serial = before.next();
+            store
+                .save(&state, before)
+                .await
+                .expect("what was read can be written");
+            let again = store.load().await.expect("what was written can be read");
+            assert_eq!(again.state.as_ref(), Some(&state));
+        } else {
+            let mut other = State::empty(stack, "another".into());
+            other.serial = Serial(1);
+            let refused = store.save(&other, Serial(0)).await;
+            assert!(refused.is_err(), "a state that cannot be read was overwritten");
+            assert_eq!(fs::read(&file).expect("the file"), bytes, "it was changed");
         }
     });
 }

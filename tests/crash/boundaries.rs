@@ -153,6 +153,7 @@ impl Stage {
     }
 
     /// A call to the cloud that is none of runfleet's; a fault may strike it, too.
+    #[expect(clippy::print_stdout, reason = "a test says what a fault did to its own call")]
     pub(super) async fn hetzner(&self, method: &str, path: &str, body: Value) {
         let addresses = self.sandbox.addresses();
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
@@ -346,12 +347,11 @@ async fn outcome(stage: &Stage) -> Outcome {
                 .collect()
         })
         .unwrap_or_default();
-    let state: Value = match stage.bucket() {
-        Some(store) => serde_json::to_value(store.load().await.unwrap().state).unwrap(),
-        None => {
-            let file = stage.folder.path().join("test.json");
-            serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
-        }
+    let state: Value = if let Some(store) = stage.bucket() {
+        serde_json::to_value(store.load().await.unwrap().state).unwrap()
+    } else {
+        let file = stage.folder.path().join("test.json");
+        serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
     };
     let records = state["resources"].as_object().unwrap();
     let machines: BTreeSet<String> = records
