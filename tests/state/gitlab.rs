@@ -159,7 +159,7 @@ async fn a_password_that_is_refused_an_address_without_a_server_and_terraform_s_
         password: Some("wr0ng-passw0rd".into()),
         ..gitlab.config()
     };
-    let refused = gitlab.open_with(wrong, None).load().await.unwrap_err();
+    let refused = Gitlab::open_with(wrong, None).load().await.unwrap_err();
     assert!(
         matches!(refused, StateError::Remote(RemoteError::Unauthorized { .. })),
         "{refused}"
@@ -169,7 +169,7 @@ async fn a_password_that_is_refused_an_address_without_a_server_and_terraform_s_
         address: Some("http://127.0.0.1:1/state".to_owned()),
         ..gitlab.config()
     };
-    let refused = gitlab.open_with(nowhere, None).load().await.unwrap_err();
+    let refused = Gitlab::open_with(nowhere, None).load().await.unwrap_err();
     assert!(
         matches!(refused, StateError::Remote(RemoteError::Unreachable { .. })),
         "{refused}"
@@ -229,7 +229,7 @@ async fn the_lock_of_a_ci_job_that_has_ended_is_taken_and_of_one_that_runs_is_no
         let mut info = lock_info("scale");
         info.info = job.to_owned();
         gitlab.open().lock(&info, Duration::ZERO).await.unwrap();
-        let next = gitlab.open_with(gitlab.config(), Some(Arc::new(Ended(ended))));
+        let next = Gitlab::open_with(gitlab.config(), Some(Arc::new(Ended(ended))));
         let answer = next.lock(&lock_info("apply"), Duration::ZERO).await;
         match answer {
             Ok(lease) if taken => assert_eq!(lease.taken_from.unwrap().id, info.id),

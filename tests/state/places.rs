@@ -131,11 +131,10 @@ mod http {
         }
 
         pub(crate) fn open(&self) -> HttpState {
-            self.open_with(self.config(), None)
+            Self::open_with(self.config(), None)
         }
 
-        #[expect(clippy::unused_self, reason = "reads as the others do")]
-        pub(crate) fn open_with(&self, config: HttpConfig, watch: Option<Arc<dyn JobWatch>>) -> HttpState {
+        pub(crate) fn open_with(config: HttpConfig, watch: Option<Arc<dyn JobWatch>>) -> HttpState {
             HttpState::new(config.complete(|_| None).unwrap(), &stack(), 10, watch).unwrap()
         }
 

@@ -6,7 +6,7 @@ use md5::{Digest as _, Md5};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    super::{RemoteError, StateError},
+    super::{RemoteError, StateError, remote::unwritable},
     config::HttpTarget,
     wire::{Document, WireLock},
 };
@@ -216,7 +216,7 @@ fn with_body(method: Method, text: Vec<u8>) -> Request {
 }
 
 fn text_of(lock: &WireLock, place: &str) -> Result<Vec<u8>, StateError> {
-    serde_json::to_vec(lock).map_err(|error| super::unwritable(place, &error))
+    serde_json::to_vec(lock).map_err(|error| unwritable(place, &error))
 }
 
 /// What the server said, one short line.

@@ -1,11 +1,11 @@
 //! State behind an HTTP address, as Terraform's HTTP backend asks and GitLab serves it.
 //!
 //! `GET` and `POST` of one document, which holds the state, its journal and the history, and whose `serial` rises with
-//! every write; a lock beside it that has no lease. Long because every call is about that one document.
+//! every write; a lock beside it that has no lease.
 //!
 //! # Contract
 //! - What announces a call (`Begin`, `Registered`, `Paused`) is written before `record` returns, all that waits in one
-//!   write. Outcomes wait for the next write, at most [`PATIENCE`]; a crash before it leaves intents open, and the next
+//!   write. Outcomes wait for the next write, at most [`PATIENCE`](writes::PATIENCE); a crash before it leaves intents open, and the next
 //!   tick finds out by listing.
 //! - A history is written along with what else is written. By itself it is written when the lock is given back, and only
 //!   if it says something that the next decision needs: a tick that changes nothing writes nothing.
@@ -14,12 +14,13 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "the shell: outcomes are written in time, and a write goes on to its end, whoever stops waiting"
+    reason = "the shell: a write goes on to its end, whoever stops waiting"
 )]
 
 mod config;
 mod exchange;
 mod wire;
+mod writes;
 
 use std::{
     fmt,
@@ -28,35 +29,24 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
-    time::Instant,
-};
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
-use self::{
-    exchange::{Exchange, Posted},
-    wire::{Document, WireLock},
-};
+use self::{exchange::Exchange, wire::WireLock, writes::Cursor};
 use super::{
-    Lease, Loaded, LockInfo, RemoteError, StateError, StateStore, StateVersion, lock,
-    remote::{self, Pending, Queue, unwritable},
+    Lease, Loaded, LockInfo, RemoteError, StateError, StateStore, StateVersion, lock, remote::Queue,
 };
 use crate::model::{
     ids::{Serial, StackName},
-    intent::{Entry, Step},
+    intent::Entry,
     state::{History, State},
 };
 
 pub use self::config::{ConfigError, HttpConfig, HttpTarget};
 
-/// How long outcomes may wait for another write.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a held lock is tried again.
 const POLL: Duration = Duration::from_secs(1);
 /// How often the CI is asked whether the job that holds the lock has ended.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
-/// How often a write without a lock begins again because another wrote: a bound, no more.
-const WRITES: usize = 10;
 /// How many earlier documents are looked at for earlier states: several writes make one state.
 const PROBES: u64 = 50;
 
@@ -84,19 +74,6 @@ struct Inner {
     held: Mutex<Option<WireLock>>,
 }
 
-/// What is known of the document, and what waits to be written into it.
-#[derive(Debug, Default)]
-struct Cursor {
-    /// As it was last read or written; none: it must be read.
-    known: Option<Document>,
-    /// Outcomes that extend the known state and are not written.
-    outcomes: Vec<Entry>,
-    /// A history that is not written.
-    history: Option<History>,
-    /// Whether anything was written under this lock.
-    wrote: bool,
-}
-
 impl HttpState {
     /// The state of this stack at this address. Connects to nothing yet.
     ///
@@ -122,22 +99,6 @@ impl HttpState {
     }
 }
 
-/// Whether an entry announces a call, and so must be there before it is made.
-fn announces(entry: &Entry) -> bool {
-    !matches!(entry.step, Step::End { .. } | Step::Resumed { .. })
-}
-
-/// Whether a history says what the next decision needs and the other one does not: not what past ticks decided, how far
-/// jobs were read and how long they took, which are read again, and when a cloud was listed.
-fn matters(new: &History, old: &History) -> bool {
-    new.machines != old.machines
-        || new.condemned != old.condemned
-        || new.absent != old.absent
-        || new.refusals != old.refusals
-        || new.launch_budgets != old.launch_budgets
-        || new.failures != old.failures
-}
-
 impl Inner {
     fn held(&self) -> MutexGuard<'_, Option<WireLock>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -145,169 +106,6 @@ impl Inner {
 
     fn place(&self) -> &str {
         self.exchange.place()
-    }
-
-    /// The document: as known under a lock, else as it is now.
-    async fn document<'c>(&self, cursor: &'c mut Cursor) -> Result<&'c mut Document, StateError> {
-        let held = self.held().is_some();
-        let known = cursor.known.take().filter(|_| held);
-        let document = match known {
-            Some(document) => document,
-            None => self.exchange.get().await?.unwrap_or_default(),
-        };
-        Ok(cursor.known.insert(document))
-    }
-
-    /// Writes what `change` makes of the document, what waits included.
-    async fn write(
-        &self,
-        cursor: &mut Cursor,
-        mut change: impl FnMut(&mut Document) -> Result<(), StateError>,
-    ) -> Result<(), StateError> {
-        let lock = self.held().clone();
-        for _ in 0..WRITES {
-            let mut next = self.document(cursor).await?.clone();
-            change(&mut next)?;
-            if let Some(history) = &cursor.history {
-                next.history = history.clone();
-            }
-            next.wire += 1;
-            next.writer = lock::random_id();
-            let text = next
-                .write(&self.stack)
-                .map_err(|error| unwritable(self.place(), &error))?;
-            // Until the answer says otherwise, what is there is not known.
-            cursor.known = None;
-            let posted = self.exchange.post(text, lock.as_ref()).await?;
-            let there = match posted {
-                Posted::Done => true,
-                // A try of ours may have done it, and its answer was lost.
-                Posted::SerialUsed => {
-                    let now = self.exchange.get().await?;
-                    now.is_some_and(|now| now.wire == next.wire && now.writer == next.writer)
-                }
-            };
-            if there {
-                cursor.known = Some(next);
-                cursor.history = None;
-                cursor.wrote = true;
-                return Ok(());
-            }
-            if lock.is_some() {
-                return Err(RemoteError::LeaseEnded {
-                    place: self.place().to_owned(),
-                    by: None,
-                }
-                .into());
-            }
-        }
-        Err(RemoteError::Unexpected {
-            place: self.place().to_owned(),
-            why: "422 to every write: the serial is used, whatever it is".to_owned(),
-        }
-        .into())
-    }
-
-    async fn save(&self, cursor: &mut Cursor, state: &State, expected: Serial) -> Result<(), StateError> {
-        let found = self.document(cursor).await?.serial();
-        if found != expected {
-            return Err(StateError::Stale { expected, found });
-        }
-        remote::check(state, expected, &self.stack, self.place())?;
-        self.write(cursor, |document| {
-            let found = document.serial();
-            if found != expected {
-                return Err(StateError::Stale { expected, found });
-            }
-            document.state = Some(state.clone());
-            document.entries.clear();
-            Ok(())
-        })
-        .await?;
-        // They are folded into the state.
-        cursor.outcomes.clear();
-        Ok(())
-    }
-
-    /// Writes everything that waits, or keeps it for the next write, and answers each.
-    async fn flush(self: Arc<Self>, mut cursor: OwnedMutexGuard<Cursor>) {
-        while let Some((base, group)) = self.queue.next() {
-            let done = self.append(&mut cursor, base, &group).await;
-            remote::answer(group, &done);
-        }
-    }
-
-    async fn append(
-        self: &Arc<Self>,
-        cursor: &mut Cursor,
-        base: Serial,
-        group: &[Pending],
-    ) -> Result<(), StateError> {
-        let stale = |found| StateError::Stale {
-            expected: base,
-            found,
-        };
-        let found = self.document(cursor).await?.serial();
-        if found != base {
-            return Err(stale(found));
-        }
-        let mut entries = std::mem::take(&mut cursor.outcomes);
-        let waiting = entries.len();
-        entries.extend(group.iter().flat_map(|pending| pending.entries.iter().cloned()));
-        let held = self.held().is_some();
-        if held && !entries[waiting..].iter().any(announces) {
-            if waiting == 0 {
-                tokio::spawn(Arc::clone(self).in_time());
-            }
-            cursor.outcomes = entries;
-            return Ok(());
-        }
-        self.write(cursor, |document| {
-            let found = document.serial();
-            if found != base {
-                return Err(stale(found));
-            }
-            document.entries.extend(entries.iter().cloned());
-            Ok(())
-        })
-        .await
-    }
-
-    /// Writes outcomes that found no other write in time.
-    async fn in_time(self: Arc<Self>) {
-        tokio::time::sleep(PATIENCE).await;
-        let mut cursor = Arc::clone(&self.cursor).lock_owned().await;
-        if let Err(error) = self.settle(&mut cursor).await {
-            // They are not lost: their intents are open, and the next tick finds out.
-            tracing::warn!(%error, "outcomes could not be written");
-        }
-    }
-
-    /// Writes the outcomes that wait.
-    async fn settle(&self, cursor: &mut Cursor) -> Result<(), StateError> {
-        if cursor.outcomes.is_empty() {
-            return Ok(());
-        }
-        let outcomes = std::mem::take(&mut cursor.outcomes);
-        self.write(cursor, |document| {
-            document.entries.extend(outcomes.iter().cloned());
-            Ok(())
-        })
-        .await
-    }
-
-    /// What is written before the lock is given back.
-    async fn settle_all(&self, cursor: &mut Cursor) -> Result<(), StateError> {
-        self.settle(cursor).await?;
-        let Some(history) = cursor.history.take() else {
-            return Ok(());
-        };
-        let wrote = cursor.wrote;
-        if wrote || matters(&history, &self.document(cursor).await?.history) {
-            cursor.history = Some(history);
-            return self.write(cursor, |_| Ok(())).await;
-        }
-        Ok(())
     }
 
     /// Takes the lock, waiting for another that holds it; from a CI job that has ended it is taken away.

@@ -1,5 +1,5 @@
 use super::{super::fixture, *};
-use crate::model::state::{PastDecision, Written};
+use crate::model::state::{History, PastDecision, Written};
 
 fn state(serial: u64) -> State {
     let mut state = fixture::snapshot().state;
