@@ -1,5 +1,5 @@
-//! What the verbs of `state` print: records, what changed between two states, and, by [`history()`], the
-//! states that are kept.
+//! What the verbs of `state` print: records, what changed between two states, and, by [`history()`], the states
+//! that are kept.
 
 mod history;
 
