@@ -2,7 +2,7 @@
 //!
 //! # Expected flow
 //! [`apply`] renames the records of a snapshot before anything is decided, so that a moved machine counts in its new pool
-//! at once, and remembers what each is on record as. [`relabel`] then gives each its new record, and the cloud's labels
+//! at once, and remembers what each is on record as. `relabel` then gives each its new record, and the cloud's labels
 //! after it, in one journalled step; until that has ended the state has the old address, and the next tick begins again.
 //! After `state mv` the record has its new address already, and only the labels follow.
 //!

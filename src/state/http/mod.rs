@@ -5,7 +5,7 @@
 //!
 //! # Contract
 //! - What announces a call (`Begin`, `Registered`, `Paused`) is written before `record` returns, all that waits in one
-//!   write. Outcomes wait for the next write, at most [`PATIENCE`](writes::PATIENCE); a crash before it leaves intents
+//!   write. Outcomes wait for the next write, at most ten seconds; a crash before it leaves intents
 //!   open, and the next tick finds out by listing.
 //! - A history is written along with what else is written. By itself it is written when the lock is given back, and only
 //!   if it says something that the next decision needs: a tick that changes nothing writes nothing.

@@ -3,9 +3,9 @@
 //! | object | holds |
 //! |---|---|
 //! | `NAME.json` | the state, with who wrote it in its first key (`fence`); replaced only over what was read |
-//! | `NAME.journal/EPOCH-NUMBER` | batches of entries ([`journal`]) |
+//! | `NAME.journal/EPOCH-NUMBER` | batches of entries (`journal`) |
 //! | `NAME.history` | what may be lost |
-//! | `NAME.lock` | who holds the lock, with a lease ([`lease`]) |
+//! | `NAME.lock` | who holds the lock, with a lease (`lease`) |
 //! | `NAME.states/SERIAL.json` | earlier states |
 //!
 //! # Contract

@@ -3,7 +3,7 @@
 //! - Keys come from the stack file, else from where Amazon's own tools take them: the environment (`AWS_ACCESS_KEY_ID` …,
 //!   a web identity, a container's), the profile in `~/.aws/credentials`, the machine itself.
 //! - Plain http goes only to this host, and to the addresses at which a machine is told about itself.
-//! - One try of a call takes at most [`CALL`], all tries [`TOTAL`].
+//! - One try of a call takes at most `CALL`, all tries `TOTAL`.
 
 #![expect(
     clippy::disallowed_methods,
