@@ -18,7 +18,7 @@ pub(super) fn file(path: &Path, error: &SavedError, again: &str) -> Failure {
         _ => Exit::Refused,
     };
     let place = path.display();
-    let anew = format!("nothing was changed. Make a new one: {again} plan --out {place}");
+    let anew = format!("nothing was changed. Make a new one: {again} plan --out NAME.plan");
     let help = match error {
         SavedError::NoMac | SavedError::Mac => {
             format!("{anew}\nwith the key that stack.plan_key names; this file may be someone's forgery")

@@ -27,6 +27,7 @@ use crate::{
         reason::Reason,
     },
     plan::{Goal, Plan, Selection, Verb, saved::SavedPlan},
+    state::lock::lock_info,
     tick::{self, Applied, LoadedStack, Planned, Request, Session, Stop},
 };
 
@@ -122,8 +123,19 @@ async fn locked(
         Some(path) => Some(unless_stopped(signals, saved(told, &loaded, path)).await?),
         None => None,
     };
+    let mut patience = told.context.global.lock_timeout;
+    if loaded.stack.sandbox.is_some() && !patience.is_zero() {
+        // The sandbox in this process reads its world when it starts: not before another has let go of it.
+        let began = Instant::now();
+        unless_stopped(signals, async {
+            let store = tick::store(&loaded, &trust).await?;
+            let lease = store.lock(&lock_info(errand.operation), patience).await?;
+            Ok(store.unlock(lease).await?)
+        })
+        .await?;
+        patience = patience.saturating_sub(began.elapsed());
+    }
     let mut session = unless_stopped(signals, async { Ok(tick::connect(loaded, &trust).await?) }).await?;
-    let patience = told.context.global.lock_timeout;
     let lock = unless_stopped(signals, async {
         Ok(session.lock(errand.operation, patience).await?)
     })

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use super::{ConnectError, LoadedStack, Planned, Session, TickError, Trust, remember};
 use crate::{
     model::state::{AppliedPlan, History},
-    plan::saved::{Difference, SavedPlan, check},
+    plan::saved::{Difference, SavedError, SavedPlan, check},
     scaling,
     secrets::{self, Policy},
 };
@@ -56,6 +56,16 @@ pub fn write_plan(path: &Path, text: &str) -> Result<(), PlanFileError> {
         path: path.to_path_buf(),
         source,
     };
+    // A slip of the fingers must not cost a state or a stack file: only a plan is written over.
+    if let Ok(there) = fs_err::read(path)
+        && matches!(SavedPlan::parse(&there, None), Err(SavedError::NotAPlan { .. }))
+    {
+        let why = "it is there already and is no plan; nothing was written";
+        return Err(failed(std::io::Error::new(
+            std::io::ErrorKind::AlreadyExists,
+            why,
+        )));
+    }
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())

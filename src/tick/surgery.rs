@@ -217,9 +217,20 @@ impl Session {
     /// When it cannot be written.
     pub async fn write_rebuilt(&self, planned: &Planned, rebuilt: &Rebuilt) -> Result<State, SurgeryError> {
         let before = &planned.snapshot.state;
+        // It goes on counting where the lost one stopped, so that no kept state is written over or hidden.
+        let kept = self.clients.store.versions().await?;
+        let latest = kept
+            .iter()
+            .map(|version| version.serial)
+            .max()
+            .unwrap_or_default();
+        let serial = match before.serial {
+            Serial(0) => latest.next(),
+            serial => serial.next(),
+        };
         let mut state = State {
             lineage: rebuilt.lineage.clone(),
-            serial: before.serial.next(),
+            serial,
             resources: rebuilt.resources.clone(),
             ..before.clone()
         };

@@ -153,7 +153,6 @@ impl Stage {
     }
 
     /// A call to the cloud that is none of runfleet's; a fault may strike it, too.
-    #[expect(clippy::print_stdout, reason = "a test says what a fault did to its own call")]
     pub(super) async fn hetzner(&self, method: &str, path: &str, body: Value) {
         let addresses = self.sandbox.addresses();
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();

@@ -483,3 +483,20 @@ fn checkov_finds_every_resource_of_a_plan_in_terraforms_format() {
     assert_eq!(planned.len(), 6, "what stays, and what is made");
     assert_eq!(found, planned);
 }
+
+#[test]
+fn a_plan_is_written_over_nothing_but_a_plan() {
+    let sandbox = Sandbox::start(&["boot=0s"]);
+    let project = Project::new(&sandbox, "");
+    let stack = project.path("stacks/test.toml");
+    let before = std::fs::read(&stack).unwrap();
+    project
+        .run(&["plan", "--out", stack.to_str().unwrap()])
+        .exits(1)
+        .says("is no plan");
+    assert_eq!(std::fs::read(&stack).unwrap(), before);
+    let plan = project.path("p.plan");
+    for _ in 0..2 {
+        project.run(&["plan", "--out", plan.to_str().unwrap()]).exits(0);
+    }
+}

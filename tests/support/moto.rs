@@ -18,7 +18,6 @@ struct Moto {
     endpoint: String,
 }
 
-#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 fn moto() -> Option<&'static Moto> {
     static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
     MOTO.get_or_init(|| {
