@@ -123,9 +123,15 @@ pub fn plan_file(bytes: &[u8]) {
     let read = SavedPlan::parse(bytes, None).ok();
     // The same bytes with a digest that is right, so that what is inside them is reached.
     let sealed = serde_json::from_slice::<SavedPlan>(bytes).ok();
-    for plan in read.into_iter().chain(sealed) {
+    let was_read = read.iter().count();
+    for (at, plan) in read.into_iter().chain(sealed).enumerate() {
         let text = plan.to_text(None).expect("what was read can be written");
-        let again = SavedPlan::parse(text.as_bytes(), None).expect("and read");
+        let again = match SavedPlan::parse(text.as_bytes(), None) {
+            Ok(again) => again,
+            // Of another format, or format version: refused with the right digest, too.
+            Err(_) if at >= was_read => continue,
+            Err(error) => panic!("what was read and written is refused: {error}"),
+        };
         assert_eq!(again.to_text(None).expect("and written"), text);
         let stack = stack::parse(include_str!("../stacks/local.toml"), "local.toml").expect("a stack");
         let mut state = State::empty(again.plan.stack.clone(), again.plan.lineage.clone());
