@@ -393,15 +393,14 @@ fn locked(holder: &LockInfo) -> String {
     text
 }
 
-/// What to type when another holds the lock.
+/// What to type when another holds the lock. One without an id cannot be named, and so not broken.
 fn locked_help(holder: &LockInfo) -> String {
-    let job = match holder.info.as_str() {
-        "" => String::new(),
-        job => format!("it is this CI job: {job}\n"),
-    };
+    let wait = "wait for it with: --lock-timeout 5m\nmore on who it is: runfleet unlock";
+    if holder.id.is_empty() {
+        return wait.to_owned();
+    }
     format!(
-        "{job}wait for it with: --lock-timeout 5m\nmore on who it is: runfleet unlock\nif you know that it is gone, break its \
-         lock with: runfleet unlock --force {}",
+        "{wait}\nif you know that it is gone, break its lock with: runfleet unlock --force {}",
         holder.id
     )
 }
@@ -477,13 +476,21 @@ mod tests {
              https://gitlab.example.com/acme/app/-/jobs/7"
         );
         assert!(view.hint.as_deref().unwrap().contains("unlock --force 0f3a"));
-        // A lock that Terraform holds tells less.
+        // A lock that Terraform holds tells less, and one of a moment ago has no id yet.
         holder.pid = 0;
+        holder.id.clear();
         holder.operation.clear();
         holder.info.clear();
         assert_eq!(
             said(&holder).diagnostics()[0].summary,
             "the stack is locked: another program of root@ci-7 holds it since 1970-01-01 00:00:00Z"
+        );
+        assert!(
+            !said(&holder).diagnostics()[0]
+                .hint
+                .as_deref()
+                .unwrap()
+                .contains("--force")
         );
     }
 

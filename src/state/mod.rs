@@ -67,6 +67,21 @@ pub struct Lease {
     pub taken_from: Option<LockInfo>,
 }
 
+impl Lease {
+    /// What to tell a person where it was taken over from a dead holder. A holder that is not ours names no process.
+    pub fn notice(&self) -> Option<String> {
+        let dead = self.taken_from.as_ref()?;
+        let process = match dead.pid {
+            0 => dead.who.clone(),
+            pid => format!("process {pid} of {}", dead.who),
+        };
+        Some(format!(
+            "took over the lock of {} ({process}), which is not running any more",
+            dead.operation
+        ))
+    }
+}
+
 /// Until when a lease holds, by this host's clock. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Until(Arc<AtomicI64>);

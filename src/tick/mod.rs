@@ -164,17 +164,7 @@ impl Session {
     pub async fn lock(&mut self, operation: &str, patience: Duration) -> Result<Vec<String>, TickError> {
         let info: LockInfo = lock_info(operation);
         let lease = self.clients.store.lock(&info, patience).await?;
-        let notices = lease
-            .taken_from
-            .as_ref()
-            .map(|dead| {
-                format!(
-                    "took over the lock of {} (process {} of {}), which is not running any more",
-                    dead.operation, dead.pid, dead.who
-                )
-            })
-            .into_iter()
-            .collect();
+        let notices = lease.notice().into_iter().collect();
         self.lease = Some(lease);
         Ok(notices)
     }

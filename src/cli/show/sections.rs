@@ -73,18 +73,7 @@ pub(super) fn foreign(out: &mut String, plan: &Plan, again: &str, paint: Paint) 
     if plan.foreign.iter().all(|stray| stray.reason == Reason::Disowned) {
         return;
     }
-    let _ = writeln!(
-        out,
-        "  While they are there nothing is created, unless their lineage is disowned. What to type:"
-    );
-    for (when, what) in [
-        ("the state was lost", "state rebuild"),
-        ("they are to be ours", "adopt"),
-        ("they are someone else's", "init --new-lineage"),
-    ] {
-        let _ = writeln!(out, "    {when:<24}  {again} {what}");
-    }
-    let _ = writeln!(out, "    {:<24}  put its .json back", "there is a copy of it");
+    out.push_str(&super::strays::ways_out(plan, again));
 }
 
 pub(super) fn released(out: &mut String, plan: &Plan, paint: Paint) {

@@ -67,7 +67,7 @@ pub fn strays(plan: &Plan) -> Vec<StraysView> {
         &foreign,
         "with our stack's name and another lineage",
         "nothing is created while they are there",
-        commands(plan),
+        commands(plan, &format!("runfleet -s {stack}")),
     ));
     views.extend(view(
         "disowned",
@@ -79,12 +79,11 @@ pub fn strays(plan: &Plan) -> Vec<StraysView> {
     views
 }
 
-/// The ways out while something foreign is there, the likeliest first.
-pub fn commands(plan: &Plan) -> Vec<String> {
-    let stack = &plan.stack;
-    let rebuild = format!("runfleet -s {stack} state rebuild");
-    let adopt = format!("runfleet -s {stack} adopt");
-    let new = format!("runfleet -s {stack} init --new-lineage");
+/// The ways out while something foreign is there, the likeliest first. `again` is how runfleet was called.
+fn commands(plan: &Plan, again: &str) -> Vec<String> {
+    let rebuild = format!("{again} state rebuild");
+    let adopt = format!("{again} adopt");
+    let new = format!("{again} init --new-lineage");
     if is_lost(plan) {
         vec![rebuild, adopt, new]
     } else {
@@ -98,13 +97,13 @@ fn is_lost(plan: &Plan) -> bool {
 }
 
 /// What to type while something foreign is there, for a person.
-pub fn ways_out(plan: &Plan) -> String {
+pub(super) fn ways_out(plan: &Plan, again: &str) -> String {
     let mut text = String::from("  While they are there nothing is created. Type one of:\n");
-    let commands = commands(plan);
+    let commands = commands(plan, again);
     let width = commands.iter().map(String::len).max().unwrap_or_default();
     for command in commands {
         let meaning = match command.rsplit(' ').next() {
-            Some("rebuild") => "the state was lost: make it again from their labels",
+            Some("rebuild") => "the state was lost, and there is no copy: make it again from their labels",
             Some("adopt") => "they are ours: take them on record here",
             _ => "they are someone else's, another checkout's perhaps: leave them alone for ever",
         };

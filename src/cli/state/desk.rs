@@ -70,11 +70,8 @@ impl<'a> Desk<'a> {
         lease: Lease,
         operation: &'static str,
     ) -> Result<Self, (Lease, Failure)> {
-        if let Some(dead) = &lease.taken_from {
-            context.notice(&format!(
-                "took over the lock of {} (process {} of {}), which is not running any more",
-                dead.operation, dead.pid, dead.who
-            ));
+        if let Some(notice) = lease.notice() {
+            context.notice(&notice);
         }
         let kept = match store.load().await {
             Ok(kept) => kept,
