@@ -170,6 +170,7 @@ mod tests {
             ci: "gitlab".into(),
             cordon,
             settle: secs(settle),
+            lists_runners: true,
         }
     }
 

@@ -379,6 +379,7 @@ mod tests {
                 ci: "gitlab".into(),
                 cordon: crate::model::resource::CordonKind::Pause,
                 settle,
+                lists_runners: true,
             },
             if_busy: crate::plan::IfBusy::Uncordon,
         }

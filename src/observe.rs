@@ -232,6 +232,7 @@ fn unread_demand(
         now,
         calls: 1,
         control: control.profile().clone(),
+        passed_over: BTreeMap::new(),
     }
 }
 

@@ -79,6 +79,9 @@ fn stack(vars: Value) -> Stack {
         groups: Vec::new(),
         instance: false,
         settle: SignedDuration::from_secs(1),
+        api: runfleet::stack::CircleciApi::default(),
+        pending_max: None,
+        running_max: None,
     };
     let pool = Pool {
         name: "linux".into(),
@@ -108,7 +111,9 @@ fn stack(vars: Value) -> Stack {
             image: ImageRef::Name("debian-12".into()),
             public_ipv4: true,
             market: Market::OnDemand,
+            ec2: None,
         }],
+        group: None,
     };
     Stack {
         name: "test".into(),
@@ -135,6 +140,7 @@ fn spec() -> MachineSpec {
     MachineSpec {
         networks: Vec::new(),
         placement_group: None,
+        ec2: None,
         parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: "brave-otter".into(),

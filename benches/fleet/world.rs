@@ -133,7 +133,9 @@ impl World {
                 ci: "gitlab".into(),
                 cordon: CordonKind::Pause,
                 settle: SignedDuration::from_secs(10),
+                lists_runners: true,
             },
+            passed_over: BTreeMap::new(),
         };
         Self {
             stack: stack::parse(STACK, "bench.toml").expect("a valid stack"),
@@ -206,6 +208,7 @@ pub fn spec(n: usize) -> MachineSpec {
     MachineSpec {
         networks: Vec::new(),
         placement_group: None,
+        ec2: None,
         parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: name(n).as_str().into(),
@@ -306,6 +309,7 @@ fn observed(n: usize) -> Observed {
         public_key: None,
         size: None,
         members: Vec::new(),
+        group: None,
     }
 }
 
@@ -332,5 +336,7 @@ fn job(n: usize, state: JobState, runner: Option<usize>) -> Job {
         started_at: runner.map(|_| at(-400)),
         finished_at: None,
         runner: runner.map(|n| n.to_string().as_str().into()),
+        pools: None,
+        stuck: false,
     }
 }

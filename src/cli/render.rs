@@ -78,6 +78,7 @@ fn example(stack: &Stack, pool: &Pool) -> MachineSpec {
         firewalls: pool.firewalls.clone(),
         networks: pool.networks.clone(),
         placement_group: None,
+        ec2: None,
         parts: std::collections::BTreeMap::new(),
     }
 }

@@ -39,6 +39,7 @@ fn spec(name: &str) -> ResourceSpec {
     ResourceSpec::Machine(MachineSpec {
         networks: Vec::new(),
         placement_group: None,
+        ec2: None,
         parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: name.into(),

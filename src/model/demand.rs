@@ -46,6 +46,25 @@ pub struct Job {
     /// Whether its branch or tag is a protected one. Read only where a pool asks for it, else false.
     #[serde(default)]
     pub protected: bool,
+    /// The pools whose runners could run it, where the CI has rules of its own (Drone); none: its tags say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pools: Option<Vec<PoolName>>,
+    /// Whether it has been running for longer than any job of this CI is let to: it is no demand, and its runner is busy until it is
+    /// condemned twice.
+    #[serde(default)]
+    pub stuck: bool,
+}
+
+/// Jobs that wait and are no demand, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PassedOver {
+    /// The CI holds them back itself: a limit of its own, or another job that must end first.
+    HeldBack,
+    /// They have waited for longer than the CI's `pending_max`.
+    TooOld,
+    /// No pool of the stack could run them.
+    NoPool,
 }
 
 /// Numbers where a CI gives no jobs.
@@ -130,6 +149,9 @@ pub struct DemandSnapshot {
     pub calls: u32,
     /// How its runners are controlled.
     pub control: ControlProfile,
+    /// Jobs that wait and are not in `wanted`, by why.
+    #[serde(default)]
+    pub passed_over: BTreeMap<PassedOver, u32>,
 }
 
 /// What a source needs to know of a pool to find its jobs.
@@ -149,7 +171,11 @@ pub struct PoolSelector {
 impl PoolSelector {
     /// Whether the pool's runners could run this job.
     pub fn takes(&self, job: &Job) -> bool {
-        self.matches(&job.tags) && (job.protected || !self.protected_refs)
+        let fits = match &job.pools {
+            Some(pools) => pools.contains(&self.pool),
+            None => self.matches(&job.tags),
+        };
+        fits && (job.protected || !self.protected_refs)
     }
 
     /// Whether the pool's runners could run a job with these tags.

@@ -74,6 +74,8 @@ reasons! {
     Broken { what: String } => "broken", what.clone();
     /// A machine that ended by itself is cleared away.
     Ended => "ended", "ended by itself".to_owned();
+    /// A machine that the cloud took away is cleared away.
+    Interrupted { what: String } => "interrupted", format!("taken away: {what}");
     /// A machine above the pool's `max` leaves.
     AboveMax { max: u32 } => "above_max", format!("above max = {max}");
     /// The pool, or the shared resource, is not in the stack file any more.

@@ -1,6 +1,10 @@
 //! What a resource should be, what the cloud says it is, and the claim that ties the two together.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
@@ -11,7 +15,7 @@ use super::{
         Address, CiName, CloudId, IntentId, Lineage, PoolName, ProviderName, RegistrationId, ResourceKind,
         RunnerName, SpecHash, StackName,
     },
-    money::Billing,
+    money::{Billing, Money},
     offering::{Offering, OfferingKey},
 };
 
@@ -110,6 +114,17 @@ pub enum ImageRef {
     Id(u64),
     /// The newest that carries these labels.
     NewestOf(String),
+    /// The newest of an owner's whose name fits a pattern with `*` and `?` (EC2).
+    Owned {
+        /// An account's number, `self` or `amazon`.
+        owner: String,
+        /// `debian-12-amd64-*`
+        name: String,
+    },
+    /// The one that a parameter of Systems Manager names (EC2).
+    Parameter(String),
+    /// The launch template's (EC2).
+    LaunchTemplate,
 }
 
 impl fmt::Display for ImageRef {
@@ -118,8 +133,37 @@ impl fmt::Display for ImageRef {
             Self::Name(name) => f.pad(name),
             Self::Id(id) => f.pad(&format!("image {id}")),
             Self::NewestOf(selector) => f.pad(&format!("newest image of {selector}")),
+            Self::Owned { owner, name } => f.pad(&format!("newest {name} of {owner}")),
+            Self::Parameter(name) => f.pad(&format!("parameter {name}")),
+            Self::LaunchTemplate => f.pad("the launch template's"),
         }
     }
+}
+
+/// How an instance of EC2 is launched, beyond what every machine has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ec2Launch {
+    /// A launch template by its name or id (`lt-…`), whose values hold where nothing else is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch_template: Option<String>,
+    /// Its version: a number, `$Latest` or `$Default`; none: the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_version: Option<String>,
+    /// Subnets by id: the first in the location's zone is taken. Empty: the launch template's, or the zone's default one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subnets: Vec<String>,
+    /// Security groups by id that exist already, besides those made for the stack's firewalls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub security_groups: Vec<String>,
+    /// An instance profile by its name or ARN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_profile: Option<String>,
+    /// The size of the root volume; none: the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_gib: Option<u32>,
+    /// The most that an hour on the spot market may cost; none: the on-demand price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_price: Option<Money>,
 }
 
 /// A machine that should be.
@@ -147,6 +191,9 @@ pub struct MachineSpec {
     /// The name of the placement group that it is kept apart in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement_group: Option<String>,
+    /// How it is launched on EC2; none elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ec2: Option<Box<Ec2Launch>>,
     /// Short digests of what its hash covers, by part (`template`, `vars`, …), so that what differs can be named.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, String>,
@@ -246,8 +293,11 @@ pub struct GroupSpec {
     pub name: String,
     /// How many members it should have: an absolute number, never an increment.
     pub size: u32,
-    /// The size that was read when this was decided; recovery sets `size` only if desired is still this.
+    /// The size that was read when this was decided; `size` is set only if the desired size is still this.
     pub from: u32,
+    /// The members that the cloud may not end by itself, since they run jobs: those, and no others of the group.
+    #[serde(default)]
+    pub protected: BTreeSet<CloudId>,
 }
 
 /// Tasks or Jobs that should be started together.
@@ -324,6 +374,8 @@ pub enum CloudStatus {
     Deleting,
     /// A task, a Job or an ephemeral machine that ended by itself, with its exit code where known: neither missing nor failed.
     Ended(Option<i32>),
+    /// It is gone for good though the cloud still tells of it, and this is why: `spot interruption`.
+    Terminated(String),
     /// The cloud says it is broken.
     Failed(String),
     /// A word that this version does not know: counts as alive.
@@ -339,6 +391,36 @@ pub struct Member {
     pub status: CloudStatus,
     /// When it was started.
     pub created_at: Timestamp,
+    /// What was bought; none where the cloud does not say.
+    #[serde(default)]
+    pub offering: Option<OfferingKey>,
+    /// Where it answers, public first.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// Whether the cloud is kept from ending it by itself.
+    #[serde(default)]
+    pub protected: bool,
+    /// The cloud's word for where it stands: `InService`, `Pending:Wait`.
+    #[serde(default)]
+    pub lifecycle: String,
+}
+
+/// What a cloud says of a group beyond its size and its members.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// It is never made smaller than this.
+    pub min: u32,
+    /// It is never made larger than this.
+    pub max: u32,
+    /// Why its size is not to be changed now; none: it may be: `cooling down until 14:53:00Z`.
+    #[serde(default)]
+    pub waits: Option<String>,
+    /// Who else sets its size, so that we must not: `scaling policy cpu-50`, `instance refresh 0f3a…`.
+    #[serde(default)]
+    pub governed: Option<String>,
+    /// Processes of the cloud's on it that are suspended: `AZRebalance`.
+    #[serde(default)]
+    pub suspended: BTreeSet<String>,
 }
 
 /// What a cloud says of one resource.
@@ -372,6 +454,9 @@ pub struct Observed {
     pub size: Option<u32>,
     /// A group's or batch's children.
     pub members: Vec<Member>,
+    /// What else there is to a group; none for other kinds.
+    #[serde(default)]
+    pub group: Option<Box<GroupView>>,
 }
 
 impl Observed {
@@ -513,6 +598,13 @@ pub struct ControlProfile {
     pub cordon: CordonKind,
     /// How long after a cordon a runner may still be handed a job.
     pub settle: SignedDuration,
+    /// Whether the CI tells which runners it knows. Where it does not (Drone), one is ready when its machine runs.
+    #[serde(default = "yes")]
+    pub lists_runners: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[cfg(test)]
@@ -569,6 +661,7 @@ mod tests {
                 public_key: None,
                 size: None,
                 members: Vec::new(),
+                group: None,
             };
             let claim = seen.claim();
             let whole = claim.as_ref().map(|claim| {

@@ -323,6 +323,7 @@ pub(super) fn blueprint(
         firewalls: shared::applying(wished, ResourceKind::Firewall, pool, provider),
         networks: shared::applying(wished, ResourceKind::Network, pool, provider),
         placement_group: None,
+        ec2: choice.ec2.clone(),
         parts: parts.clone(),
     }
 }

@@ -13,7 +13,9 @@ use crate::{
         intent::Intent,
         money::Price,
         offering::{Offering, OfferingKey},
-        resource::{CloudSnapshot, Completeness, ControlProfile, CordonKind, Observed, ResourceRef},
+        resource::{
+            CloudSnapshot, CloudStatus, Completeness, ControlProfile, CordonKind, Observed, ResourceRef,
+        },
         snapshot::Snapshot,
         state::Record,
     },
@@ -219,6 +221,18 @@ impl<'a> Facts<'a> {
             control.cordon = CordonKind::PauseAll;
         }
         Some(control)
+    }
+
+    /// Whether a machine can run nothing any more: it ended by itself, or is gone for good; where only its own leaving lets it
+    /// go, one that is switched off too.
+    pub fn has_ended(&self, seen: &Observed, ci: Option<&CiName>) -> bool {
+        match &seen.status {
+            CloudStatus::Ended(_) | CloudStatus::Terminated(_) => true,
+            CloudStatus::Off => ci
+                .and_then(|ci| self.control(ci))
+                .is_some_and(|control| control.cordon == CordonKind::Leaves),
+            _ => false,
+        }
     }
 
     /// A CI's clock; ours where it did not answer.

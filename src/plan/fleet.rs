@@ -240,7 +240,8 @@ fn health(
     };
     let timeout = address.pool.as_ref().and_then(|pool| facts.stack.pool(pool));
     match &seen.status {
-        CloudStatus::Ended(_) => Health::Ended,
+        _ if facts.has_ended(seen, record.ci.as_ref()) => Health::Ended,
+        CloudStatus::Ended(_) | CloudStatus::Terminated(_) => Health::Ended,
         CloudStatus::Deleting => Health::Leaving,
         CloudStatus::Off => broken("switched off"),
         CloudStatus::Failed(what) => broken(what),

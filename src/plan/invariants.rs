@@ -175,7 +175,7 @@ impl Checker<'_> {
             }
             let ended = target
                 .and_then(|target| self.facts.resource(target))
-                .is_some_and(|seen| matches!(seen.status, crate::model::resource::CloudStatus::Ended(_)));
+                .is_some_and(|seen| self.facts.has_ended(seen, registration.map(|(ci, _)| ci)));
             let busy = registration.is_some_and(|(ci, id)| {
                 let work = self.facts.work(ci, id, action.address.pool.as_ref());
                 !matches!(work, Work::Idle | Work::NoRunner)

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     drain::{self, Clocks, Cordon, Rank},
-    model::{reason::Reason, resource::CordonKind},
+    model::{
+        reason::Reason,
+        resource::{CloudStatus, CordonKind},
+    },
     scaling::Target,
     stack::Pool,
 };
@@ -103,8 +106,15 @@ impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
             target: record.target(),
             registration: record.ci.clone().zip(record.registration.clone()),
         };
+        let reason = match machine.presence {
+            Presence::Here(seen) => match &seen.status {
+                CloudStatus::Terminated(what) => Reason::Interrupted { what: what.clone() },
+                _ => Reason::Ended,
+            },
+            _ => Reason::Ended,
+        };
         self.draft
-            .push(machine.address, verb, Reason::Ended, Vec::new(), Some(record));
+            .push(machine.address, verb, reason, Vec::new(), Some(record));
     }
 
     /// Lets cordoned machines serve again, at most `short` of them: busy ones first, then those paid longest.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Goal, PoolReport,
     draft::Draft,
-    facts::Facts,
+    facts::{Facts, Work},
     fleet::{Health, Machine, Presence},
     judge::{Judge, Sorted},
     roll::Roll,
@@ -16,7 +16,7 @@ use crate::{
         offering::OfferingKey,
         reason::Reason,
     },
-    scaling::{self, Growth, Load, Room, Target},
+    scaling::{self, Growth, Have, Load, Room, Target},
     stack::Pool,
 };
 
@@ -91,6 +91,15 @@ impl Standing<'_, '_> {
     }
 }
 
+/// How many more jobs a ready machine could take; none where it is not certain what it runs.
+fn free(work: Work, per: u32) -> u32 {
+    match work {
+        Work::Idle => per,
+        Work::Busy(jobs) => per.saturating_sub(jobs.max(1)),
+        Work::Unknown | Work::NoRunner => 0,
+    }
+}
+
 /// Decides what a pool of the stack needs. Machines that `roll` wants anew are not wanted again once they are cordoned.
 pub(super) fn begin<'a, 'f>(
     facts: &'f Facts<'a>,
@@ -103,15 +112,6 @@ pub(super) fn begin<'a, 'f>(
 ) -> Standing<'a, 'f> {
     let load = beside.load;
     let (cloud, demand) = gap(facts, Some(pool), machines);
-    let mut target = scaling::target(pool, load);
-    if goal == Goal::Destroy {
-        target = Target {
-            size: 0,
-            wanted: 0,
-            work: 0,
-            formula: "destroy".to_owned(),
-        };
-    }
     let in_flight = u32::try_from(beside.in_flight.len()).unwrap_or(u32::MAX);
     let count = |test: &dyn Fn(&Machine<'_>) -> bool| {
         u32::try_from(machines.iter().filter(|m| test(m)).count()).unwrap_or(u32::MAX)
@@ -121,6 +121,24 @@ pub(super) fn begin<'a, 'f>(
         existing: count(&|m| m.presence != Presence::Gone) + in_flight + beside.orphans,
         booting: count(&|m| m.serves() && m.health == Health::Booting) + in_flight,
     };
+    let ready = machines.iter().filter(|m| m.serves() && m.health == Health::Well);
+    let have = Have {
+        serving: room.serving,
+        booting: room.booting,
+        busy: count(&|m| m.serves() && m.health == Health::Well && m.work.busy() != Some(false)),
+        free: ready
+            .map(|m| free(m.work, pool.jobs_per_runner))
+            .fold(0, u32::saturating_add),
+    };
+    let mut target = scaling::target(pool, load, have);
+    if goal == Goal::Destroy {
+        target = Target {
+            size: 0,
+            wanted: 0,
+            work: 0,
+            formula: "destroy".to_owned(),
+        };
+    }
     let report = PoolReport {
         name: pool.name.clone(),
         target: target.size,

@@ -278,6 +278,7 @@ impl<'a, 'f> Builder<'a, 'f> {
             firewalls,
             networks,
             placement_group: group,
+            ec2: choice.and_then(|choice| choice.ec2.clone()),
             parts: BTreeMap::new(),
         };
         Ok((spec, price))

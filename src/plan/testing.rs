@@ -75,6 +75,7 @@ pub(crate) fn choice(machine_type: &str, locations: &[&str]) -> OfferingChoice {
         image: ImageRef::Name("debian-12".into()),
         public_ipv4: true,
         market: Market::OnDemand,
+        ec2: None,
     }
 }
 
@@ -101,6 +102,7 @@ pub(crate) fn pool(name: &str, tags: &[&str]) -> Pool {
         keeping: crate::stack::Keeping::default(),
         registering: crate::stack::Registering::default(),
         offerings: vec![choice("cx33", &["nbg1", "fsn1"])],
+        group: None,
     }
 }
 
@@ -131,6 +133,7 @@ impl World {
                     ca_file: None,
                     concurrency: 10,
                     requests_per_hour: None,
+                    aws: crate::stack::AwsAccess::default(),
                 },
             )]),
             ci: BTreeMap::from([(
@@ -145,6 +148,9 @@ impl World {
                     groups: Vec::new(),
                     instance: false,
                     settle: secs(5),
+                    api: crate::stack::CircleciApi::default(),
+                    pending_max: None,
+                    running_max: None,
                 },
             )]),
             ssh_keys: BTreeMap::new(),
@@ -202,7 +208,9 @@ impl World {
                 ci: "gitlab".into(),
                 cordon: CordonKind::Pause,
                 settle: secs(5),
+                lists_runners: true,
             },
+            passed_over: BTreeMap::new(),
         };
         Self {
             snapshot: Snapshot {
@@ -303,6 +311,8 @@ impl World {
             started_at: None,
             finished_at: None,
             runner: runner.map(Into::into),
+            pools: None,
+            stuck: false,
         });
         jobs.last_mut().unwrap()
     }
@@ -338,6 +348,7 @@ impl World {
         MachineSpec {
             networks: Vec::new(),
             placement_group: None,
+            ec2: None,
             parts: std::collections::BTreeMap::new(),
             pool: pool.into(),
             runner: name.into(),
@@ -394,6 +405,7 @@ impl World {
             },
             size: None,
             members: Vec::new(),
+            group: None,
         }
     }
 

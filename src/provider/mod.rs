@@ -1,5 +1,7 @@
 //! The port of a cloud: a place where resources are created, listed and removed.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 #[cfg(feature = "hetzner")]
 pub mod hetzner;
 pub mod memory;
@@ -207,6 +209,23 @@ pub trait Provider: fmt::Debug + Send + Sync {
 
     /// Removes it, and what came with it.
     async fn delete(&self, target: &ResourceRef) -> Result<(), ProviderError>;
+
+    /// Stops a process of the cloud's own on a group, so that it moves no members while some leave: `AZRebalance`. `Ok` when
+    /// it is stopped already.
+    async fn suspend(&self, group: &ResourceRef, process: &str) -> Result<(), ProviderError> {
+        let _ = (group, process);
+        Err(ProviderError::Unsupported {
+            what: "suspending a process of a group".to_owned(),
+        })
+    }
+
+    /// Lets that process go on. `Ok` when it runs.
+    async fn resume(&self, group: &ResourceRef, process: &str) -> Result<(), ProviderError> {
+        let _ = (group, process);
+        Err(ProviderError::Unsupported {
+            what: "resuming a process of a group".to_owned(),
+        })
+    }
 
     /// Checks the account and the names that a stack uses, for `validate --online`; one line per problem.
     async fn check(&self, choices: &[Choice]) -> Result<Vec<Problem>, ProviderError>;

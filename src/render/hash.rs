@@ -11,7 +11,7 @@ use super::{RenderError, TemplateSet};
 use crate::{
     model::{
         ids::{PoolName, SpecHash},
-        resource::{MachineSpec, ResourceSpec},
+        resource::{Ec2Launch, MachineSpec, ResourceSpec},
     },
     stack::{CiConfig, Part, Pool},
 };
@@ -63,6 +63,14 @@ pub fn spec_hash_as(
     // Only where there are some, so that machines from before there were networks keep their hash.
     if let (Value::Object(inputs), false) = (&mut inputs, spec.networks.is_empty()) {
         inputs.insert("networks".to_owned(), json!(sorted(&spec.networks)));
+    }
+    if let (Value::Object(inputs), Some(launch)) = (&mut inputs, &spec.ec2) {
+        // A price cap says what may be bought, not what was.
+        let launch = Ec2Launch {
+            max_price: None,
+            ..(**launch).clone()
+        };
+        inputs.insert("ec2".to_owned(), json!(launch));
     }
     Ok(digest(inputs))
 }

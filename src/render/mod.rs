@@ -32,7 +32,7 @@ pub use hash::{parts, shared_hash, spec_hash, spec_hash_as};
 
 use crate::{
     model::resource::MachineSpec,
-    stack::{CiKind, Pool, Stack},
+    stack::{Pool, Stack},
 };
 
 /// What stands for a secret where it is not shown.
@@ -285,9 +285,7 @@ fn context(
     let ci = stack.ci.get(&pool.ci).ok_or_else(|| RenderError::NoCi {
         ci: pool.ci.to_string(),
     })?;
-    let kind = match ci.kind {
-        CiKind::Gitlab => "gitlab",
-    };
+    let kind = ci.kind.as_str();
     let mut context = Context::new();
     context.insert(
         "machine",

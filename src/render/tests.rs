@@ -57,14 +57,16 @@ fn pool() -> Pool {
             image: ImageRef::Name("debian-12".into()),
             public_ipv4: true,
             market: Market::OnDemand,
+            ec2: None,
         }],
+        group: None,
     }
 }
 
 fn ci() -> CiConfig {
     CiConfig {
         name: "gitlab".into(),
-        kind: CiKind::Gitlab,
+        kind: crate::stack::CiKind::Gitlab,
         url: Endpoint::Url("https://gitlab.example.com".into()),
         token: None,
         ca_file: None,
@@ -72,6 +74,9 @@ fn ci() -> CiConfig {
         groups: Vec::new(),
         instance: false,
         settle: SignedDuration::from_secs(1),
+        api: crate::stack::CircleciApi::default(),
+        pending_max: None,
+        running_max: None,
     }
 }
 
@@ -101,6 +106,7 @@ fn spec(runner: &str) -> MachineSpec {
     MachineSpec {
         networks: Vec::new(),
         placement_group: None,
+        ec2: None,
         parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: runner.into(),

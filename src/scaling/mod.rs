@@ -2,6 +2,10 @@
 //!
 //! `queue`: `clamp(ceil((queued + running) / jobs_per_runner) + idle, min, max)`. Machines that boot count as serving,
 //! attempts without an outcome too.
+//!
+//! `drone-autoscaler` and `asg-increment` are the rules of systems that this one replaces, so that a fleet can be moved
+//! over as it is. What those got wrong is mended here: capacity that is free or booting is counted, and no size is above
+//! `max`. docs/migrating/ has each step beside its original.
 
 mod learn;
 mod load;
@@ -27,12 +31,52 @@ pub struct Target {
     pub formula: String,
 }
 
+/// What a pool has, for the policies that go by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Have {
+    /// Machines that serve or will.
+    pub serving: u32,
+    /// Machines of these that are not ready yet.
+    pub booting: u32,
+    /// Machines of these that run jobs, or may.
+    pub busy: u32,
+    /// Jobs that the ready ones of these could take beside those that they run.
+    pub free: u32,
+}
+
 /// The target of a pool under this load.
-pub fn target(pool: &Pool, load: Load) -> Target {
-    let Policy::Queue { idle } = pool.policy;
+pub fn target(pool: &Pool, load: Load, have: Have) -> Target {
     let per = pool.jobs_per_runner.max(1);
-    let work = load.queued.saturating_add(load.running).div_ceil(per);
-    let wanted = work.saturating_add(idle);
+    let (work, wanted, how) = match pool.policy {
+        Policy::Queue { idle } => {
+            let work = load.queued.saturating_add(load.running).div_ceil(per);
+            let how = format!("ceil(({} + {}) / {per}) + {idle}", load.queued, load.running);
+            (work, work.saturating_add(idle), how)
+        }
+        Policy::DroneAutoscaler { .. } if load.queued == 0 => (have.busy, have.busy, "busy".to_owned()),
+        Policy::DroneAutoscaler { .. } => {
+            let room = have.free.saturating_add(have.booting.saturating_mul(per));
+            let wanted = have
+                .serving
+                .saturating_add(load.queued.saturating_sub(room).div_ceil(per));
+            let how = format!(
+                "{} + ceil(max({} - {room}, 0) / {per})",
+                have.serving, load.queued
+            );
+            (wanted, wanted, how)
+        }
+        Policy::AsgIncrement => {
+            let room = have.booting.saturating_mul(per);
+            let wanted = have
+                .serving
+                .saturating_add(load.queued.saturating_sub(room).div_ceil(per));
+            let how = format!(
+                "{} + ceil(max({} - {room}, 0) / {per})",
+                have.serving, load.queued
+            );
+            (wanted, wanted, how)
+        }
+    };
     let size = wanted.max(pool.min).min(pool.max);
     let bound = match size.cmp(&wanted) {
         std::cmp::Ordering::Less => format!(", max = {}", pool.max),
@@ -43,16 +87,16 @@ pub fn target(pool: &Pool, load: Load) -> Target {
         size,
         wanted,
         work,
-        formula: format!(
-            "ceil(({} + {}) / {per}) + {idle} = {wanted}{bound}",
-            load.queued, load.running
-        ),
+        formula: format!("{how} = {wanted}{bound}"),
     }
 }
 
 /// Why the machine with this ordinal (from zero) is wanted.
 pub fn reason(pool: &Pool, load: Load, target: &Target, ordinal: u32) -> Reason {
-    let Policy::Queue { idle } = pool.policy;
+    let idle = match pool.policy {
+        Policy::Queue { idle } => idle,
+        Policy::DroneAutoscaler { .. } | Policy::AsgIncrement => 0,
+    };
     if ordinal < target.work {
         Reason::Demand {
             queued: load.queued,

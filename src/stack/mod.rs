@@ -13,8 +13,10 @@ pub mod from;
 mod init;
 mod parse;
 mod parse_accounts;
+mod parse_aws;
 mod parse_moved;
 mod parse_network;
+mod parse_policy;
 mod parse_pool;
 mod parse_rules;
 mod parse_state;
@@ -50,7 +52,7 @@ use crate::model::{
     ids::{CiName, PoolName, ProviderName, ResourceKind, StackName},
     money::Money,
     offering::Market,
-    resource::{FirewallRule, ImageRef, Subnet},
+    resource::{Ec2Launch, FirewallRule, ImageRef, Subnet},
 };
 
 /// The longest name that a runner may be given (`brave-otter-7`), so that a stack's and a pool's name can be checked
@@ -150,6 +152,41 @@ pub enum Endpoint {
 pub enum ProviderKind {
     /// Hetzner Cloud.
     Hetzner,
+    /// Instances of Amazon EC2, each made and removed by us.
+    Ec2,
+    /// Auto Scaling groups of Amazon EC2, made by somebody else: their size is ours.
+    Asg,
+}
+
+impl ProviderKind {
+    /// Its word in the stack file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hetzner => "hetzner",
+            Self::Ec2 => "ec2",
+            Self::Asg => "asg",
+        }
+    }
+
+    /// Whether it is Amazon's: it lets us in by its own chain of credentials, not by a token.
+    pub fn is_aws(self) -> bool {
+        matches!(self, Self::Ec2 | Self::Asg)
+    }
+}
+
+/// How Amazon lets us in; what is not said here its own tools' environment and files say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwsAccess {
+    /// `eu-central-1`
+    pub region: Option<String>,
+    /// A profile of `~/.aws/config`, one with SSO too.
+    pub profile: Option<String>,
+    /// A role to take on, from what lets us in first.
+    pub role_arn: Option<String>,
+    /// The two halves of a key.
+    pub keys: Option<(SecretRef, SecretRef)>,
+    /// The VPC in which security groups are made for the stack's firewalls; none: the default one.
+    pub vpc: Option<String>,
 }
 
 /// One cloud account.
@@ -169,6 +206,8 @@ pub struct ProviderConfig {
     pub concurrency: usize,
     /// How many requests an hour its account is allowed; none: what the vendor allows everybody.
     pub requests_per_hour: Option<u32>,
+    /// How Amazon lets us in; of use only where [`ProviderKind::is_aws`].
+    pub aws: AwsAccess,
 }
 
 /// The CI kinds of this version.
@@ -177,6 +216,41 @@ pub struct ProviderConfig {
 pub enum CiKind {
     /// gitlab.com or self-managed GitLab.
     Gitlab,
+    /// A Drone server, Enterprise edition.
+    Drone,
+    /// CircleCI's self-hosted runners.
+    Circleci,
+}
+
+impl CiKind {
+    /// Its word in the stack file and in templates.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gitlab => "gitlab",
+            Self::Drone => "drone",
+            Self::Circleci => "circleci",
+        }
+    }
+
+    /// The template of the user data of its machines, where a pool names none.
+    pub fn cloud_init(self) -> &'static str {
+        match self {
+            Self::Gitlab => "cloud-init/gitlab-runner.yaml.tera",
+            Self::Drone => "cloud-init/drone-runner.yaml.tera",
+            Self::Circleci => "cloud-init/circleci-runner.yaml.tera",
+        }
+    }
+}
+
+/// The versions of CircleCI's runner API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CircleciApi {
+    /// The one that its documentation has.
+    #[default]
+    V3,
+    /// The one before.
+    V2,
 }
 
 /// One CI system.
@@ -200,6 +274,12 @@ pub struct CiConfig {
     pub instance: bool,
     /// How long after a pause a runner may still be handed a job.
     pub settle: SignedDuration,
+    /// Drone: a build that has waited for longer is no demand; none: no limit.
+    pub pending_max: Option<SignedDuration>,
+    /// Drone: a build that has run for longer is no demand, and does not keep its machine for ever; none: no limit.
+    pub running_max: Option<SignedDuration>,
+    /// CircleCI: which version of its API.
+    pub api: CircleciApi,
 }
 
 /// Whether a pool is acted on.
@@ -222,6 +302,52 @@ pub enum Policy {
         /// Machines kept ready besides those that work.
         idle: u32,
     },
+    /// That of Shuttl's drone-autoscaler, its mistakes mended: while builds wait, what serves and what they need beside its
+    /// free slots; while none waits, the machines that work.
+    DroneAutoscaler {
+        /// An idle machine younger than this stays.
+        min_age: SignedDuration,
+    },
+    /// That of vela-games' circleci-runner-autoscaler, its mistakes mended: what serves, and one for each task that nobody has
+    /// claimed and no booting machine is for. Never fewer: its runners leave by themselves.
+    AsgIncrement,
+}
+
+/// An Auto Scaling group that is a pool's machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupChoice {
+    /// Where.
+    pub provider: ProviderName,
+    /// Which.
+    pub which: GroupSelector,
+    /// How a member leaves.
+    pub leave: Leave,
+}
+
+/// Which groups are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupSelector {
+    /// The one of this name.
+    Named(String),
+    /// Each whose tag of this key says `NAMESPACE/NAME`: a pool of its own, like the one that says so.
+    Tagged {
+        /// The tag's key: `resource-class`.
+        key: String,
+        /// What stands before the slash of its value.
+        namespace: String,
+    },
+}
+
+/// How a member of a group leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Leave {
+    /// It is terminated within the group, whose size goes down by one.
+    #[default]
+    Terminate,
+    /// It is detached from the group, whose size goes down by one, and then terminated.
+    Detach,
 }
 
 /// What a pool may buy: one machine type in some locations.
@@ -239,6 +365,8 @@ pub struct OfferingChoice {
     pub public_ipv4: bool,
     /// How it is bought.
     pub market: Market,
+    /// How it is launched on EC2; none elsewhere.
+    pub ec2: Option<Box<Ec2Launch>>,
 }
 
 /// How long machines of a pool are kept, and how they are made anew.
@@ -387,8 +515,10 @@ pub struct Pool {
     pub keeping: Keeping,
     /// How its runners are registered.
     pub registering: Registering,
-    /// What it may buy; never empty.
+    /// What it may buy; empty only where its machines are a group's.
     pub offerings: Vec<OfferingChoice>,
+    /// The group that its machines are members of, in place of what it may buy.
+    pub group: Option<GroupChoice>,
 }
 
 impl Pool {

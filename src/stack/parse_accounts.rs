@@ -6,11 +6,16 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef, StackProblem,
+    AwsAccess, CiConfig, CiKind, Endpoint, ProviderConfig, ProviderKind, SecretRef, StackProblem,
     parse::{Check, dotted},
     raw::{RawCi, RawProvider},
 };
 use crate::model::ids::{CiName, ProviderName};
+
+/// What only a provider with a token has.
+const HETZNER_KEYS: [&str; 1] = ["token"];
+/// What only Amazon's providers have.
+const AWS_KEYS: [&str; 6] = ["region", "profile", "role_arn", "access_key", "secret_key", "vpc"];
 
 impl Check<'_> {
     /// Cloud accounts.
@@ -24,8 +29,37 @@ impl Check<'_> {
             self.name(self.key_span(&path), &name, "a provider");
             let kind: Option<ProviderKind> = self.kind(&path, raw.kind, "hetzner");
             let endpoint = self.endpoint(&["providers", &name, "endpoint"], raw.endpoint.as_deref());
-            self.token(&path, raw.token.as_ref(), &endpoint, "HCLOUD_TOKEN");
+            match kind {
+                Some(kind) if kind.is_aws() => {
+                    self.only_for(&path, kind.as_str(), &HETZNER_KEYS, "hetzner");
+                    if endpoint == Endpoint::Sandbox {
+                        self.bad(
+                            &["providers", &name, "endpoint"],
+                            format!("the sandbox has no {}", kind.as_str()),
+                            "not simulated",
+                            "take `endpoint` out, or name an emulator's address: \"http://127.0.0.1:5000\"",
+                        );
+                    }
+                }
+                _ => {
+                    self.token(&path, raw.token.as_ref(), &endpoint, "HCLOUD_TOKEN");
+                    if kind.is_some() {
+                        self.only_for(&path, "hetzner", &AWS_KEYS, "ec2 and asg");
+                    }
+                }
+            }
+            if kind == Some(ProviderKind::Asg) {
+                self.only_for(&path, "asg", &["vpc"], "ec2");
+            }
             self.file(&["providers", &name, "ca_file"], raw.ca_file.as_deref());
+            let keys = self.key_pair(&path, raw.access_key, raw.secret_key);
+            let aws = AwsAccess {
+                region: raw.region,
+                profile: raw.profile,
+                role_arn: raw.role_arn,
+                keys,
+                vpc: raw.vpc,
+            };
             let Some(kind) = kind else { continue };
             let name = ProviderName::from(name);
             providers.insert(
@@ -38,6 +72,7 @@ impl Check<'_> {
                     ca_file: raw.ca_file,
                     concurrency: usize::try_from(raw.concurrency).unwrap_or(usize::MAX),
                     requests_per_hour: raw.requests_per_hour,
+                    aws,
                 },
             );
         }
@@ -53,21 +88,14 @@ impl Check<'_> {
             let kind: Option<CiKind> = self.kind(&path, raw.kind, "gitlab");
             let url_path = ["ci", name.as_str(), "url"];
             let url = self.endpoint(&url_path, raw.url.as_deref());
-            if let Endpoint::Url(url) = &url
-                && url.ends_with("/api/v4")
-            {
-                let root = url.trim_end_matches("/api/v4");
-                self.report(
-                    StackProblem::new(
-                        "stack::bad_value",
-                        self.span(&url_path),
-                        format!("`{}` is the root of GitLab, without `/api/v4`", dotted(&url_path)),
-                        "the API's address",
-                    )
-                    .help(format!("write url = \"{root}\"")),
-                );
-            }
-            self.token(&path, raw.token.as_ref(), &url, "GITLAB_API_TOKEN");
+            self.ci_url(&url_path, kind, &url);
+            self.ci_keys(&path, kind);
+            let variable = match kind {
+                Some(CiKind::Drone) => "DRONE_TOKEN",
+                Some(CiKind::Circleci) => "CIRCLE_TOKEN",
+                Some(CiKind::Gitlab) | None => "GITLAB_API_TOKEN",
+            };
+            self.token(&path, raw.token.as_ref(), &url, variable);
             self.file(&["ci", &name, "ca_file"], raw.ca_file.as_deref());
             self.projects(&["ci", &name, "projects"], &raw.projects);
             self.groups(&["ci", &name, "groups"], &raw.groups);
@@ -75,6 +103,10 @@ impl Check<'_> {
                 self.instance_alone(&name, &raw);
             }
             let settle = self.duration(&["ci", &name, "settle"], &raw.settle);
+            let pending = raw.pending_max.as_ref();
+            let pending_max = pending.and_then(|text| self.positive(&["ci", &name, "pending_max"], text));
+            let running = raw.running_max.as_ref();
+            let running_max = running.and_then(|text| self.positive(&["ci", &name, "running_max"], text));
             let (Some(kind), Some(settle)) = (kind, settle) else {
                 continue;
             };
@@ -91,10 +123,114 @@ impl Check<'_> {
                     groups: raw.groups,
                     instance: raw.instance,
                     settle,
+                    pending_max,
+                    running_max,
+                    api: raw.api.unwrap_or_default(),
                 },
             );
         }
         systems
+    }
+
+    /// The root of a CI: without the path of its API, and written where the vendor has none.
+    fn ci_url(&mut self, path: &[&str], kind: Option<CiKind>, url: &Endpoint) {
+        let paths: &[&str] = match kind {
+            Some(CiKind::Gitlab) | None => &["/api/v4"],
+            Some(CiKind::Drone) => &["/api"],
+            Some(CiKind::Circleci) => &["/api/v2", "/api/v3"],
+        };
+        match url {
+            Endpoint::Url(url) => {
+                if let Some(suffix) = paths.iter().find(|suffix| url.ends_with(**suffix)) {
+                    let root = url.trim_end_matches(suffix);
+                    let what = format!("`{}` is the server's root, without `{suffix}`", dotted(path));
+                    self.bad(path, what, "the API's address", format!("write url = \"{root}\""));
+                }
+            }
+            Endpoint::Default if kind == Some(CiKind::Drone) && !self.written(path) => {
+                let [table, name, _] = path else { return };
+                self.report(
+                    StackProblem::new(
+                        "stack::missing_key",
+                        self.span(path),
+                        format!("missing key `url` in `{table}.{name}`"),
+                        "needs `url`",
+                    )
+                    .help("each Drone server is somebody's own: add url = \"https://drone.example.com\""),
+                );
+            }
+            Endpoint::Default | Endpoint::Sandbox => {}
+        }
+    }
+
+    /// The keys that only some kinds of CI systems have.
+    fn ci_keys(&mut self, path: &[&str; 2], kind: Option<CiKind>) {
+        let Some(kind) = kind else { return };
+        for (keys, own) in [
+            (&["projects", "groups", "instance"][..], CiKind::Gitlab),
+            (&["pending_max", "running_max"], CiKind::Drone),
+            (&["api"], CiKind::Circleci),
+        ] {
+            if kind != own {
+                self.only_for(path, kind.as_str(), keys, own.as_str());
+            }
+        }
+    }
+
+    /// Reports keys that another kind has, and this one has not.
+    pub(super) fn only_for(&mut self, path: &[&str], kind: &str, keys: &[&str], other: &str) {
+        for key in keys {
+            let path = [path, &[*key]].concat();
+            if self.written(&path) {
+                let problem = StackProblem::new(
+                    "stack::contradiction",
+                    self.key_span(&path),
+                    format!("`{}` says nothing to {kind}", dotted(&path)),
+                    format!("only for {other}"),
+                )
+                .help(format!("take `{key}` out"));
+                self.report(problem);
+            }
+        }
+    }
+
+    /// Both halves of a key, or none.
+    fn key_pair(
+        &mut self,
+        path: &[&str; 2],
+        id: Option<SecretRef>,
+        secret: Option<SecretRef>,
+    ) -> Option<(SecretRef, SecretRef)> {
+        let [table, name] = *path;
+        for (key, half) in [("access_key", &id), ("secret_key", &secret)] {
+            if let Some(half) = half {
+                self.secret(&[table, name, key], half);
+            }
+        }
+        match (id, secret) {
+            (Some(id), Some(secret)) => Some((id, secret)),
+            (None, None) => None,
+            (id, _) => {
+                let (there, missing) = if id.is_some() {
+                    ("access_key", "secret_key")
+                } else {
+                    ("secret_key", "access_key")
+                };
+                let path = [table, name, there];
+                self.report(
+                    StackProblem::new(
+                        "stack::missing_key",
+                        self.span(&path),
+                        format!("`{}` is half of a key", dotted(&path)),
+                        format!("needs `{missing}`"),
+                    )
+                    .help(format!(
+                        "add {missing}, or take {there} out: Amazon's own chain is asked then"
+                    )),
+                );
+                None
+            }
+        }
     }
 
     /// The whole instance leaves nothing to name.

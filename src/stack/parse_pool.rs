@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CiConfig, Endpoint, Keeping, OfferingChoice, Policy, Pool, ProviderConfig, ProviderKind, Registering,
+    CiConfig, CiKind, Endpoint, Keeping, OfferingChoice, Pool, ProviderConfig, ProviderKind, Registering,
     StackProblem,
     parse::{Check, Declared, dotted},
-    raw::{PolicyName, PolicyTable, RawImage, RawOffering, RawPolicy, RawPool},
+    raw::{RawImage, RawOffering, RawPool},
     tree::Node,
 };
 use crate::model::{
@@ -68,7 +68,9 @@ impl Check<'_> {
                 self.reference(&["pools", pool, key, &index.to_string()], word, place);
             }
         }
-        self.project_file(&["pools", pool, "cloud_init"], &raw.cloud_init);
+        if let Some(file) = &raw.cloud_init {
+            self.project_file(&["pools", pool, "cloud_init"], file);
+        }
         let ready_timeout = self.positive(&["pools", pool, "ready_timeout"], &raw.ready_timeout);
         let idle_timeout = self.duration(&["pools", pool, "idle_timeout"], &raw.idle_timeout);
         let keeping = self.keeping(pool, &raw);
@@ -76,11 +78,25 @@ impl Check<'_> {
             self.secret(&["pools", pool, "runner_token"], token);
         }
         let ci_config = raw.ci.as_deref().and_then(|name| ci.get(name));
+        let machines = self.machines_from(pool, &raw);
+        let group = raw
+            .group
+            .and_then(|group| self.group(pool, group, providers, ci_config));
         let offerings = self.offerings(pool, raw.offerings.unwrap_or_default(), providers, ci_config);
-        let policy = match raw.policy {
-            RawPolicy::Name(PolicyName::Queue) => Policy::Queue { idle: 0 },
-            RawPolicy::Table(PolicyTable { idle, .. }) => Policy::Queue { idle },
-        };
+        let policy = self.policy(pool, raw.policy);
+        self.pool_of_ci(
+            pool,
+            &raw.tags,
+            group.as_ref(),
+            &offerings,
+            raw.runner_token.is_some(),
+            ci_config,
+        );
+        let cloud_init = raw.cloud_init.unwrap_or_else(|| {
+            let kind = ci_config.map_or(CiKind::Gitlab, |ci| ci.kind);
+            kind.cloud_init().to_owned()
+        });
+        machines.then_some(())?;
         Some(Pool {
             ci: CiName::from(raw.ci?),
             mode: raw.mode,
@@ -90,10 +106,10 @@ impl Check<'_> {
             min: raw.min,
             max: raw.max?,
             burst: raw.burst,
-            policy,
+            policy: policy?,
             ready_timeout: ready_timeout?,
             idle_timeout: idle_timeout?,
-            cloud_init: raw.cloud_init,
+            cloud_init,
             vars: raw.vars.into_iter().collect(),
             ssh_keys: raw.ssh_keys,
             firewalls: raw.firewalls,
@@ -105,6 +121,7 @@ impl Check<'_> {
                 runner_token: raw.runner_token,
             },
             offerings,
+            group,
             name: PoolName::from(name),
         })
     }
@@ -140,7 +157,9 @@ impl Check<'_> {
                 self.report(problem);
             }
         }
+        let discovers = raw.group.as_ref().is_some_and(|group| group.discover.is_some());
         if raw.tags.is_empty()
+            && !discovers
             && !raw.run_untagged
             && self.untouched(&path)
             && self.untouched(&["pools", pool, "run_untagged"])
@@ -157,7 +176,7 @@ impl Check<'_> {
     }
 
     /// Whether the structural check took nothing out here.
-    fn untouched(&self, path: &[&str]) -> bool {
+    pub(super) fn untouched(&self, path: &[&str]) -> bool {
         self.original.at(path).map(Node::to_json) == self.fitting.at(path).map(Node::to_json)
     }
 
@@ -185,10 +204,10 @@ impl Check<'_> {
         ci: Option<&CiConfig>,
     ) -> Vec<OfferingChoice> {
         let mut offerings: Vec<OfferingChoice> = Vec::new();
-        for (index, raw) in raw.into_iter().enumerate() {
+        for (index, mut raw) in raw.into_iter().enumerate() {
             let index = index.to_string();
             let path = ["pools", pool, "offerings", index.as_str()];
-            let provider = raw.provider.map(ProviderName::from);
+            let provider = raw.provider.take().map(ProviderName::from);
             if let Some(provider) = &provider {
                 let path = [&path[..], &["provider"]].concat();
                 self.reference(&path, provider.as_str(), Declared::Providers);
@@ -215,9 +234,12 @@ impl Check<'_> {
                     "location",
                 );
             }
-            let image = raw
-                .image
-                .and_then(|image| self.image(&[&path[..], &["image"]].concat(), image));
+            let kind = provider
+                .as_ref()
+                .and_then(|name| providers.get(name))
+                .map(|config| config.kind);
+            let image = self.offered_image(&path, kind, raw.image.take(), raw.launch_template.is_some());
+            let ec2 = self.ec2_launch(&path, kind, &raw);
             let (Some(provider), Some(machine_type), Some(image)) = (provider, raw.machine_type, image)
             else {
                 continue;
@@ -229,6 +251,7 @@ impl Check<'_> {
                 image,
                 public_ipv4: raw.public_ipv4,
                 market: raw.market,
+                ec2,
             };
             if let Some(first) = offerings.iter().find(|other| overlap(other, &offering)) {
                 let problem = StackProblem::new(
@@ -249,7 +272,7 @@ impl Check<'_> {
     }
 
     /// A machine of the sandbox can only join a CI of the sandbox, and one that is paid for only one outside.
-    fn same_world(&mut self, path: &[&str], pool: &str, provider: &ProviderConfig, ci: &CiConfig) {
+    pub(super) fn same_world(&mut self, path: &[&str], pool: &str, provider: &ProviderConfig, ci: &CiConfig) {
         if (provider.endpoint == Endpoint::Sandbox) == (ci.url == Endpoint::Sandbox) {
             return;
         }
@@ -277,7 +300,7 @@ impl Check<'_> {
 
     fn market(&mut self, path: &[&str; 4], kind: ProviderKind, market: Market) {
         match (kind, market) {
-            (_, Market::OnDemand) => {}
+            (_, Market::OnDemand) | (ProviderKind::Ec2 | ProviderKind::Asg, Market::Spot) => {}
             (ProviderKind::Hetzner, Market::Spot) => {
                 let problem = StackProblem::new(
                     "stack::contradiction",
@@ -315,7 +338,7 @@ impl Check<'_> {
         }
     }
 
-    fn image(&mut self, path: &[&str], raw: RawImage) -> Option<ImageRef> {
+    pub(super) fn image(&mut self, path: &[&str], raw: RawImage) -> Option<ImageRef> {
         let empty = |text: &str| text.trim().is_empty();
         match raw {
             RawImage::Name(name) if !empty(&name) => return Some(ImageRef::Name(name)),
@@ -332,8 +355,7 @@ impl Check<'_> {
                 return None;
             }
             RawImage::Newest(image) => {
-                let selector = image.selector?;
-                if !empty(&selector) {
+                if let Some(selector) = image.selector.filter(|selector| !empty(selector)) {
                     return Some(ImageRef::NewestOf(selector));
                 }
             }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CiKind, Mode, Part, ProviderKind, SecretRef};
+use super::{CiKind, CircleciApi, Leave, Mode, Part, ProviderKind, SecretRef};
 use crate::model::{offering::Market, resource::Direction};
 
 /// A stack of runfleet: one environment, as a person writes it.
@@ -170,7 +170,7 @@ pub(super) struct MoneyText(pub(super) String);
 pub(super) struct RawProvider {
     /// What it is. Without: its name, where that is a kind.
     pub(super) kind: Option<ProviderKind>,
-    /// How it lets us in. Must be there unless `endpoint` is `"sandbox"`.
+    /// How it lets us in. Must be there unless `endpoint` is `"sandbox"`. `ec2` and `asg` have none.
     pub(super) token: Option<SecretRef>,
     /// Where it is, version included, other than the vendor's own address; or `"sandbox"`. Plain http goes only to this machine.
     #[schemars(extend("examples" = ["https://api.hetzner.cloud/v1", "sandbox"]))]
@@ -184,6 +184,21 @@ pub(super) struct RawProvider {
     /// How many requests an hour the account is allowed. Without: what the vendor allows everybody (Hetzner: 3600).
     #[schemars(range(min = 1))]
     pub(super) requests_per_hour: Option<u32>,
+    /// `ec2`, `asg`: the region. Without: what `AWS_REGION` or the profile says.
+    #[schemars(extend("examples" = ["eu-central-1"]))]
+    pub(super) region: Option<String>,
+    /// `ec2`, `asg`: a profile of `~/.aws/config`, one with SSO too. Without: `AWS_PROFILE`, the environment's keys, the machine's own role.
+    pub(super) profile: Option<String>,
+    /// `ec2`, `asg`: a role to take on.
+    #[schemars(extend("examples" = ["arn:aws:iam::123456789012:role/runfleet"]))]
+    pub(super) role_arn: Option<String>,
+    /// `ec2`, `asg`: the id of a key. Without: as Amazon's own tools are let in.
+    pub(super) access_key: Option<SecretRef>,
+    /// `ec2`, `asg`: the key's secret.
+    pub(super) secret_key: Option<SecretRef>,
+    /// `ec2`: the VPC in which security groups are made for the stack's firewalls. Without: the default one.
+    #[schemars(extend("examples" = ["vpc-0a1b2c3d"]))]
+    pub(super) vpc: Option<String>,
 }
 
 /// A CI system.
@@ -193,27 +208,33 @@ pub(super) struct RawProvider {
 pub(super) struct RawCi {
     /// What it is. Without: its name, where that is a kind.
     pub(super) kind: Option<CiKind>,
-    /// Its root; or `"sandbox"`. Plain http goes only to this machine. Without: the vendor's own (`https://gitlab.com`).
+    /// Its root; or `"sandbox"`. Plain http goes only to this machine. Without: the vendor's own (`https://gitlab.com`, `https://runner.circleci.com`); a Drone server has none.
     #[schemars(extend("examples" = ["https://gitlab.example.com", "sandbox"]))]
     pub(super) url: Option<String>,
     /// How it lets us in. Must be there unless `url` is `"sandbox"`.
     pub(super) token: Option<SecretRef>,
     /// A file of certificates (PEM) to trust besides the system's, relative to the stack file's folder.
     pub(super) ca_file: Option<PathBuf>,
-    /// The projects to serve, by full path or id. Without: every project that the token is a member of.
+    /// `gitlab`: the projects to serve, by full path or id. Without: every project that the token is a member of.
     #[serde(default)]
     #[schemars(extend("examples" = [["acme/app"]]))]
     pub(super) projects: Vec<String>,
-    /// The groups to serve, by full path or id: all their projects, those of their subgroups too.
+    /// `gitlab`: the groups to serve, by full path or id: all their projects, those of their subgroups too.
     #[serde(default)]
     #[schemars(extend("examples" = [["acme"]]))]
     pub(super) groups: Vec<String>,
-    /// Whether to serve every project of the instance. Needs an administrator's token.
+    /// `gitlab`: whether to serve every project of the instance. Needs an administrator's token.
     #[serde(default)]
     pub(super) instance: bool,
     /// How long after a pause a runner may still be handed a job.
     #[serde(default = "settle")]
     pub(super) settle: DurationText,
+    /// `drone`: a build that has waited for longer than this is no demand. Without: no limit.
+    pub(super) pending_max: Option<DurationText>,
+    /// `drone`: a build that has run for longer than this is no demand, and its machine may go once that has been seen twice. Without: no limit.
+    pub(super) running_max: Option<DurationText>,
+    /// `circleci`: the version of its API. Without: `v3`.
+    pub(super) api: Option<CircleciApi>,
 }
 
 /// What may be spent.
@@ -388,9 +409,8 @@ pub(super) struct RawPool {
     /// Where machines are billed by the second, an idle one goes after this long.
     #[serde(default = "idle_timeout")]
     pub(super) idle_timeout: DurationText,
-    /// The template of its machines' user data, relative to the project's folder.
-    #[serde(default = "cloud_init")]
-    pub(super) cloud_init: String,
+    /// The template of its machines' user data, relative to the project's folder. Without: the one of its CI's kind (`cloud-init/gitlab-runner.yaml.tera`).
+    pub(super) cloud_init: Option<String>,
     /// Values for the template, of your choice. No secrets: they would stand in the machine's user data.
     #[serde(default)]
     pub(super) vars: serde_json::Map<String, Value>,
@@ -424,24 +444,71 @@ pub(super) struct RawPool {
     /// Whether its runners take only jobs of protected branches and tags.
     #[serde(default)]
     pub(super) protected_refs: bool,
-    /// The authentication token of a runner that exists already, shared by all machines of the pool. Without: each machine has a runner of its own.
+    /// What all machines of the pool join with: at GitLab the authentication token of a runner that exists already (without: each machine has a runner of its own), at Drone the server's RPC secret, at CircleCI the token of the resource class. A group's machines have it from their launch template.
     pub(super) runner_token: Option<SecretRef>,
-    /// What it may buy, in the order of preference at equal price.
-    #[schemars(required, length(min = 1))]
+    /// What it may buy, in the order of preference at equal price. Must be there unless `group` is.
+    #[schemars(length(min = 1))]
     pub(super) offerings: Option<Vec<RawOffering>>,
+    /// The Auto Scaling group whose members are its machines, in place of `offerings`.
+    pub(super) group: Option<RawGroup>,
+}
+
+/// An Auto Scaling group, by its name or by a tag. It stays somebody else's: only its size is set, within its own limits.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Group")]
+pub(super) struct RawGroup {
+    /// The provider of kind `asg` that has it, by its name under `[providers]`.
+    #[schemars(required, extend("examples" = ["asg"]))]
+    pub(super) provider: Option<String>,
+    /// The group's name.
+    #[schemars(extend("examples" = ["drone-agents"]))]
+    pub(super) name: Option<String>,
+    /// Every group with this tag, in place of a name: each is a pool of its own, like this one, named after what follows the slash in the tag's value, with that value as its only tag; one that goes takes its pool with it.
+    pub(super) discover: Option<RawDiscover>,
+    /// How a member leaves: `terminate` within the group, or `detach` first.
+    #[serde(default)]
+    pub(super) leave: Leave,
+}
+
+/// Groups by a tag whose value is `NAMESPACE/NAME`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Discover")]
+pub(super) struct RawDiscover {
+    /// The tag's key.
+    #[serde(default = "resource_class")]
+    pub(super) tag: String,
+    /// What stands before the slash of its value.
+    #[schemars(required, extend("examples" = ["acme"]))]
+    pub(super) namespace: Option<String>,
 }
 
 /// The name of a policy.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum PolicyName {
     /// `clamp(ceil((queued + running) / jobs_per_runner) + idle, min, max)`
     #[default]
     Queue,
+    /// That of Shuttl's drone-autoscaler, its mistakes mended: while builds wait, what serves and what they need beside its free slots; while none waits, the machines that work.
+    DroneAutoscaler,
+    /// That of vela-games' circleci-runner-autoscaler, its mistakes mended: what serves, and one for each task that nobody has claimed and no booting machine is for; never fewer.
+    AsgIncrement,
+}
+
+impl PolicyName {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::DroneAutoscaler => "drone-autoscaler",
+            Self::AsgIncrement => "asg-increment",
+        }
+    }
 }
 
 /// A policy by its name, or with its settings.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(rename = "Policy", extend("x-hint" = "write policy = \"queue\" or policy = { kind = \"queue\", idle = 1 }"))]
 pub(super) enum RawPolicy {
@@ -458,15 +525,17 @@ impl Default for RawPolicy {
 }
 
 /// A policy with its settings.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PolicyTable {
     /// Which.
     #[schemars(required)]
     pub(super) kind: Option<PolicyName>,
-    /// Machines kept ready besides those that work.
+    /// `queue`: machines kept ready besides those that work.
     #[serde(default)]
     pub(super) idle: u32,
+    /// `drone-autoscaler`: an idle machine younger than this stays. Without: `10m`.
+    pub(super) min_age: Option<DurationText>,
 }
 
 /// A machine type in some locations.
@@ -485,8 +554,7 @@ pub(super) struct RawOffering {
     #[serde(default)]
     #[schemars(extend("examples" = [["nbg1", "fsn1"]]))]
     pub(super) locations: Vec<String>,
-    /// What it boots: an image by name, by id, or the newest that has some labels.
-    #[schemars(required)]
+    /// What it boots: an image by name, by id, or the newest that has some labels; at `ec2` an AMI by id, the newest of an owner, or a parameter of Systems Manager. May be left out only where a launch template says it.
     pub(super) image: Option<RawImage>,
     /// Whether it gets a public IPv4 address, which costs something.
     #[serde(default = "yes")]
@@ -494,6 +562,27 @@ pub(super) struct RawOffering {
     /// How it is bought.
     #[serde(default)]
     pub(super) market: Market,
+    /// `ec2`: a launch template by its name or id, whose values hold where nothing else is said.
+    #[schemars(extend("examples" = ["ci-runner", "lt-0a1b2c3d"]))]
+    pub(super) launch_template: Option<String>,
+    /// `ec2`: the launch template's version. Without: its default one.
+    #[schemars(extend("examples" = ["3", "$Latest"]))]
+    pub(super) template_version: Option<String>,
+    /// `ec2`: subnets by id; the first in the location's zone is taken. Without: the launch template's, or the zone's default one.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["subnet-0a1b2c3d"]]))]
+    pub(super) subnets: Vec<String>,
+    /// `ec2`: security groups by id that exist already, besides those that are made for `firewalls`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["sg-0a1b2c3d"]]))]
+    pub(super) security_groups: Vec<String>,
+    /// `ec2`: an instance profile by its name or ARN.
+    pub(super) instance_profile: Option<String>,
+    /// `ec2`: the size of the root volume in GiB; it is a gp3 volume, and encrypted. Without: the image's size.
+    #[schemars(range(min = 1, max = 16384))]
+    pub(super) root_gib: Option<u32>,
+    /// `ec2` with `market = "spot"`: the most that an hour may cost. Without: the on-demand price.
+    pub(super) max_price: Option<MoneyText>,
 }
 
 /// An image.
@@ -501,7 +590,7 @@ pub(super) struct RawOffering {
 #[serde(untagged)]
 #[schemars(
     rename = "Image",
-    extend("x-hint" = "write image = \"debian-12\", image = 12345 or image = { selector = \"role=runner\", newest = true }")
+    extend("x-hint" = "write image = \"debian-12\", image = 12345 or image = { selector = \"role=runner\", newest = true }; at ec2 \"ami-0a1b2c3d\", { owner = \"136693071363\", name = \"debian-12-amd64-*\" } or { ssm = \"/path\" }")
 )]
 pub(super) enum RawImage {
     /// By its name.
@@ -512,14 +601,23 @@ pub(super) enum RawImage {
     Newest(RawImageSelector),
 }
 
-/// An image by its labels.
+/// An image by what is known of it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ImageSelector")]
 pub(super) struct RawImageSelector {
     /// Labels as the provider's selector has them.
-    #[schemars(required, extend("examples" = ["role=runner"]))]
+    #[schemars(extend("examples" = ["role=runner"]))]
     pub(super) selector: Option<String>,
+    /// `ec2`: whose AMI: an account's number, `self` or `amazon`.
+    #[schemars(extend("examples" = ["136693071363", "self"]))]
+    pub(super) owner: Option<String>,
+    /// `ec2`: its name, with `*` and `?`.
+    #[schemars(extend("examples" = ["debian-12-amd64-*"]))]
+    pub(super) name: Option<String>,
+    /// `ec2`: a parameter of Systems Manager that holds its id.
+    #[schemars(extend("examples" = ["/aws/service/debian/release/12/latest/amd64"]))]
+    pub(super) ssm: Option<String>,
     /// Of those that match, the newest; there is no other way yet.
     #[serde(default = "yes")]
     pub(super) newest: bool,
@@ -578,8 +676,8 @@ fn idle_timeout() -> DurationText {
     DurationText("5m".to_owned())
 }
 
-fn cloud_init() -> String {
-    "cloud-init/gitlab-runner.yaml.tera".to_owned()
+fn resource_class() -> String {
+    "resource-class".to_owned()
 }
 
 fn concurrency() -> u32 {

@@ -1,5 +1,7 @@
 //! From a stack's configuration to clients: secrets, certificates, endpoints, the sandbox in this process.
 
+mod aws;
+mod ci;
 mod store;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
@@ -147,7 +149,10 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
     let stack = &loaded.stack;
     let mut providers: BTreeMap<_, Arc<dyn Provider>> = BTreeMap::new();
     for (name, config) in &stack.providers {
-        let provider = provider(config, embedded.as_ref(), &folder, trust).await?;
+        let provider = match config.kind {
+            ProviderKind::Hetzner => provider(config, embedded.as_ref(), &folder, trust).await?,
+            ProviderKind::Ec2 | ProviderKind::Asg => aws::provider(stack, config, &folder, trust).await?,
+        };
         providers.insert(name.clone(), provider);
     }
     let at_clouds: usize = stack.providers.values().map(|config| config.concurrency).sum();
@@ -156,7 +161,12 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
     let mut control: BTreeMap<_, Arc<dyn RunnerControl>> = BTreeMap::new();
     let mut watch = Vec::new();
     for (name, config) in &stack.ci {
-        let CiKind::Gitlab = config.kind;
+        if config.kind != CiKind::Gitlab {
+            let (reading, writing) = ci::connect(stack, config, embedded.as_ref(), &folder, trust).await?;
+            demand.insert(name.clone(), reading);
+            control.insert(name.clone(), writing);
+            continue;
+        }
         let tokens = runner_tokens(stack, name, &folder, trust).await?;
         let client = gitlab(config, tokens, concurrency, embedded.as_ref(), &folder, trust).await?;
         let client = Arc::new(client);
@@ -264,7 +274,6 @@ async fn provider(
 ) -> Result<Arc<dyn Provider>, ConnectError> {
     use crate::provider::hetzner::{ENDPOINT, Hetzner};
 
-    let ProviderKind::Hetzner = config.kind;
     let place = format!("providers.{}", config.name);
     let base = base_url(&config.endpoint, ENDPOINT, embedded.map(|at| at.hetzner.as_str()))?;
     allowed(trust, &base, &format!("{place}.endpoint"))?;
@@ -306,7 +315,6 @@ async fn provider(
     _: &Path,
     _: &Trust,
 ) -> Result<Arc<dyn Provider>, ConnectError> {
-    let ProviderKind::Hetzner = config.kind;
     Err(ConnectError::NotBuilt {
         what: format!("providers.{} (Hetzner)", config.name),
         feature: "hetzner",

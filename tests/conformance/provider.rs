@@ -148,6 +148,7 @@ fn machine(harness: &dyn Harness, id: &str, intent: &str) -> Claim {
     let spec = ResourceSpec::Machine(MachineSpec {
         networks: Vec::new(),
         placement_group: None,
+        ec2: None,
         parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: id.into(),

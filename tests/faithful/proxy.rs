@@ -300,6 +300,7 @@ fn machine() -> Claim {
         networks: vec!["lan".to_owned()],
         placement_group: Some("linux-1".to_owned()),
         parts: BTreeMap::new(),
+        ec2: None,
     };
     shared(ResourceSpec::Machine(spec))
 }

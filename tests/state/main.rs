@@ -60,6 +60,7 @@ fn record(number: usize) -> Record {
         spec: ResourceSpec::Machine(MachineSpec {
             networks: Vec::new(),
             placement_group: None,
+            ec2: None,
             parts: std::collections::BTreeMap::new(),
             pool: "linux".into(),
             runner: format!("brave-otter-{number}").into(),

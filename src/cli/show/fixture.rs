@@ -55,6 +55,7 @@ fn machine_spec(runner: &str, location: &str) -> ResourceSpec {
     ResourceSpec::Machine(MachineSpec {
         networks: Vec::new(),
         placement_group: None,
+        ec2: None,
         parts: std::collections::BTreeMap::new(),
         pool: "linux".into(),
         runner: runner.into(),
@@ -107,6 +108,7 @@ fn control() -> ControlProfile {
         ci: "gitlab".into(),
         cordon: CordonKind::Pause,
         settle: SignedDuration::from_secs(2),
+        lists_runners: true,
     }
 }
 
@@ -230,6 +232,7 @@ fn changing() -> Vec<Action> {
         public_key: None,
         size: None,
         members: Vec::new(),
+        group: None,
     };
     let update = Verb::Update {
         have: Box::new(observed),
@@ -441,6 +444,8 @@ fn demand() -> DemandSnapshot {
             started_at: Some(at("01:00:00")),
             finished_at: None,
             runner: Some("44".into()),
+            pools: None,
+            stuck: false,
         }]),
         runners: vec![RunnerView {
             registration: "43".into(),
@@ -455,5 +460,6 @@ fn demand() -> DemandSnapshot {
         now: at("01:30:00"),
         calls: 4,
         control: control(),
+        passed_over: BTreeMap::new(),
     }
 }

@@ -132,6 +132,7 @@ impl Gitlab {
                 ci: config.name,
                 cordon: CordonKind::Pause,
                 settle: config.settle,
+                lists_runners: true,
             },
             concurrency,
             served: tokio::sync::Mutex::new(None),

@@ -168,6 +168,7 @@ impl Gitlab {
             now,
             calls: self.api.calls().saturating_sub(calls),
             control: self.profile.clone(),
+            passed_over: BTreeMap::new(),
         })
     }
 

@@ -255,6 +255,8 @@ impl ProjectJob {
             finished_at: self.finished_at,
             runner,
             protected,
+            pools: None,
+            stuck: false,
         })
     }
 }

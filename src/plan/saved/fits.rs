@@ -10,7 +10,7 @@ use crate::{
     model::{
         ids::{Address, CiName, IntentId, PoolName, ProviderName, RegistrationId, ResourceKind},
         intent::Intent,
-        resource::{CloudStatus, ResourceRef, ResourceSpec},
+        resource::{ResourceRef, ResourceSpec},
         snapshot::Snapshot,
     },
     plan::{
@@ -349,7 +349,7 @@ impl<'a> Checker<'a> {
                 address: address.clone(),
             });
         }
-        let ended = seen.is_some_and(|seen| matches!(seen.status, CloudStatus::Ended(_)));
+        let ended = seen.is_some_and(|seen| self.facts.has_ended(seen, runner.as_ref().map(|(ci, _)| *ci)));
         if let (false, Some((ci, registration))) = (ended, runner) {
             self.ci(ci);
             match self.facts.work(ci, registration, address.pool.as_ref()) {

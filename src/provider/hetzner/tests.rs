@@ -170,6 +170,7 @@ fn machine(n: u32) -> Claim {
         spec: ResourceSpec::Machine(MachineSpec {
             networks: Vec::new(),
             placement_group: None,
+            ec2: None,
             parts: std::collections::BTreeMap::new(),
             pool: "linux".into(),
             runner: runner.as_str().into(),

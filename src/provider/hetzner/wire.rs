@@ -256,6 +256,7 @@ pub(super) fn plain(
         public_key: None,
         size: None,
         members: Vec::new(),
+        group: None,
     }
 }
 

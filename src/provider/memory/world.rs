@@ -177,6 +177,7 @@ fn observed(
         public_key: None,
         size: None,
         members: Vec::new(),
+        group: None,
     };
     match &claim.spec {
         ResourceSpec::Machine(spec) => {

@@ -148,6 +148,7 @@ fn seen(target: &ResourceRef) -> crate::model::resource::Observed {
         uses: None,
         size: None,
         members: Vec::new(),
+        group: None,
     }
 }
 
