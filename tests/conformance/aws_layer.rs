@@ -411,12 +411,97 @@ async fn ec2_refuses_what_moto_takes() {
         said.starts_with("400 InvalidInstanceType"),
         "moto checks types: {said}"
     );
+    let nobody = [("IamInstanceProfile.Name", "nobody")];
+    let said = run(&layer, &nobody).await.unwrap_err();
+    assert!(
+        said.starts_with("400 InvalidParameterValue: Value (nobody) for parameter iamInstanceProfile.name"),
+        "{said}"
+    );
     let no_image = [("ImageId", "ami-00000000000000000")];
     let said = run(&layer, &no_image).await.unwrap_err();
     assert!(
         said.starts_with("400 InvalidAMIID.NotFound"),
         "moto checks images: {said}"
     );
+}
+
+#[tokio::test]
+async fn a_machine_of_a_launch_template_is_what_the_template_says() {
+    let Some(layer) = layer(Options::default()).await else {
+        return;
+    };
+    let shape = TemplateShape {
+        spot: true,
+        tags: vec![("pool".to_owned(), "linux".to_owned())],
+        ..TemplateShape::default()
+    };
+    let template = layer.make_launch_template("linux", &shape).await;
+    let subnets = say(&layer.client(), EC2, "DescribeSubnets", &[]).await.unwrap();
+    let subnet = subnets.text_at("subnetSet/item/subnetId");
+    let groups = say(&layer.client(), EC2, "DescribeSecurityGroups", &[])
+        .await
+        .unwrap();
+    let security = groups.text_at("securityGroupInfo/item/groupId");
+    let launch = [
+        ("LaunchTemplate.LaunchTemplateId", template.as_str()),
+        ("LaunchTemplate.Version", "$Latest"),
+        ("MinCount", "1"),
+        ("MaxCount", "1"),
+        ("NetworkInterface.1.DeviceIndex", "0"),
+        ("NetworkInterface.1.SubnetId", subnet),
+        ("NetworkInterface.1.SecurityGroupId.1", security),
+    ];
+    layer.rule(Rule::refuse("RunInstances", Refusal::vcpu_quota(32)).when("subnet", subnet));
+    let client = layer.client();
+    refused(
+        say(&client, EC2, "RunInstances", &launch).await,
+        "400 VcpuLimitExceeded",
+    );
+    let root = say(&client, EC2, "RunInstances", &launch).await.unwrap();
+    let item = root.at("instancesSet/item").unwrap();
+    assert_eq!(item.text_at("instanceType"), "c6i.large");
+    assert_eq!(item.text_at("instanceLifecycle"), "spot");
+    assert_eq!(item.text_at("groupSet/item/groupId"), security);
+    assert_eq!(layer.instances().await[0].tag("pool"), Some("linux"));
+}
+
+#[tokio::test]
+async fn a_rule_may_put_an_answer_into_motos_mouth() {
+    let Some(layer) = layer(Options::default()).await else {
+        return;
+    };
+    let stale = "<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>";
+    run(&layer, &[]).await.unwrap();
+    layer.rule(Rule::answer("DescribeInstances", stale).nth(2));
+    assert_eq!(listed(&layer, &[]).await.len(), 1);
+    assert_eq!(listed(&layer, &[]).await, []);
+    assert_eq!(listed(&layer, &[]).await.len(), 1);
+    let spoke: Vec<Spoke> = layer
+        .calls_of("DescribeInstances")
+        .iter()
+        .map(|call| call.spoke)
+        .collect();
+    assert_eq!(spoke, [Spoke::Moto, Spoke::Layer, Spoke::Moto]);
+}
+
+#[tokio::test]
+async fn a_call_that_moto_fails_on_is_an_error_of_awss_and_spoils_the_test() {
+    let Some(layer) = layer(Options::default()).await else {
+        return;
+    };
+    refused(
+        say(
+            &layer.client(),
+            GROUPS,
+            "StartInstanceRefresh",
+            &[("Strategy", "Rolling")],
+        )
+        .await,
+        "500 InternalError",
+    );
+    assert_eq!(layer.problems().len(), 1);
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(layer)));
+    assert!(dropped.is_err(), "a layer whose own calls failed shows nothing");
 }
 
 #[tokio::test]

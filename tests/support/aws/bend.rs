@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    groups,
-    layer::Inner,
-    refuse::OURS,
+    flow::Inner,
+    refuse_ec2::OURS,
     server::Reply,
     state::{Call, Machine, State},
     wire::{Asked, Service},
@@ -20,9 +19,9 @@ pub fn read(inner: &Inner, asked: &Asked, filters: &Filters, reply: Reply, call:
     let bend: Bend = match (asked.service, asked.action.as_str()) {
         (Service::Ec2, "DescribeInstances") => instances,
         (Service::Ec2, "DescribeInstanceStatus") => statuses,
-        (Service::AutoScaling, "DescribeAutoScalingGroups") => groups::bend_groups,
-        (Service::AutoScaling, "DescribeAutoScalingInstances") => groups::bend_members,
-        (Service::AutoScaling, "DescribePolicies") => groups::bend_policies,
+        (Service::AutoScaling, "DescribeAutoScalingGroups") => auto_scaling_groups,
+        (Service::AutoScaling, "DescribeAutoScalingInstances") => members,
+        (Service::AutoScaling, "DescribePolicies") => policies,
         _ => return reply,
     };
     let Some(mut root) = Element::parse(&String::from_utf8_lossy(&reply.body)) else {
@@ -94,6 +93,13 @@ fn instance(state: &State, item: &mut Element) {
     if item.text_at("stateReason/code").is_empty() {
         item.remove("stateReason");
     }
+    // With a network interface in the request, moto leaves the groups with that alone.
+    if item.list("groupSet").is_empty()
+        && let Some(groups) = item.at("networkInterfaceSet/item/groupSet")
+    {
+        let groups = groups.clone();
+        item.put(groups);
+    }
     let Some(machine) = state.machines.get(item.text_at("instanceId")) else {
         return;
     };
@@ -149,5 +155,63 @@ fn statuses(state: &State, asked: &Asked, _: &Filters, root: &mut Element) {
             "instanceState",
             vec![Element::leaf("code", "0"), Element::leaf("name", "pending")],
         ));
+    }
+}
+
+/// DescribeAutoScalingGroups: what is owed, lifecycle states, and members on their way out.
+fn auto_scaling_groups(state: &State, asked: &Asked, filters: &Filters, root: &mut Element) {
+    members(state, asked, filters, root);
+    let Some(groups) = root.at_mut("DescribeAutoScalingGroupsResult/AutoScalingGroups") else {
+        return;
+    };
+    for group in &mut groups.children {
+        let name = group.text_at("AutoScalingGroupName").to_owned();
+        if let Some(owed) = state.groups.get(&name).and_then(|notes| notes.owed) {
+            group.set("DesiredCapacity", owed.to_string());
+        }
+        if let Some(instances) = group.at_mut("Instances") {
+            let ghosts = state
+                .machines
+                .values()
+                .filter(|machine| machine.group.as_deref() == Some(&name) && state.leaving(machine));
+            instances.children.extend(ghosts.map(|machine| {
+                Element::node(
+                    "member",
+                    vec![
+                        Element::leaf("InstanceId", &machine.id),
+                        Element::leaf("InstanceType", &machine.instance_type),
+                        Element::leaf("AvailabilityZone", &machine.zone),
+                        Element::leaf("LifecycleState", "Terminating"),
+                        Element::leaf("HealthStatus", "Unhealthy"),
+                        Element::leaf("ProtectedFromScaleIn", "false"),
+                    ],
+                )
+            }));
+        }
+    }
+}
+
+/// Lifecycle states, wherever members are listed.
+fn members(state: &State, _: &Asked, _: &Filters, root: &mut Element) {
+    root.walk(&mut |element| {
+        let shown = element.at("LifecycleState").map(|motos| {
+            let id = element.text_at("InstanceId");
+            state.lifecycle(id, &motos.text)
+        });
+        if let Some(shown) = shown {
+            element.set("LifecycleState", shown);
+        }
+    });
+}
+
+/// DescribePolicies: whether each is enabled, which moto does not say.
+fn policies(state: &State, _: &Asked, _: &Filters, root: &mut Element) {
+    let Some(policies) = root.at_mut("DescribePoliciesResult/ScalingPolicies") else {
+        return;
+    };
+    for policy in &mut policies.children {
+        let name = policy.text_at("PolicyName");
+        let enabled = !state.disabled_policies.iter().any(|off| off == name);
+        policy.set("Enabled", enabled.to_string());
     }
 }

@@ -152,6 +152,8 @@ pub struct InstanceView {
     pub instance_type: String,
     pub zone: String,
     pub address: String,
+    /// `ip-10-0-0-5.eu-central-1.compute.internal`.
+    pub host_name: String,
     pub tags: Vec<(String, String)>,
 }
 
@@ -167,6 +169,7 @@ impl InstanceView {
             instance_type: item.text_at("instanceType").to_owned(),
             zone: item.text_at("placement/availabilityZone").to_owned(),
             address: item.text_at("privateIpAddress").to_owned(),
+            host_name: item.text_at("privateDnsName").to_owned(),
             tags: tags.collect(),
         }
     }

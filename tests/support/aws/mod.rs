@@ -22,14 +22,17 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod activities;
 pub mod bend;
 pub mod client;
 pub mod errors;
+pub mod flow;
 pub mod groups;
 pub mod layer;
 pub mod look;
 pub mod market;
-pub mod refuse;
+pub mod refuse_ec2;
+pub mod refuse_groups;
 pub mod rules;
 pub mod server;
 pub mod state;

@@ -15,11 +15,7 @@ use axum::{
 };
 use tower_service::Service;
 
-use super::{
-    errors::{self, Refusal},
-    layer::Inner,
-    wire::{self, Asked},
-};
+use super::{errors, flow::Inner, wire::Asked};
 
 /// The largest body that is read: user data is 16 KiB at most, and the S3 of other tests passes by.
 const BODY_MAX: usize = 4 * 1024 * 1024;
@@ -129,9 +125,4 @@ where
             response.body(Body::from(reply.body)).map_err(|_| Lost)
         })
     }
-}
-
-/// What the layer says where moto cannot: a call that moto failed on is AWS's internal error, never HTML.
-pub fn failed(service: wire::Service, request: &str) -> errors::Body {
-    Refusal::internal().body(service, request)
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::InstanceView,
-    layer::Inner,
+    flow::Inner,
     state::{Hook, Machine},
     wire::Service,
     xml::Element,
@@ -35,7 +35,8 @@ struct Kit {
 
 impl World {
     async fn report(&self, machine: &InstanceView, user_data: &str) -> Result<(), String> {
-        let name = machine.tag("Name").unwrap_or(&machine.id);
+        // What cloud-init calls the local host name: `ip-10-0-0-5`.
+        let name = machine.host_name.split('.').next().unwrap_or(&machine.id);
         let body = json!({
             "id": machine.id, "name": name, "user_data_base64": user_data, "address": machine.address,
         });

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
     errors::Refusal,
-    layer::{Inner, Turn},
+    flow::{Inner, Turn},
     market,
     state::State,
     wire::Asked,
@@ -57,7 +57,7 @@ pub(super) async fn judge(inner: &Inner, asked: &mut Asked, request: &str) -> Tu
     match asked.action.as_str() {
         "DescribeSpotPriceHistory" => Turn::Say(market::spot_history(&inner.state(), asked, request)),
         "DescribeInstances" => listing(asked),
-        "RunInstances" => run(&mut inner.state(), asked),
+        "RunInstances" => run(&inner.state(), asked),
         "TerminateInstances" => {
             let ids: Vec<String> = asked
                 .list("InstanceId")
@@ -121,7 +121,7 @@ fn listing(asked: &mut Asked) -> Turn {
     Turn::Forward
 }
 
-fn run(state: &mut State, asked: &mut Asked) -> Turn {
+fn run(state: &State, asked: &mut Asked) -> Turn {
     let least = asked.number("MinCount").unwrap_or(1);
     let most = asked.number("MaxCount").unwrap_or(least);
     if least < 1 || most < least {
@@ -148,11 +148,6 @@ fn run(state: &mut State, asked: &mut Asked) -> Turn {
         return Turn::Refuse(Refusal::insufficient_capacity(&instance_type, zone));
     }
     let count = most.min(left);
-    if let Some(left) = state.capacity.get_mut(&instance_type)
-        && !asked.flag("DryRun")
-    {
-        *left -= count;
-    }
     // moto launches the least; AWS as many as there is room for.
     asked.set("MinCount", count.to_string());
     asked.set("MaxCount", count.to_string());
