@@ -208,6 +208,8 @@ fn check(operation: Operation) -> Check {
         operation,
         sdk: by.map(|(_, by)| *by).ok_or(match operation.party {
             Party::Control => "the sandbox's own",
+            Party::Drone => "Drone has none for Python",
+            Party::Circleci => "CircleCI has none",
             Party::Hetzner | Party::Gitlab => "",
         }),
         proxy: proxied.flat_map(|(_, all)| *all).any(|known| *known == name),
