@@ -77,6 +77,6 @@ pub(super) fn parse(config: &CloudConfig) -> Result<CircleSetup, String> {
         name: runner.name,
         single_task,
         idle_timeout,
-        powers_off: config.says(UNIT_PATH, &["poweroff", "shutdown"]),
+        powers_off: config.says(UNIT_PATH, &["poweroff", "shutdown", "runfleet/leave"]),
     })
 }
