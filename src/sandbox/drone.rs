@@ -3,8 +3,6 @@
 //!
 //! Shapes follow the server's source: `core/stage.go`, `handler/api/queue`, `handler/api/acl`.
 
-#![expect(clippy::unnecessary_wraps, reason = "handlers have one signature")]
-
 use serde_json::{Map, Value, json};
 
 use super::{

@@ -285,7 +285,9 @@ pub(crate) mod tests {
     /// User data of a Drone runner; further lines of its file after the three that it needs.
     pub(crate) fn drone_example(url: &str, secret: &str, lines: &[&str]) -> String {
         let (proto, host) = url.split_once("://").unwrap();
-        let more: String = lines.iter().map(|line| format!("\n      {line}")).collect();
+        let more = lines
+            .iter()
+            .fold(String::new(), |text, line| text + "\n      " + line);
         format!(
             "#cloud-config\nwrite_files:\n  - path: /etc/drone-runner-docker.env\n    permissions: \"0600\"\n    content: |\n      # The runner's.\n      DRONE_RPC_PROTO={proto}\n      DRONE_RPC_HOST={host}\n      DRONE_RPC_SECRET={secret}{more}\nruncmd:\n  - systemctl enable --now drone-runner-docker.service\n"
         )

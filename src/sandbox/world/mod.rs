@@ -58,7 +58,7 @@ pub(crate) enum Event {
     /// A CircleCI runner that claimed nothing since its `turn` ends.
     RunnerIdle { server: u64, turn: u32 },
     /// Jobs are queued.
-    Arrive { spec: JobSpec },
+    Arrive { spec: Box<JobSpec> },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -181,6 +181,7 @@ impl World {
     pub(crate) fn submit(&mut self, spec: JobSpec) -> Vec<u64> {
         if spec.at.is_positive() {
             let at = add(self.now, spec.at);
+            let spec = Box::new(spec);
             self.schedule(at, Event::Arrive { spec });
             Vec::new()
         } else {
