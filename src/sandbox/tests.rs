@@ -2,6 +2,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests touch the world")]
 
+mod circleci;
+mod drone;
+mod machines;
+
 use serde_json::{Value, json};
 
 use super::{Options, Sandbox, Scenario, Settings, start, userdata::tests::example};
