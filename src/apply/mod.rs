@@ -149,8 +149,8 @@ struct Run<'a> {
     /// The templates of the pools in which machines are made.
     prepared: BTreeMap<PoolName, Result<Prepared<'a>, RenderError>>,
     placement: Mutex<Placement>,
-    /// Held while all runners of a CI are paused for one machine's sake.
-    pausing: tokio::sync::Mutex<()>,
+    /// What is paused so that machines may leave.
+    pauses: pause_all::Pauses,
 }
 
 /// What this apply has learnt of offerings.
@@ -212,7 +212,7 @@ pub async fn apply(
             refusals: Vec::new(),
             budgets: LaunchBudgets::of(&plan.launch_budgets),
         }),
-        pausing: tokio::sync::Mutex::new(()),
+        pauses: pause_all::Pauses::default(),
     };
     let mut applied = Applied::default();
     run.ledger.supersede().await?;
