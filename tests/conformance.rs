@@ -11,12 +11,16 @@
 mod cases;
 #[path = "conformance/ci.rs"]
 mod ci;
+#[path = "conformance/circleci.rs"]
+mod circleci;
 #[path = "conformance/claims.rs"]
 mod claims;
 #[path = "conformance/control.rs"]
 mod control;
 #[path = "conformance/demand.rs"]
 mod demand;
+#[path = "conformance/drone.rs"]
+mod drone;
 #[path = "conformance/gitlab.rs"]
 mod gitlab;
 #[path = "conformance/hetzner.rs"]
