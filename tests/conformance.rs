@@ -17,23 +17,27 @@ mod aws_layer;
 mod cases;
 #[path = "conformance/ci.rs"]
 mod ci;
+#[path = "conformance/circleci.rs"]
+mod circleci;
 #[path = "conformance/claims.rs"]
 mod claims;
 #[path = "conformance/control.rs"]
 mod control;
 #[path = "conformance/demand.rs"]
 mod demand;
+#[path = "conformance/drone.rs"]
+mod drone;
 #[path = "conformance/gitlab.rs"]
 mod gitlab;
 #[path = "conformance/hetzner.rs"]
 mod hetzner;
 #[path = "conformance/memory.rs"]
 mod memory;
+#[path = "conformance/memory_groups.rs"]
+mod memory_groups;
 #[path = "support/moto.rs"]
 #[cfg(feature = "sandbox")]
 mod moto;
-#[path = "conformance/memory_groups.rs"]
-mod memory_groups;
 #[path = "conformance/named.rs"]
 mod named;
 #[path = "conformance/provider.rs"]
