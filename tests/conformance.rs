@@ -23,17 +23,20 @@ mod claims;
 mod control;
 #[path = "conformance/demand.rs"]
 mod demand;
+#[path = "conformance/ec2.rs"]
+#[cfg(feature = "aws")]
+mod ec2;
 #[path = "conformance/gitlab.rs"]
 mod gitlab;
 #[path = "conformance/hetzner.rs"]
 mod hetzner;
 #[path = "conformance/memory.rs"]
 mod memory;
+#[path = "conformance/memory_groups.rs"]
+mod memory_groups;
 #[path = "support/moto.rs"]
 #[cfg(feature = "sandbox")]
 mod moto;
-#[path = "conformance/memory_groups.rs"]
-mod memory_groups;
 #[path = "conformance/named.rs"]
 mod named;
 #[path = "conformance/provider.rs"]
