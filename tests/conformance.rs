@@ -27,6 +27,9 @@ mod control;
 mod demand;
 #[path = "conformance/drone.rs"]
 mod drone;
+#[path = "conformance/ec2.rs"]
+#[cfg(feature = "aws")]
+mod ec2;
 #[path = "conformance/gitlab.rs"]
 mod gitlab;
 #[path = "conformance/hetzner.rs"]

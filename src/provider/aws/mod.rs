@@ -5,6 +5,9 @@
 //! place, [`failure`].
 
 mod access;
+mod clock;
+pub mod ec2;
 pub mod failure;
+pub mod prices;
 
 pub use access::{Access, Config};
