@@ -5,6 +5,9 @@
 //! place, [`failure`].
 
 mod access;
+mod clock;
 pub mod failure;
+pub mod groups;
 
 pub use access::{Access, Config};
+pub use clock::Clock;
