@@ -15,6 +15,9 @@ mod aws_layer;
 #[path = "conformance/ci.rs"]
 #[cfg(feature = "sandbox")]
 mod ci;
+#[path = "conformance/groups.rs"]
+#[cfg(all(feature = "aws", feature = "sandbox"))]
+mod groups;
 #[path = "conformance/hetzner.rs"]
 #[cfg(all(feature = "hetzner", feature = "sandbox"))]
 mod hetzner;
