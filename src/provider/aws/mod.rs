@@ -6,8 +6,10 @@
 
 mod access;
 mod clock;
+pub mod ec2;
 pub mod failure;
 pub mod groups;
+pub mod prices;
 
 pub use access::{Access, Config};
 pub use clock::Clock;
