@@ -57,28 +57,15 @@ pub(crate) struct Backend<H: ?Sized + 'static> {
 }
 
 /// A harness with a world of its own, or none where its third party cannot be had here.
-type Start<H> = fn() -> Later<'static, Option<Box<H>>>;
+pub(crate) type Start<H> = fn() -> Later<'static, Option<Box<H>>>;
 
 impl<H: ?Sized + 'static> Backend<H> {
-    pub(crate) fn new(name: &'static str, party: &'static str, start: Start<H>) -> Self {
+    /// Without `start` where this build is without the backend.
+    pub(crate) fn new(name: &'static str, party: &'static str, start: Option<Start<H>>) -> Self {
         Self {
             name,
             party,
-            start: Some(start),
-            ran: OnceCell::new(),
-        }
-    }
-
-    /// The column of a backend that this build is without.
-    #[expect(
-        dead_code,
-        reason = "for the first backend behind a feature that conformance can do without"
-    )]
-    pub(crate) fn not_built(name: &'static str, party: &'static str) -> Self {
-        Self {
-            name,
-            party,
-            start: None,
+            start,
             ran: OnceCell::new(),
         }
     }
@@ -443,8 +430,12 @@ mod panics {
                 case("it_is_of_others", |_| Fit::OfOthers, fine),
             ],
             backends: vec![
-                Backend::new("here", "nobody", || Box::pin(async { Some(Box::new(Nothing)) })),
-                Backend::new("away", "nobody", || Box::pin(async { None })),
+                Backend::new(
+                    "here",
+                    "nobody",
+                    Some(|| Box::pin(async { Some(Box::new(Nothing)) })),
+                ),
+                Backend::new("away", "nobody", Some(|| Box::pin(async { None }))),
             ],
             clean: fine,
             stop: |_| Box::pin(async {}),

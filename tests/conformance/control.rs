@@ -31,7 +31,7 @@ pub(crate) fn cases() -> Cases {
             "the outcome is told as unknown"),
         case!(a_runner_with_a_job_is_never_read_as_idle, Anyone, [],
             "its reading says that it has one, or nothing; when nothing runs, it says so"),
-        case!(a_reading_counts_a_runners_jobs, Anyone, [ReadsJobs],
+        case!(a_reading_counts_the_jobs_of_its_runner, Anyone, [ReadsJobs],
             "its own, whatever others have"),
         case!(a_list_that_lags_does_not_make_a_busy_runner_idle, Anyone, [Makes(Trouble::BusyLags)],
             "witnesses that disagree are no reading"),
@@ -151,7 +151,7 @@ async fn a_runner_with_a_job_is_never_read_as_idle(bench: &dyn Bench) {
     assert_eq!(read(bench, &runner).await.jobs, Some(0), "nothing runs any more");
 }
 
-async fn a_reading_counts_a_runners_jobs(bench: &dyn Bench) {
+async fn a_reading_counts_the_jobs_of_its_runner(bench: &dyn Bench) {
     let (one, other) = (joined(bench, MACHINE).await, joined(bench, OTHER).await);
     bench.queue(Work::Ours, 1).await;
     bench.advance(MOMENT).await;

@@ -26,11 +26,11 @@ pub(crate) fn cases() -> Cases {
             "250 that wait, over more than a page"),
         case!(a_running_job_is_no_longer_queued, Anyone, [],
             "two jobs and one runner: one waits, one runs"),
-        case!(the_answer_is_dated_by_the_servers_clock, Anyone, [],
+        case!(the_answer_is_dated_by_the_clock_of_the_server, Anyone, [],
             "and never by ours"),
         case!(how_runners_are_controlled_is_told_with_the_answer, Anyone, [],
             "the cordon's kind, its settle time, and whether runners are listed"),
-        case!(a_wait_is_measured_by_the_servers_clock, Anyone, [Jobs],
+        case!(a_wait_is_measured_by_the_clock_of_the_server, Anyone, [Jobs],
             "a job says since when it waits"),
         case!(a_running_job_names_its_runner, Anyone, [Jobs],
             "by the registration that its machine joined with, and says since when"),
@@ -84,7 +84,7 @@ async fn a_running_job_is_no_longer_queued(bench: &dyn Bench) {
     assert_eq!(counted(&whole(bench).await), (1, 1));
 }
 
-async fn the_answer_is_dated_by_the_servers_clock(bench: &dyn Bench) {
+async fn the_answer_is_dated_by_the_clock_of_the_server(bench: &dyn Bench) {
     let start = bench.now().await;
     assert!(whole(bench).await.now.duration_since(start).abs() <= SECOND);
     bench.advance(SignedDuration::from_mins(10)).await;
@@ -101,7 +101,7 @@ async fn how_runners_are_controlled_is_told_with_the_answer(bench: &dyn Bench) {
     );
 }
 
-async fn a_wait_is_measured_by_the_servers_clock(bench: &dyn Bench) {
+async fn a_wait_is_measured_by_the_clock_of_the_server(bench: &dyn Bench) {
     let start = bench.now().await;
     bench.queue(Work::Ours, 1).await;
     bench.advance(SignedDuration::from_mins(10)).await;

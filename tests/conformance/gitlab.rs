@@ -302,9 +302,11 @@ impl Bench for OneProject {
 }
 
 pub(crate) fn backend() -> Backend<dyn Bench> {
-    Backend::new("gitlab", "the sandbox, over HTTP", || {
-        Box::pin(async { Some(Box::new(OneProject::start().await) as Box<dyn Bench>) })
-    })
+    Backend::new(
+        "gitlab",
+        "the sandbox, over HTTP",
+        Some(|| Box::pin(async { Some(Box::new(OneProject::start().await) as Box<dyn Bench>) })),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -150,9 +150,11 @@ impl Harness for OverHttp {
 }
 
 pub(crate) fn backend() -> Backend<dyn Harness> {
-    Backend::new("hetzner", "the sandbox, over HTTP", || {
-        Box::pin(async { Some(Box::new(OverHttp::start(&[]).await) as Box<dyn Harness>) })
-    })
+    Backend::new(
+        "hetzner",
+        "the sandbox, over HTTP",
+        Some(|| Box::pin(async { Some(Box::new(OverHttp::start(&[]).await) as Box<dyn Harness>) })),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,9 +67,11 @@ impl Harness for InMemory {
 }
 
 pub(crate) fn backend() -> Backend<dyn Harness> {
-    Backend::new("memory", "itself, in memory", || {
-        Box::pin(async { Some(Box::new(empty()) as Box<dyn Harness>) })
-    })
+    Backend::new(
+        "memory",
+        "itself, in memory",
+        Some(|| Box::pin(async { Some(Box::new(empty()) as Box<dyn Harness>) })),
+    )
 }
 
 fn empty() -> InMemory {

@@ -224,6 +224,9 @@ impl Provider for InMemory {
         }
         let mut world = self.world();
         for group in world.groups.values_mut() {
+            if group.members.len() <= group.view.min as usize && group.members.contains_key(&target.id) {
+                return rejected("below_minimum");
+            }
             group.members.remove(&target.id);
         }
         if world.meets(Trouble::DeleteReplyLost) {
@@ -330,9 +333,11 @@ impl Harness for InMemory {
 }
 
 pub(crate) fn backend() -> Backend<dyn Harness> {
-    Backend::new("memory-groups", "itself, in memory", || {
-        Box::pin(async { Some(Box::new(InMemory::new()) as Box<dyn Harness>) })
-    })
+    Backend::new(
+        "memory-groups",
+        "itself, in memory",
+        Some(|| Box::pin(async { Some(Box::new(InMemory::new()) as Box<dyn Harness>) })),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

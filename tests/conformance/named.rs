@@ -30,7 +30,7 @@ pub(crate) fn cases() -> Cases {
     use ResourceKind::{Firewall, Machine, Network, PlacementGroup, SshKey};
     vec![
         case!(what_it_has_not_is_refused_and_nothing_is_made, Anyone, [],
-            "a create of a kind that the provider does not make is `Unsupported`, and no call was made for it"),
+            "a create of a kind that the provider does not make is `Unsupported`"),
         case!(what_is_made_is_listed_with_its_claim, Named, [Kind(SshKey), Kind(Firewall)],
             "a listing tells name, offering, age and all that was claimed, and so does a reading by id; another stack's \
              listing has none of it"),
@@ -46,7 +46,7 @@ pub(crate) fn cases() -> Cases {
             "silence is never taken for a no"),
         case!(a_create_without_capacity_says_so_and_leaves_nothing, Named, [Makes(Trouble::NoCapacity)],
             "it is `NoCapacity`, and the next rung may be tried"),
-        case!(a_create_beyond_the_accounts_limit_says_so_and_leaves_nothing, Named, [Makes(Trouble::Quota)],
+        case!(a_create_beyond_the_limit_of_the_account_says_so_and_leaves_nothing, Named, [Makes(Trouble::Quota)],
             "it is `Quota`, and the next rung may be tried"),
         case!(a_create_that_fails_afterwards_is_a_definite_no_and_leaves_nothing, Named, [Makes(Trouble::FailsAfterwards)],
             "what was accepted and then failed is told as failed, with no server, volume, address or key left"),
@@ -54,7 +54,7 @@ pub(crate) fn cases() -> Cases {
             "what has our name and another lineage is listed, and a create that meets it is `Rejected`"),
         case!(a_shared_resource_changes_in_place, Named, [Kind(Firewall)],
             "a firewall's rules are compared as a set, keep its claim, and are told sorted"),
-        case!(a_networks_subnets_change_in_place, Named, [Kind(Network)],
+        case!(the_subnets_of_a_network_change_in_place, Named, [Kind(Network)],
             "subnets grow, go and come by what is there now; another range is `Unsupported`"),
         case!(a_machine_is_in_the_network_and_the_group_that_it_names, Named, [Kind(Network), Kind(PlacementGroup)],
             "and listing and reading tell all that it uses but its keys"),
@@ -243,7 +243,7 @@ async fn a_create_without_capacity_says_so_and_leaves_nothing(harness: &dyn Harn
     assert!(matches!(error, ProviderError::NoCapacity { .. }), "{error}");
 }
 
-async fn a_create_beyond_the_accounts_limit_says_so_and_leaves_nothing(harness: &dyn Harness) {
+async fn a_create_beyond_the_limit_of_the_account_says_so_and_leaves_nothing(harness: &dyn Harness) {
     let error = refused(harness, Trouble::Quota).await;
     assert!(matches!(error, ProviderError::Quota { .. }), "{error}");
 }
@@ -302,7 +302,7 @@ async fn a_shared_resource_changes_in_place(harness: &dyn Harness) {
     remove(harness, &before.target).await;
 }
 
-async fn a_networks_subnets_change_in_place(harness: &dyn Harness) {
+async fn the_subnets_of_a_network_change_in_place(harness: &dyn Harness) {
     let claim = network(&["10.0.1.0/24", "10.0.0.0/24"]);
     let before = made(harness, &claim).await;
     let range = "10.0.0.0/16".to_owned();

@@ -3,7 +3,7 @@
 //! To add a backend:
 //! 1. implement [`Harness`] for it: a cloud that starts empty, the trouble that it can make, and in `lacks` what it
 //!    cannot do, each of which skips the cases that need it;
-//! 2. give it a row in [`SUITE`] ([`cases::Backend::not_built`] in builds without it), and a test of its own that calls
+//! 2. give it a row in [`SUITE`] (without `start` in builds without it), and a test of its own that calls
 //!    [`keeps_the_contract`];
 //! 3. name each skip in `skips.toml`, with its reason;
 //! 4. write its column of `docs/providers.md`: `RUNFLEET_WRITE_DOCS=1 cargo test --test conformance the_page`.

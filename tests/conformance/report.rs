@@ -205,7 +205,7 @@ const PROVIDERS: &str = "\
 # Providers
 
 What the conformance suite found that each provider does. Every case runs on a cloud of its own that starts empty and is
-empty afterwards; the second line says who answered for the cloud.
+empty afterwards; the second line says who answered for the cloud. `memory` and `memory-groups` are the tests' own.
 
 A tick: it holds. A dash: it was not tried, for the reason below. An empty cell: the case is about providers of another
 kind, those that make each machine themselves or those whose groups do. A question mark: it has not been tried yet.

@@ -23,7 +23,7 @@ pub(crate) fn cases() -> Cases {
             "every group that the stack names, and each member in service with its age and what was bought"),
         case!(a_size_is_set_to_an_absolute_number_and_only_from_the_one_that_was_read, Group, [],
             "setting it again changes nothing, and when somebody set another meanwhile it is `Rejected`"),
-        case!(a_size_is_never_set_beyond_the_groups_own_bounds, Group, [],
+        case!(a_size_is_never_set_beyond_what_the_owner_of_the_group_allows, Group, [],
             "above its maximum it is refused, and the size stays"),
         case!(a_group_is_never_made_smaller_by_its_size, Group, [],
             "the cloud would choose who goes: it is refused, and the size stays"),
@@ -33,13 +33,15 @@ pub(crate) fn cases() -> Cases {
             "protection is what was asked for, also where it was otherwise before"),
         case!(a_member_that_leaves_takes_its_place_with_it, Group, [],
             "that one ends and no other, the size falls by one, and deleting it again is fine"),
-        case!(a_lost_answer_to_a_members_end_takes_one_place_and_no_more, Group, [Makes(Trouble::DeleteReplyLost)],
+        case!(a_lost_answer_to_the_end_of_a_member_takes_one_place_and_no_more, Group, [Makes(Trouble::DeleteReplyLost)],
             "repeated, it neither ends another nor lowers the size again"),
+        case!(a_member_that_the_owner_of_the_group_wants_stays, Group, [],
+            "where the size would fall below the group's minimum, its end is `Rejected`"),
         case!(a_group_that_something_else_governs_is_told, Group, [],
             "the listing names what sets its size"),
-        case!(a_process_of_the_clouds_is_suspended_and_goes_on, Group, [],
+        case!(a_process_of_the_cloud_is_suspended_and_goes_on, Group, [],
             "twice each, and the listing tells which are suspended"),
-        case!(a_groups_token_that_is_not_accepted_is_told, Group, [Makes(Trouble::Unauthorized)],
+        case!(a_token_that_may_set_no_size_is_told, Group, [Makes(Trouble::Unauthorized)],
             "it is `Unauthorized`, whatever was asked"),
     ]
 }
@@ -128,7 +130,7 @@ async fn a_size_is_set_to_an_absolute_number_and_only_from_the_one_that_was_read
     assert_eq!(groups(harness).size(&group).await, 6);
 }
 
-async fn a_size_is_never_set_beyond_the_groups_own_bounds(harness: &dyn Harness) {
+async fn a_size_is_never_set_beyond_what_the_owner_of_the_group_allows(harness: &dyn Harness) {
     let group = groups(harness).found(0, 1, 2).await;
     let before = seen(harness, &group).await;
     let error = harness
@@ -207,7 +209,7 @@ async fn a_member_that_leaves_takes_its_place_with_it(harness: &dyn Harness) {
     }
 }
 
-async fn a_lost_answer_to_a_members_end_takes_one_place_and_no_more(harness: &dyn Harness) {
+async fn a_lost_answer_to_the_end_of_a_member_takes_one_place_and_no_more(harness: &dyn Harness) {
     let group = groups(harness).found(0, 3, 3).await;
     let before = seen(harness, &group).await;
     let leaver = member(&before, 0);
@@ -223,6 +225,20 @@ async fn a_lost_answer_to_a_members_end_takes_one_place_and_no_more(harness: &dy
     }
 }
 
+async fn a_member_that_the_owner_of_the_group_wants_stays(harness: &dyn Harness) {
+    let group = groups(harness).found(2, 2, 3).await;
+    let before = seen(harness, &group).await;
+    let stays = member(&before, 0);
+    let error = harness
+        .provider()
+        .delete(&stays)
+        .await
+        .expect_err("two are wanted at least");
+    assert!(matches!(error, ProviderError::Rejected { .. }), "{error}");
+    assert_eq!(groups(harness).size(&group).await, 2);
+    assert!(groups(harness).is_alive(&stays.id).await);
+}
+
 async fn a_group_that_something_else_governs_is_told(harness: &dyn Harness) {
     let group = groups(harness).found(0, 1, 3).await;
     groups(harness).govern(&group).await;
@@ -230,7 +246,7 @@ async fn a_group_that_something_else_governs_is_told(harness: &dyn Harness) {
     assert!(view.governed.is_some_and(|who| !who.is_empty()));
 }
 
-async fn a_process_of_the_clouds_is_suspended_and_goes_on(harness: &dyn Harness) {
+async fn a_process_of_the_cloud_is_suspended_and_goes_on(harness: &dyn Harness) {
     let process = "AZRebalance";
     let group = groups(harness).found(0, 1, 3).await;
     let provider = harness.provider();
@@ -249,7 +265,7 @@ async fn a_process_of_the_clouds_is_suspended_and_goes_on(harness: &dyn Harness)
     }
 }
 
-async fn a_groups_token_that_is_not_accepted_is_told(harness: &dyn Harness) {
+async fn a_token_that_may_set_no_size_is_told(harness: &dyn Harness) {
     let group = groups(harness).found(0, 1, 3).await;
     let before = seen(harness, &group).await;
     harness.order(Trouble::Unauthorized).await;
