@@ -7,6 +7,9 @@
     reason = "tests touch the world, tell what they skip, and fail by panicking"
 )]
 
+#[path = "conformance/asg.rs"]
+#[cfg(feature = "aws")]
+mod asg;
 #[path = "support/aws/mod.rs"]
 #[cfg(feature = "sandbox")]
 mod aws;
@@ -26,17 +29,17 @@ mod demand;
 #[path = "conformance/gitlab.rs"]
 mod gitlab;
 #[path = "conformance/groups.rs"]
-#[cfg(all(feature = "aws", feature = "sandbox"))]
+#[cfg(feature = "aws")]
 mod groups;
 #[path = "conformance/hetzner.rs"]
 mod hetzner;
 #[path = "conformance/memory.rs"]
 mod memory;
+#[path = "conformance/memory_groups.rs"]
+mod memory_groups;
 #[path = "support/moto.rs"]
 #[cfg(feature = "sandbox")]
 mod moto;
-#[path = "conformance/memory_groups.rs"]
-mod memory_groups;
 #[path = "conformance/named.rs"]
 mod named;
 #[path = "conformance/provider.rs"]

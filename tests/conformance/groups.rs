@@ -29,7 +29,7 @@ use crate::{
 };
 
 const REGION: &str = "eu-central-1";
-const END: &str = "TerminateInstanceInAutoScalingGroup";
+pub(crate) const END: &str = "TerminateInstanceInAutoScalingGroup";
 
 fn named(name: &str, leave: Leave) -> GroupChoice {
     GroupChoice {
@@ -39,7 +39,7 @@ fn named(name: &str, leave: Leave) -> GroupChoice {
     }
 }
 
-fn tagged(namespace: &str) -> GroupChoice {
+pub(crate) fn tagged(namespace: &str) -> GroupChoice {
     GroupChoice {
         provider: "aws".into(),
         which: GroupSelector::Tagged {
@@ -55,7 +55,7 @@ async fn layer(options: Options) -> Option<Layer> {
     Some(Layer::start(&moto::endpoint().await?, options).await)
 }
 
-async fn provider(layer: &Layer, choices: Vec<GroupChoice>) -> Groups {
+pub(crate) async fn provider(layer: &Layer, choices: Vec<GroupChoice>) -> Groups {
     let config = Config {
         name: "aws".into(),
         region: Some(REGION.to_owned()),

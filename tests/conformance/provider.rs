@@ -135,7 +135,15 @@ pub(crate) enum About {
 pub(crate) static SUITE: LazyLock<Suite<dyn Harness>> = LazyLock::new(|| Suite {
     name: "provider",
     cases: named::cases().into_iter().chain(sizes::cases()).collect(),
-    backends: vec![memory::backend(), memory_groups::backend(), hetzner::backend()],
+    backends: vec![
+        memory::backend(),
+        memory_groups::backend(),
+        hetzner::backend(),
+        #[cfg(feature = "aws")]
+        crate::asg::backend(),
+        #[cfg(not(feature = "aws"))]
+        cases::Backend::not_built("asg", "moto"),
+    ],
     clean: |harness| Box::pin(is_empty(harness)),
     stop: |harness| harness.stop(),
 });
