@@ -1,7 +1,10 @@
 //! The provider of Auto Scaling groups, over Amazon's own SDK: moto is the cloud, the layer before it says what moto does not,
 //! and each test says which of the two spoke where that matters. boto3 looks at what was done, and must agree.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use runfleet::{
     model::{
@@ -24,7 +27,10 @@ use runfleet::{
 use serde_json::{Value, json};
 
 use crate::{
-    aws::{Activity, GroupShape, Layer, Options, Refusal, Rule, Spoke, TemplateShape, wire::Service},
+    aws::{
+        Activity, GroupShape, Layer, Options, Refusal, Rule, Spoke, SpotPrice, TemplateShape, market,
+        wire::Service,
+    },
     moto,
 };
 
@@ -976,6 +982,67 @@ async fn a_server_that_does_not_answer_ends_a_call_in_time() {
     assert!(begun.elapsed() <= CALL_TIMEOUT, "{:?}", begun.elapsed());
 }
 
+/// What EC2's offerings call for the members' prices.
+const PRICES: [&str; 4] = [
+    "ec2:DescribeInstanceTypeOfferings",
+    "ec2:DescribeInstanceTypes",
+    "ec2:DescribeSpotPriceHistory",
+    "pricing:GetProducts",
+];
+
+#[tokio::test]
+async fn members_have_the_prices_of_what_they_are() {
+    let Some(layer) = layer(Options::default()).await else {
+        return;
+    };
+    layer.set_products(Some(vec![market::product("c6i.large", REGION, "0.0970000000")]));
+    let spot = SpotPrice::new("c6g.large", "eu-central-1b", "0.031000", "2026-11-01T00:00:00Z");
+    layer.set_spot_prices(vec![spot]);
+    layer.make_group("linux", &sized(0, 2, 9)).await;
+    let arm = GroupShape {
+        zones: vec!["b".to_owned()],
+        template: TemplateShape {
+            instance_type: "c6g.large".to_owned(),
+            spot: true,
+            ..TemplateShape::default()
+        },
+        ..sized(0, 1, 3)
+    };
+    layer.make_group("arm", &arm).await;
+    layer.make_group("empty", &sized(0, 0, 3)).await;
+    let names = ["linux", "arm", "empty"];
+    let choices = names.map(|name| named(name, Leave::Terminate)).to_vec();
+    let provider = provider(&layer, choices).await;
+    for _ in 0..2 {
+        let found = provider.offerings().await.unwrap();
+        let said: Vec<_> = found
+            .offerings
+            .iter()
+            .map(|sold| format!("{}: {}", sold.key, sold.price_without_ipv4.hourly))
+            .collect();
+        let expected = [
+            "aws/eu-central-1a c6i.large: 0.097 USD",
+            "aws/eu-central-1b c6g.large spot: 0.031 USD",
+        ];
+        assert_eq!(said, expected, "{:?}", found.completeness);
+    }
+    let listing = list(&provider).await;
+    let keys: BTreeSet<_> = listing
+        .resources
+        .iter()
+        .flat_map(|seen| &seen.members)
+        .map(|member| member.offering.as_ref().unwrap().to_string())
+        .collect();
+    assert_eq!(keys.len(), 2, "as members are called, so are prices: {keys:?}");
+    let asked: BTreeSet<_> = layer.calls().iter().map(|call| call.action.clone()).collect();
+    for action in PRICES {
+        assert!(
+            asked.contains(action.split_once(':').unwrap().1),
+            "{action}: {asked:?}"
+        );
+    }
+}
+
 #[test]
 fn the_policy_allows_what_the_code_calls_and_nothing_else() {
     let text = include_str!("../../packaging/iam/asg.json");
@@ -1008,6 +1075,7 @@ fn the_policy_allows_what_the_code_calls_and_nothing_else() {
             })
         })
         .collect();
+    called.extend(PRICES.map(str::to_owned));
     called.sort_unstable();
     called.dedup();
     assert_eq!(called, ACTIONS);

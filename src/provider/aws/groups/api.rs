@@ -27,8 +27,8 @@ use crate::provider::{
 
 use super::members::Instance;
 
-/// Every action of this file, as a policy of IAM names it.
-pub const ACTIONS: [&str; 15] = [
+/// Every action of this file, and of the prices that EC2 is asked for, as a policy of IAM names it.
+pub const ACTIONS: [&str; 19] = [
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:DescribeAutoScalingInstances",
     "autoscaling:DescribeInstanceRefreshes",
@@ -42,8 +42,12 @@ pub const ACTIONS: [&str; 15] = [
     "autoscaling:SuspendProcesses",
     "autoscaling:TerminateInstanceInAutoScalingGroup",
     "ec2:CreateTags",
+    "ec2:DescribeInstanceTypeOfferings",
+    "ec2:DescribeInstanceTypes",
     "ec2:DescribeInstances",
+    "ec2:DescribeSpotPriceHistory",
     "ec2:TerminateInstances",
+    "pricing:GetProducts",
 ];
 
 /// The tag of an instance that is leaving its group: the group's name. By it an instance is found that was detached by a run

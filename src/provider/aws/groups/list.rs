@@ -340,6 +340,6 @@ pub(super) fn name(group: &AutoScalingGroup) -> Option<String> {
     group.auto_scaling_group_name().map(str::to_owned)
 }
 
-fn member_ids(group: &AutoScalingGroup) -> impl Iterator<Item = &str> {
+pub(super) fn member_ids(group: &AutoScalingGroup) -> impl Iterator<Item = &str> {
     group.instances().iter().filter_map(|row| row.instance_id())
 }

@@ -25,20 +25,20 @@ mod leave;
 mod list;
 mod members;
 mod size;
+mod sold;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_autoscaling::types::AutoScalingGroup;
 use jiff::SignedDuration;
+use tokio::sync::Mutex;
 
 use crate::{
     model::{
         ids::{ResourceKind, StackName},
         money::Billing,
-        resource::{
-            Completeness, Identity, Labels, Listing, Observed, ProviderProfile, ResourceRef, ResourceSpec,
-        },
+        resource::{Identity, Labels, Listing, Observed, ProviderProfile, ResourceRef, ResourceSpec},
     },
     provider::{Choice, Claim, Offerings, Problem, Provider, ProviderError},
     stack::{GroupChoice, GroupSelector, Leave},
@@ -48,6 +48,7 @@ use super::{Access, Clock, Config};
 use api::Api;
 pub use api::{ACTIONS, LEAVING};
 pub use members::DETACHED;
+use sold::Shop;
 
 /// The longest that one call may take. While a member leaves, a whole CI may be paused, for 30 s at most.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,6 +75,9 @@ pub struct Groups {
     region: String,
     api: Api,
     choices: Vec<GroupChoice>,
+    /// What [`Api`] was made from.
+    config: Config,
+    shop: Mutex<Shop>,
 }
 
 impl Groups {
@@ -109,6 +113,8 @@ impl Groups {
             region: access.region,
             api,
             choices,
+            config,
+            shop: Mutex::default(),
         })
     }
 
@@ -215,13 +221,9 @@ impl Provider for Groups {
         &self.profile
     }
 
-    /// Nothing is sold here: what a group launches is its own affair.
+    /// What is there, and nothing else: what a group launches is its own affair.
     async fn offerings(&self) -> Result<Offerings, ProviderError> {
-        Ok(Offerings {
-            offerings: Vec::new(),
-            completeness: Completeness::Complete,
-            calls: 0,
-        })
+        within(Box::pin(self.read_prices()), unavailable).await
     }
 
     async fn list(&self, _: &StackName) -> Result<Listing, ProviderError> {
