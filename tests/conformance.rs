@@ -7,6 +7,9 @@
     reason = "tests touch the world, tell what they skip, and fail by panicking"
 )]
 
+#[path = "conformance/asg.rs"]
+#[cfg(feature = "aws")]
+mod asg;
 #[path = "support/aws/mod.rs"]
 #[cfg(feature = "sandbox")]
 mod aws;
@@ -32,6 +35,9 @@ mod drone;
 mod ec2;
 #[path = "conformance/gitlab.rs"]
 mod gitlab;
+#[path = "conformance/groups.rs"]
+#[cfg(feature = "aws")]
+mod groups;
 #[path = "conformance/hetzner.rs"]
 mod hetzner;
 #[path = "conformance/memory.rs"]

@@ -144,6 +144,10 @@ pub(crate) static SUITE: LazyLock<Suite<dyn Harness>> = LazyLock::new(|| Suite {
         crate::ec2::backend(),
         #[cfg(not(feature = "aws"))]
         cases::Backend::not_built("ec2", "moto"),
+        #[cfg(feature = "aws")]
+        crate::asg::backend(),
+        #[cfg(not(feature = "aws"))]
+        cases::Backend::not_built("asg", "moto"),
     ],
     clean: |harness| Box::pin(is_empty(harness)),
     stop: |harness| harness.stop(),

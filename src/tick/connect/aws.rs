@@ -20,7 +20,8 @@ pub(super) async fn provider(
 
     match config.kind {
         ProviderKind::Ec2 => with_sdk::ec2(stack, config, folder, trust).await,
-        _ => Err(ConnectError::NotBuilt {
+        ProviderKind::Asg => with_sdk::groups(stack, config, folder, trust).await,
+        ProviderKind::Hetzner => Err(ConnectError::NotBuilt {
             what: format!("providers.{} ({})", config.name, config.kind.as_str()),
             feature: "aws",
         }),
@@ -55,6 +56,7 @@ mod with_sdk {
             aws::{
                 Config,
                 ec2::{Ec2, Options},
+                groups::Groups,
             },
         },
         stack::{Endpoint, ProviderConfig, Stack},
@@ -136,6 +138,18 @@ mod with_sdk {
         };
         let access = access(config, folder, trust).await?;
         let made = Ec2::new(access, options).await;
+        Ok(Arc::new(made.map_err(|source| failed(config, source))?))
+    }
+    pub(super) async fn groups(
+        stack: &Stack,
+        config: &ProviderConfig,
+        folder: &Path,
+        trust: &Trust,
+    ) -> Result<Arc<dyn Provider>, ConnectError> {
+        let groups = stack.pools.iter().filter_map(|pool| pool.group.clone());
+        let choices = groups.filter(|choice| choice.provider == config.name).collect();
+        let access = access(config, folder, trust).await?;
+        let made = Groups::new(access, choices).await;
         Ok(Arc::new(made.map_err(|source| failed(config, source))?))
     }
 }
