@@ -252,7 +252,7 @@ Error: stack::unknown_key
     ·                              ╰── did you mean `idle`?
  26 │ min = 6
     ╰────
-  help: known in `pools.linux.policy`: `kind`, `idle`
+  help: known in `pools.linux.policy`: `kind`, `idle`, `min_age`
 
 Error: stack::contradiction
 
