@@ -2,20 +2,49 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "tests touch the world, and fail by panicking"
+    reason = "tests touch the world, tell what they skip, and fail by panicking"
 )]
 
-#[path = "conformance/ci.rs"]
+#[path = "support/aws/mod.rs"]
 #[cfg(feature = "sandbox")]
+mod aws;
+#[path = "conformance/aws_layer.rs"]
+#[cfg(feature = "sandbox")]
+mod aws_layer;
+#[path = "conformance/cases.rs"]
+mod cases;
+#[path = "conformance/ci.rs"]
 mod ci;
+#[path = "conformance/circleci.rs"]
+mod circleci;
+#[path = "conformance/claims.rs"]
+mod claims;
+#[path = "conformance/control.rs"]
+mod control;
+#[path = "conformance/demand.rs"]
+mod demand;
+#[path = "conformance/drone.rs"]
+mod drone;
+#[path = "conformance/gitlab.rs"]
+mod gitlab;
 #[path = "conformance/hetzner.rs"]
-#[cfg(all(feature = "hetzner", feature = "sandbox"))]
 mod hetzner;
 #[path = "conformance/memory.rs"]
 mod memory;
+#[path = "conformance/memory_groups.rs"]
+mod memory_groups;
+#[path = "support/moto.rs"]
+#[cfg(feature = "sandbox")]
+mod moto;
+#[path = "conformance/named.rs"]
+mod named;
 #[path = "conformance/provider.rs"]
 mod provider;
+#[path = "conformance/report.rs"]
+mod report;
+#[path = "conformance/sizes.rs"]
+mod sizes;
 #[path = "conformance/wide.rs"]
-#[cfg(feature = "sandbox")]
 mod wide;
