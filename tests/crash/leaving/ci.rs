@@ -359,7 +359,7 @@ impl RunnerControl for Ci {
                 if lost == 0 {
                     world.resume(runner, how);
                 } else {
-                    world.resume_failed(runner);
+                    world.resume_failed(runner, how);
                 }
                 return Err(if lost < 2 { ambiguous() } else { unavailable() });
             }
@@ -378,7 +378,11 @@ impl RunnerControl for Ci {
                 Kind::Drone => Some(drone_reading(world, runner)),
                 Kind::Circleci => Some(circleci_reading(world)),
             };
-            if world.chance(4) { Err(unavailable()) } else { Ok(reading) }
+            if world.chance(4) {
+                Err(unavailable())
+            } else {
+                Ok(reading)
+            }
         });
         self.scene.travel().await;
         answer
@@ -406,7 +410,7 @@ fn gitlab_reading(world: &mut World, id: &RegistrationId) -> Option<RunnerReadin
     })
 }
 
-/// The stages that are listed as running on that machine.
+/// The stages that are listed as running on that machine. Drone does not tell whether its queue is paused.
 fn drone_reading(world: &mut World, id: &RegistrationId) -> RunnerReading {
     if world.queue_paused.is_none() && world.chance(10) {
         world.land(id);
@@ -419,7 +423,7 @@ fn drone_reading(world: &mut World, id: &RegistrationId) -> RunnerReading {
         .filter(|job| !world.is_unlisted(job));
     RunnerReading {
         jobs: Some(u32::try_from(listed.count()).unwrap()),
-        paused: world.queue_paused.is_some(),
+        paused: false,
     }
 }
 

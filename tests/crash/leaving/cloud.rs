@@ -42,6 +42,11 @@ impl Cloud {
         }
     }
 
+    /// Puts a machine there that was made before the schedule began.
+    pub fn put(&self, machine: Observed) -> ResourceRef {
+        self.memory.put(machine)
+    }
+
     /// Everything that exists.
     pub async fn resources(&self) -> Vec<Observed> {
         self.keep_up().await;
@@ -130,7 +135,11 @@ impl Provider for Cloud {
     }
 
     async fn create(&self, claims: &[Claim]) -> Vec<Result<Observed, ProviderError>> {
-        let faults = [(2, Fault::LostReply), (2, Fault::LostRequest), (2, Fault::Unavailable)];
+        let faults = [
+            (2, Fault::LostReply),
+            (2, Fault::LostRequest),
+            (2, Fault::Unavailable),
+        ];
         self.arrive(Call::Create, &faults).await;
         let answers = self.memory.create(claims).await;
         let made = self.memory.resources();

@@ -85,7 +85,9 @@ fn play_all(template: &Template, seeds: impl Iterator<Item = u64>) -> Result<Sum
         let outcome = play(seed, Sight::Sees, false);
         if let Some(wrong) = wrong(&outcome) {
             let story = play(seed, Sight::Sees, true).log;
-            return Err(format!("{wrong}\nRUNFLEET_SEED={seed} plays this again:\n{story}"));
+            return Err(format!(
+                "{wrong}\nRUNFLEET_SEED={seed} plays this again:\n{story}"
+            ));
         }
         sum.add(&outcome);
         if seed < TWICE && play(seed, Sight::Sees, false).trace != outcome.trace {
@@ -100,7 +102,7 @@ fn play_all(template: &Template, seeds: impl Iterator<Item = u64>) -> Result<Sum
 
 /// Plays all schedules of a CI, and holds the races against what is asked of them.
 fn leave(kind: Kind) {
-    let template = Template::new(kind);
+    let template = runtime().block_on(Template::new(kind));
     if let Some(seed) = number("RUNFLEET_SEED") {
         let outcome = runtime().block_on(play(&template, seed, Sight::Sees, true));
         println!("{}, seed {seed}:\n{}", kind.as_str(), outcome.log);
@@ -142,11 +144,18 @@ fn leave(kind: Kind) {
             assert_eq!(count, 0, "{race:?} cannot happen, and did");
         } else {
             let enough = HITS * schedules / SCHEDULES;
-            assert!(count >= enough, "{race:?} happened {count} times, which shows little");
+            assert!(
+                count >= enough,
+                "{race:?} happened {count} times, which shows little"
+            );
         }
     }
     if kind == Kind::Circleci {
-        assert_eq!((sum.cordons, sum.blind), (0, 0), "nothing is paused, nor read again");
+        assert_eq!(
+            (sum.cordons, sum.blind),
+            (0, 0),
+            "nothing is paused, nor read again"
+        );
     } else {
         assert!(sum.blind > 0, "it is not the second reading that saves the jobs");
     }

@@ -84,9 +84,6 @@ impl Race {
             (Kind::Circleci, Self::LandsAfterPause | Self::PauseFails | Self::ResumeFails) => {
                 Some("CircleCI has nothing that could be paused")
             }
-            (Kind::Circleci, Self::LateRegistration) => {
-                Some("counts do not tell whose tasks run: a machine that is not listed is in doubt, not dead")
-            }
             _ => None,
         }
     }
@@ -97,8 +94,8 @@ impl Race {
 pub enum Saver {
     /// Its jobs are told one by one, whatever a flag says.
     Jobs,
-    /// Its sources contradict each other.
-    Disagreement,
+    /// It is not certain that it runs none.
+    Doubt,
     /// The answer said that it was not whole.
     Partial,
     /// Its jobs were read before the pause, and there were some.
@@ -109,6 +106,8 @@ pub enum Saver {
     ReadingFailed,
     /// There was no pause, and so no delete.
     NoPause,
+    /// It was tried again at once.
+    Again,
     /// A later tick lifted the pause that was on record.
     LaterTick,
     /// It left, still paused.
@@ -121,12 +120,13 @@ impl Saver {
     fn words(self) -> &'static str {
         match self {
             Self::Jobs => "the list of its jobs",
-            Self::Disagreement => "sources that disagree",
+            Self::Doubt => "what is in doubt is kept",
             Self::Partial => "a partial reading",
             Self::FirstLook => "a look before the pause",
             Self::SecondReading => "the second reading",
             Self::ReadingFailed => "a second reading that failed",
             Self::NoPause => "no delete without a pause",
+            Self::Again => "it was tried again",
             Self::LaterTick => "a later tick lifted it",
             Self::Left => "it left while paused",
             Self::Leaves => "what runs is left to leave by itself",

@@ -5,11 +5,13 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use runfleet::{
     demand::{Demand, RunnerControl},
     model::{
-        ids::{Lineage, RegistrationId, Serial},
+        ids::{RegistrationId, Serial},
         reason::Reason,
+        resource::Observed,
+        runner::RunnerState,
         state::State,
     },
-    plan::{Action, Goal, Verb},
+    plan::{Action, Goal, Kept, Verb},
     provider::Provider,
     render::TemplateSet,
     stack::{self, Stack},
@@ -47,10 +49,31 @@ pub struct Template {
     kind: Kind,
     stack: Stack,
     templates: TemplateSet,
+    /// A fleet for each number of jobs that a runner may run at once.
+    fleets: Vec<Fleet>,
+}
+
+/// Machines that the product has made in an earlier tick, so that not every schedule need begin with that.
+#[derive(Clone, Debug)]
+struct Fleet {
+    state: State,
+    machines: Vec<Observed>,
+    /// With their descriptions.
+    runners: Vec<(RegistrationId, String)>,
 }
 
 impl Template {
-    pub fn new(kind: Kind) -> Self {
+    /// Makes the fleets.
+    pub async fn new(kind: Kind) -> Self {
+        let mut template = Self::of(kind);
+        for slots in 1..=2 {
+            let fleet = Fleet::made(&template, slots).await;
+            template.fleets.push(fleet);
+        }
+        template
+    }
+
+    fn of(kind: Kind) -> Self {
         let name = kind.as_str();
         let pool = match kind {
             Kind::Gitlab => "tags = [\"linux\"]",
@@ -91,6 +114,58 @@ image = "debian-12"
             templates: TemplateSet {
                 files: BTreeMap::from([file]),
             },
+            fleets: Vec::new(),
+        }
+    }
+}
+
+impl Fleet {
+    /// Lets the product make as many machines as a pool may have.
+    async fn made(template: &Template, slots: usize) -> Self {
+        let mut world = World::new(template.kind, 0, false);
+        world.lies = false;
+        world.slots = slots;
+        world.jobs_come(8, 1);
+        let mut play = Play::of(template, world, Sight::Sees).await;
+        play.tick().await;
+        let state = play.store.load().await.unwrap().state.unwrap();
+        let mut machines = play.cloud.resources().await;
+        machines.sort_by_key(|seen| seen.target.id.as_str().parse::<u32>().unwrap());
+        let runners = play.scene.at(|world| {
+            let runners = world.runners.iter();
+            runners
+                .map(|(id, runner)| (id.clone(), runner.description.clone()))
+                .collect()
+        });
+        Self {
+            state,
+            machines,
+            runners,
+        }
+    }
+
+    /// The first of them, made at the beginning of the schedule.
+    async fn move_in(&self, count: usize, play: &Play) {
+        let mut state = self.state.clone();
+        let machines = &self.machines[..count];
+        let made_at = play.scene.now();
+        state.resources.retain(|_, record| {
+            record.created_at = made_at;
+            machines.iter().any(|seen| seen.target == record.target())
+        });
+        play.store.save(&state, Serial(0)).await.unwrap();
+        for machine in machines {
+            let mut seen = machine.clone();
+            seen.created_at = made_at;
+            let registration = seen.claim().and_then(|claim| claim.registration).unwrap();
+            let target = play.cloud.put(seen);
+            assert_eq!(target, machine.target, "an id that its record does not have");
+            let known = self.runners.iter().find(|(id, _)| *id == registration);
+            let (id, description) = known.unwrap();
+            play.scene.at(|world| {
+                world.know(id, description);
+                world.made(id, &target, READY_TIMEOUT);
+            });
         }
     }
 }
@@ -127,8 +202,17 @@ pub async fn play(template: &Template, seed: u64, sight: Sight, log: bool) -> Ou
 
 impl Play {
     async fn new(template: &Template, seed: u64, sight: Sight, log: bool) -> Self {
+        let mut world = World::new(template.kind, seed, log);
+        let count = 1 + usize::try_from(world.dice.below(4)).unwrap();
+        let fleet = &template.fleets[world.slots - 1];
+        let play = Self::of(template, world, sight).await;
+        fleet.move_in(count, &play).await;
+        play
+    }
+
+    /// A stage with nothing on record.
+    async fn of(template: &Template, mut world: World, sight: Sight) -> Self {
         let kind = template.kind;
-        let mut world = World::new(kind, seed, log);
         let mut stack = template.stack.clone();
         let pool = &mut stack.pools[0];
         pool.jobs_per_runner = u32::try_from(world.slots).unwrap();
@@ -142,9 +226,6 @@ impl Play {
         let cloud = Arc::new(Cloud::new(scene.clone(), READY_TIMEOUT));
         let ci = Arc::new(Ci::new(kind, scene.clone()));
         let store = MemoryStore::new(&stack.name).keeping(0);
-        let mut state = State::empty(stack.name.clone(), Lineage::from(format!("{seed:016x}")));
-        state.serial = Serial(1);
-        store.save(&state, Serial(0)).await.unwrap();
         let mut control: Arc<dyn RunnerControl> = Arc::<Ci>::clone(&ci);
         if sight == Sight::Blind {
             control = Arc::new(Blind(control));
@@ -174,10 +255,12 @@ impl Play {
     }
 
     async fn run(mut self, sight: Sight) -> Outcome {
-        self.scene.at(|world| {
+        let gap = self.scene.at(|world| {
             let first = 1 + world.dice.below(6);
-            world.jobs_come(first, 1);
+            world.jobs_come(first, 25_000);
+            world.between(20_000, 50_000)
         });
+        self.scene.pass(gap).await;
         for _ in 0..DISTURBED {
             self.tick().await;
             let gap = self.scene.at(|world| {
@@ -219,7 +302,10 @@ impl Play {
     /// One tick as `scale` makes it. Says whether it had nothing to do.
     async fn tick(&mut self) -> bool {
         self.ticks += 1;
-        self.scene.at(|world| world.say(|| "a tick begins".to_owned()));
+        self.scene.at(|world| {
+            world.tick += 1;
+            world.say(|| "a tick begins".to_owned());
+        });
         let planned = self.session.observe_and_decide(Goal::Converge).await.unwrap();
         judge(&self.scene, &planned);
         let notes = Notes(self.scene.clone());
@@ -233,7 +319,6 @@ impl Play {
         let state = loaded.state.unwrap();
         let there = self.cloud.resources().await.len();
         let on_record = state.resources.len();
-        let kind = self.session.stack().ci.keys().next().unwrap().as_str() == "gitlab";
         self.scene.at(|world| {
             let min = usize::try_from(self.min).unwrap();
             let waiting = world.waiting().count();
@@ -250,7 +335,7 @@ impl Play {
                     format!("{there} machines, {on_record} on record, and not {min}"),
                 ),
                 (
-                    kind && registered != min,
+                    world.kind == Kind::Gitlab && registered != min,
                     format!("{registered} registrations, and not {min}"),
                 ),
             ];
@@ -268,7 +353,14 @@ fn judge(scene: &Scene, planned: &Planned) {
     let records = &planned.snapshot.state.resources;
     scene.at(|world| {
         for action in &plan.actions {
-            world.say(|| format!("plan: {} {}: {}", action.verb.as_str(), action.address, action.reason));
+            world.say(|| {
+                format!(
+                    "plan: {} {}: {}",
+                    action.verb.as_str(),
+                    action.address,
+                    action.reason
+                )
+            });
         }
         for held in &plan.held {
             world.say(|| format!("plan: held {}: {}", held.about, held.reason));
@@ -287,28 +379,46 @@ fn judge(scene: &Scene, planned: &Planned) {
             let registration = records
                 .get(&kept.address)
                 .and_then(|record| record.registration.clone());
-            let Some(registration) = registration.filter(|_| surplus) else {
-                continue;
-            };
-            let saver = match &kept.reason {
-                Reason::BusyUnknown if world.kind == Kind::Circleci => Saver::Leaves,
-                Reason::BusyUnknown => Saver::Disagreement,
-                Reason::Busy { .. } => Saver::Jobs,
-                Reason::PartialDemand { .. } => Saver::Partial,
-                _ => continue,
-            };
-            let Some(told) = world.told.get(&registration).cloned() else {
-                continue;
-            };
-            if told.busy {
-                for lie in told.lies {
-                    world.hits.add(lie, saver);
-                }
-            } else if saver == Saver::Leaves && kept.busy == Some(false) {
-                world.look_later(&registration, Race::LandsBeforePause, saver);
+            if let Some(registration) = registration {
+                stays(world, &registration, kept, surplus);
             }
         }
     });
+}
+
+/// Counts the lies that a plan did not go by, and the races that a delete would have lost where nothing is deleted.
+fn stays(world: &mut World, runner: &RegistrationId, kept: &Kept, surplus: bool) {
+    let dead = kept.state == Some(RunnerState::Failed);
+    if !surplus && !dead {
+        return;
+    }
+    let saver = match &kept.reason {
+        Reason::LeavesByItself => Saver::Leaves,
+        // Its runner is not told: it is on its way out.
+        Reason::Unfinished if world.kind == Kind::Circleci => Saver::Leaves,
+        Reason::BusyUnknown => Saver::Doubt,
+        Reason::Busy { .. } => Saver::Jobs,
+        Reason::PartialDemand { .. } => Saver::Partial,
+        _ => return,
+    };
+    let Some(told) = world.told.get(runner).cloned() else {
+        return;
+    };
+    if told.busy {
+        for lie in told.lies {
+            world.hits.add(lie, saver);
+        }
+    } else if kept.reason == Reason::LeavesByItself {
+        if world.chance(25) {
+            world.land(runner);
+        }
+        let race = if dead {
+            Race::LateRegistration
+        } else {
+            Race::LandsBeforePause
+        };
+        world.look_later(runner, race, saver);
+    }
 }
 
 /// Notes what kept a machine that was to be retired.
@@ -346,7 +456,7 @@ fn held(world: &mut World, runner: &RegistrationId, reason: &Reason) {
     let (Some(chosen), Some(own)) = (world.chosen.get(runner), world.runners.get(runner)) else {
         return;
     };
-    let paused = world.cordoned.get(runner).copied();
+    let paused = world.paused_for(runner);
     let saver = match (reason, paused) {
         (Reason::BusyAfterCordon | Reason::BusyUnknown, Some(_)) => Saver::SecondReading,
         (Reason::BusyAfterCordon | Reason::BusyUnknown, None) => Saver::FirstLook,

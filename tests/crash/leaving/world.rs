@@ -132,8 +132,9 @@ pub struct World {
     pub chosen: BTreeMap<RegistrationId, Chosen>,
     /// Whose pause was made in this apply, and when it took effect.
     pub cordoned: BTreeMap<RegistrationId, Ms>,
-    /// What stayed paused since its resume failed.
-    stuck: BTreeSet<RegistrationId>,
+    /// What stayed paused since its resume failed, and in which tick that was.
+    stuck: BTreeMap<RegistrationId, u32>,
+    pub tick: u32,
     /// How many machines were deleted, and how many cordons were asked for.
     pub deleted: u64,
     pub cordons: u64,
@@ -171,7 +172,8 @@ impl World {
             told: BTreeMap::new(),
             chosen: BTreeMap::new(),
             cordoned: BTreeMap::new(),
-            stuck: BTreeSet::new(),
+            stuck: BTreeMap::new(),
+            tick: 0,
             deleted: 0,
             cordons: 0,
             events: BinaryHeap::new(),
@@ -365,7 +367,9 @@ impl World {
 
     /// Where runners leave by themselves, one that has nothing to do will.
     fn idle(&mut self, runner: &RegistrationId) {
-        let Some(own) = self.runners.get(runner) else { return };
+        let Some(own) = self.runners.get(runner) else {
+            return;
+        };
         if self.kind == Kind::Circleci && !own.is_busy() {
             let since = own.changed;
             self.at(self.now + self.idle_out, Event::Exit(runner.clone(), since));
@@ -399,6 +403,13 @@ impl World {
         }
     }
 
+    /// A runner that was registered before the schedule began.
+    pub fn know(&mut self, id: &RegistrationId, description: &str) {
+        let known = self.register(Some(id.as_str()), description);
+        let number: u32 = known.as_str().parse().unwrap_or_default();
+        self.last_runner = self.last_runner.max(number);
+    }
+
     /// A machine was made: it boots, a few take longer than they are given.
     pub fn made(&mut self, runner: &RegistrationId, machine: &ResourceRef, ready_timeout: Ms) {
         let slow = self.slow_boots < 2 && self.chance(20);
@@ -418,7 +429,9 @@ impl World {
 
     fn come_up(&mut self, runner: &RegistrationId) {
         let now = self.now;
-        let Some(own) = self.runners.get_mut(runner) else { return };
+        let Some(own) = self.runners.get_mut(runner) else {
+            return;
+        };
         if own.machine.is_none() || own.up {
             return;
         }
@@ -451,7 +464,7 @@ impl World {
                 self.killed.push(killed);
             }
         }
-        if self.stuck.remove(&runner) {
+        if self.stuck.remove(&runner).is_some() {
             self.hits.add(Race::ResumeFails, Saver::Left);
         }
     }
@@ -502,7 +515,10 @@ impl World {
     pub fn pause_failed(&mut self, runner: &RegistrationId) {
         self.say(|| format!("the pause of {runner} fails"));
         let when = self.now + SETTLE;
-        self.at(when, Event::Look(runner.clone(), Race::PauseFails, Saver::NoPause));
+        self.at(
+            when,
+            Event::Look(runner.clone(), Race::PauseFails, Saver::NoPause),
+        );
     }
 
     pub fn look_later(&mut self, runner: &RegistrationId, race: Race, saver: Saver) {
@@ -520,15 +536,26 @@ impl World {
             }
         }
         self.say(|| format!("{runner} is resumed"));
-        if self.stuck.remove(runner) {
-            self.hits.add(Race::ResumeFails, Saver::LaterTick);
+        if let Some(tick) = self.stuck.remove(&paused_as(runner, how)) {
+            let saver = if tick == self.tick {
+                Saver::Again
+            } else {
+                Saver::LaterTick
+            };
+            self.hits.add(Race::ResumeFails, saver);
         }
         self.hand_out_soon();
     }
 
-    pub fn resume_failed(&mut self, runner: &RegistrationId) {
+    pub fn resume_failed(&mut self, runner: &RegistrationId, how: CordonKind) {
         self.say(|| format!("the resume of {runner} fails"));
-        self.stuck.insert(runner.clone());
+        let tick = self.tick;
+        self.stuck.entry(paused_as(runner, how)).or_insert(tick);
+    }
+
+    /// Since when a runner of this apply's is paused, alone or with all others.
+    pub fn paused_for(&self, runner: &RegistrationId) -> Option<Ms> {
+        self.queue_paused.or(self.cordoned.get(runner).copied())
     }
 
     /// The busy flag, as late as it is.
@@ -553,5 +580,13 @@ impl World {
     pub fn machines(&self) -> usize {
         let there = self.runners.values().filter(|own| own.machine.is_some());
         there.count()
+    }
+}
+
+/// What a pause is of: one runner, or all.
+fn paused_as(runner: &RegistrationId, how: CordonKind) -> RegistrationId {
+    match how {
+        CordonKind::PauseAll => RegistrationId::from("all"),
+        _ => runner.clone(),
     }
 }
