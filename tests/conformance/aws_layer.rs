@@ -211,8 +211,8 @@ async fn a_rule_strikes_the_nth_call_that_fits_in_the_words_of_the_service() {
         .iter()
         .map(|call| call.spoke)
         .collect();
-    use Spoke::{Layer as L, Moto as M};
-    assert_eq!(spoke, [M, M, L, L, M, L, L, L]);
+    let (moto, ours) = (Spoke::Moto, Spoke::Layer);
+    assert_eq!(spoke, [moto, moto, ours, ours, moto, ours, ours, ours]);
     assert_eq!(layer.instances().await.len(), 3, "moto heard of no refused one");
 
     layer.rule(Rule::refuse("DescribeAutoScalingGroups", Refusal::throttling()));

@@ -54,7 +54,7 @@ pub fn terminating(group: &str, id: &str, request: &str) -> Body {
         progress: 0,
     };
     let mut member = member(group, &activity);
-    member.name = "Activity".to_owned();
+    "Activity".clone_into(&mut member.name);
     answer("TerminateInstanceInAutoScalingGroup", vec![member], request)
 }
 

@@ -227,17 +227,15 @@ impl Inner {
         let body = match turn {
             Turn::Forward => {
                 let reply = self.forward(asked, arrived).await;
-                match self.translated(asked, &filters, &reply, request) {
-                    Some(body) => body,
-                    None => {
-                        let mut call = Call::of(asked, Spoke::Moto, Some(reply.status));
-                        if asked.writes() || reply.status != 200 {
-                            return (reply, call);
-                        }
-                        let reply = bend::read(self, asked, &filters, reply, &mut call);
+                let Some(body) = self.translated(asked, &filters, &reply, request) else {
+                    let mut call = Call::of(asked, Spoke::Moto, Some(reply.status));
+                    if asked.writes() || reply.status != 200 {
                         return (reply, call);
                     }
-                }
+                    let reply = bend::read(self, asked, &filters, reply, &mut call);
+                    return (reply, call);
+                };
+                body
             }
             Turn::Say(body) => body,
             Turn::Refuse(refusal) => refusal.body(asked.service, request),

@@ -89,8 +89,9 @@ impl Layer {
         };
         let world = options.control.map(|control| World { control, http });
         let inner = Arc::new(Inner::new(moto, state, world));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // It stays non-blocking.
+        let listener = listener.into_std().unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener)
