@@ -19,7 +19,8 @@ pub(super) async fn provider(
     use crate::stack::ProviderKind;
 
     match config.kind {
-        ProviderKind::Ec2 => with_sdk::ec2(stack, config, folder, trust).await,
+        // What the SDK loads is large.
+        ProviderKind::Ec2 => Box::pin(with_sdk::ec2(stack, config, folder, trust)).await,
         _ => Err(ConnectError::NotBuilt {
             what: format!("providers.{} ({})", config.name, config.kind.as_str()),
             feature: "aws",
