@@ -26,6 +26,7 @@ mod list;
 mod members;
 mod size;
 mod sold;
+mod writes;
 
 use std::time::Duration;
 
