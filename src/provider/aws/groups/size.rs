@@ -65,7 +65,15 @@ impl Groups {
             let why = format!("{} is more than its maximum, which is {max}", want.size);
             return Err(rejected("above_max", why));
         }
-        self.api.set_size(&want.name, want.size, clock).await
+        let Err(error) = self.api.set_size(&want.name, want.size, clock).await else {
+            return Ok(());
+        };
+        // An answer was lost, perhaps, and the SDK sent it again to a group that cools down since the first: look.
+        let (group, _) = self.ours(&want.name, clock).await?;
+        match count(group.desired_capacity()) == Some(want.size) {
+            true => Ok(()),
+            false => Err(error),
+        }
     }
 
     /// Protects exactly these of the members that serve.
