@@ -9,7 +9,7 @@ use crate::{
         ids::CloudId,
         resource::{GroupSpec, Observed},
     },
-    provider::{ProviderError, aws::Clock},
+    provider::{Disposition, ProviderError, aws::Clock},
 };
 
 use super::Groups;
@@ -69,10 +69,13 @@ impl Groups {
             return Ok(());
         };
         // An answer was lost, perhaps, and the SDK sent it again to a group that cools down since the first: look.
-        let (group, _) = self.ours(&want.name, clock).await?;
-        match count(group.desired_capacity()) == Some(want.size) {
-            true => Ok(()),
-            false => Err(error),
+        match self.api.group(&want.name, clock).await {
+            Ok(Some(group)) if count(group.desired_capacity()) == Some(want.size) => Ok(()),
+            Ok(_) => Err(error),
+            Err(_) if error.disposition() == Disposition::Retry => Err(ProviderError::Ambiguous {
+                why: error.to_string(),
+            }),
+            Err(_) => Err(error),
         }
     }
 
