@@ -26,6 +26,9 @@ mod claims;
 mod control;
 #[path = "conformance/demand.rs"]
 mod demand;
+#[path = "conformance/ec2.rs"]
+#[cfg(feature = "aws")]
+mod ec2;
 #[path = "conformance/gitlab.rs"]
 mod gitlab;
 #[path = "conformance/groups.rs"]

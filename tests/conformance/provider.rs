@@ -140,6 +140,10 @@ pub(crate) static SUITE: LazyLock<Suite<dyn Harness>> = LazyLock::new(|| Suite {
         memory_groups::backend(),
         hetzner::backend(),
         #[cfg(feature = "aws")]
+        crate::ec2::backend(),
+        #[cfg(not(feature = "aws"))]
+        cases::Backend::new("ec2", "moto, and a layer in front of it", None),
+        #[cfg(feature = "aws")]
         crate::asg::backend(),
         #[cfg(not(feature = "aws"))]
         cases::Backend::new("asg", "moto, and a layer in front of it", None),

@@ -69,9 +69,12 @@ impl Ec2 {
                 continue;
             }
             match self.ami_for(&choice.image, template.as_ref(), *architecture).await {
+                // Once for each template: the rights are the same for all that it launches.
+                Ok(_) if launched.contains(&how.launch_template) => {}
                 Ok(_) => {
-                    if launched.insert(how.clone().launch_template) {
-                        problems.extend(self.may_launch(choice, &how, &region).await?);
+                    if let Some(told) = self.may_launch(choice, &how, &region).await? {
+                        launched.insert(how.launch_template);
+                        problems.extend(told);
                     }
                 }
                 Err(ProviderError::Rejected { why, .. }) => problems.push(Problem {
@@ -219,13 +222,13 @@ impl Ec2 {
         Ok(problems)
     }
 
-    /// Asks EC2 whether it would launch this: rights, and whatever else it looks at first.
+    /// Asks EC2 whether it would launch this: rights, and whatever else it looks at first. None where it could not be asked.
     async fn may_launch(
         &self,
         choice: &Choice,
         how: &Ec2Launch,
         region: &Region,
-    ) -> Result<Option<Problem>, ProviderError> {
+    ) -> Result<Option<Vec<Problem>>, ProviderError> {
         let mut zones = region
             .sold
             .iter()
@@ -243,8 +246,8 @@ impl Ec2 {
         };
         let call = launch.request().dry_run(true).send_with(&self.api.ec2);
         let failed = match self.api.read(call).await {
-            Ok(_) => return Ok(None),
-            Err(failed) if failed.is(DRY_RUN) => return Ok(None),
+            Ok(_) => return Ok(Some(Vec::new())),
+            Err(failed) if failed.is(DRY_RUN) => return Ok(Some(Vec::new())),
             Err(failed) => failed,
         };
         let (what, hint) = match failed.error {
@@ -260,11 +263,12 @@ impl Ec2 {
             ProviderError::NoCapacity { .. } | ProviderError::Quota { .. } => return Ok(None),
             error => return Err(error),
         };
-        Ok(Some(Problem {
+        let problem = Problem {
             place: choice.place.clone(),
             what,
             hint: Some(hint.to_owned()),
-        }))
+        };
+        Ok(Some(vec![problem]))
     }
 }
 
