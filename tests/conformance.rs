@@ -20,12 +20,16 @@ mod aws_layer;
 mod cases;
 #[path = "conformance/ci.rs"]
 mod ci;
+#[path = "conformance/circleci.rs"]
+mod circleci;
 #[path = "conformance/claims.rs"]
 mod claims;
 #[path = "conformance/control.rs"]
 mod control;
 #[path = "conformance/demand.rs"]
 mod demand;
+#[path = "conformance/drone.rs"]
+mod drone;
 #[path = "conformance/ec2.rs"]
 #[cfg(feature = "aws")]
 mod ec2;

@@ -86,7 +86,7 @@ pub(crate) struct Suite<H: ?Sized + 'static> {
 }
 
 /// What became of a case.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub(crate) enum Outcome {
     /// It held.
@@ -106,7 +106,7 @@ pub(crate) enum Outcome {
 }
 
 /// What one backend did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Run {
     /// Whose.
     pub(crate) backend: String,

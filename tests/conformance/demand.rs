@@ -11,7 +11,7 @@ use runfleet::{
 
 use crate::ci::{
     Bench, Cases, MACHINE, MAX_AGE,
-    Need::{FinishedJobs, HeldJobs, Jobs, ListsRunners, MaxAges, Trouble as Makes},
+    Need::{FinishedJobs, HeldJobs, Jobs, ListsRunners, MaxAges, OwnRegistrations, Trouble as Makes},
     OTHER, STACK, Trouble, Work, case, counted, jobs, joined, observed, observed_since, registered, view,
     whole,
 };
@@ -44,7 +44,7 @@ pub(crate) fn cases() -> Cases {
             "one that runs for longer than `running_max` is no demand, and its runner is busy all the same"),
         case!(a_runner_is_told_by_its_registration, Anyone, [ListsRunners],
             "once it joined it is online, and never called idle while it has a job"),
-        case!(runners_of_others_are_not_ours, Anyone, [ListsRunners],
+        case!(runners_of_others_are_not_ours, Anyone, [ListsRunners, OwnRegistrations],
             "whose description begins with another stack's name, or a longer one"),
         case!(a_token_that_it_does_not_know_is_unauthorised_and_no_empty_queue, Anyone, [],
             "nothing is told, for nothing was read"),

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::{
     aws::{self, Layer, Refusal, Rule, Spoke, SpotPrice, TemplateShape, market, wire::Service},
-    cases::{Backend, Later},
+    cases::Backend,
     claims, moto,
     provider::{Harness, Need, Trouble, keeps_the_contract},
 };
@@ -239,13 +239,16 @@ impl Harness for OnMoto {
 }
 
 pub(crate) fn backend() -> Backend<dyn Harness> {
-    let start = || -> Later<'static, Option<Box<dyn Harness>>> {
-        Box::pin(async {
-            let harness = OnMoto::start(aws::Options::default()).await?;
-            Some(Box::new(harness) as Box<dyn Harness>)
-        })
-    };
-    Backend::new("ec2", "moto, and a layer in front of it", Some(start))
+    Backend::new(
+        "ec2",
+        "moto, and a layer in front of it",
+        Some(|| {
+            Box::pin(async {
+                let harness = OnMoto::start(aws::Options::default()).await?;
+                Some(Box::new(harness) as Box<dyn Harness>)
+            })
+        }),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -366,8 +369,7 @@ async fn an_instance_that_ec2_does_not_show_yet_is_neither_absent_nor_gone() {
     let claim = cloud.machine(|_| {});
     let create = cloud.create(&claim);
     let meanwhile = async {
-        let told = tokio::time::timeout(Duration::from_secs(60), claim.accepted.told());
-        told.await.expect("EC2 accepts it");
+        claim.accepted.told().await;
         let id = cloud.layer.instances().await.remove(0).id;
         let target = ResourceRef {
             provider: "aws".into(),

@@ -151,6 +151,11 @@ impl OverHttp {
             "write_files": files,
             "runcmd": [["systemctl", "enable", "--now", "gitlab-runner"]],
         });
+        self.boot_with(name, &user_data).await;
+    }
+
+    /// A machine with these parts in its user data, once it has booted.
+    pub(crate) async fn boot_with(&self, name: &str, user_data: &Value) {
         let server = json!({
             "name": name, "server_type": "cx23", "location": "fsn1", "image": "debian-12",
             "user_data": format!("#cloud-config\n{user_data}"),

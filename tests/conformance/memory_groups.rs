@@ -298,7 +298,7 @@ impl Groups for InMemory {
 
     async fn govern(&self, group: &ResourceRef) {
         self.edit(group, |group| {
-            group.view.governed = Some("scaling policy cpu-50".to_owned())
+            group.view.governed = Some("scaling policy cpu-50".to_owned());
         })
         .expect("it is there");
     }

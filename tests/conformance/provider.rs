@@ -86,7 +86,8 @@ pub(crate) trait Harness: Send + Sync {
     /// Orders trouble of a kind that it does not lack.
     async fn order(&self, trouble: Trouble);
 
-    /// How many resources exist that we could have made, whoever made them and whatever a listing says.
+    /// How many resources exist that a create could have made, whoever made them and whatever a listing says: not the groups
+    /// and members of [`Groups::found`].
     async fn census(&self) -> usize;
 
     /// The groups of the cloud, where the provider's identity is one.

@@ -1,5 +1,5 @@
-//! What the runs said: kept as JSON below the target folder, and rendered as the pages `docs/providers.md` and
-//! `docs/ci-systems.md`.
+//! What the runs said: written as JSON to `conformance/SUITE-BACKEND.json` below the target folder, and rendered as the pages
+//! `docs/providers.md` and `docs/ci-systems.md`.
 //!
 //! A page is compared with the runs of this process. Where a backend's third party cannot be had, or the build is without the
 //! backend, its column is taken from the page as it stands, so that it is neither stale nor new; the test says so.
@@ -30,17 +30,15 @@ fn file(suite: &str, backend: &str) -> PathBuf {
     folder.join(format!("{suite}-{backend}.json"))
 }
 
-/// Writes a run down, in the place of the one before.
+/// Writes a run down, in the place of the one before: whole, since another process may do the same.
 pub(crate) fn keep(suite: &str, run: &Run) {
     let path = file(suite, &run.backend);
-    fs::create_dir_all(path.parent().expect("a folder")).expect("the folder");
+    let folder = path.parent().expect("a folder");
+    fs::create_dir_all(folder).expect("the folder");
+    let fresh = tempfile::NamedTempFile::new_in(folder).expect("a file");
     let text = serde_json::to_string_pretty(run).expect("JSON");
-    fs::write(path, text + "\n").expect("the run is written down");
-}
-
-fn kept(suite: &str, backend: &str) -> Run {
-    let text = fs::read_to_string(file(suite, backend)).expect("it was written down");
-    serde_json::from_str(&text).expect("a run")
+    fs::write(fresh.path(), text + "\n").expect("the run is written down");
+    fresh.persist(path).expect("it takes its place");
 }
 
 /// One backend's cells, by case.
@@ -141,15 +139,14 @@ async fn check<H: ?Sized + Send + Sync + 'static>(suite: &'static Suite<H>, path
     let mut columns = Vec::new();
     let mut broken = BTreeSet::new();
     for backend in &suite.backends {
-        cases::run(suite, backend).await;
-        let run = kept(suite.name, backend.name);
+        let run = cases::run(suite, backend).await;
         let cells = if run.party.is_some() {
             let failed = |outcome: &&Outcome| matches!(outcome, Outcome::Failed { .. });
             if run.cases.values().any(|outcome| failed(&outcome)) {
                 broken.insert(backend.name);
             }
-            let cells = run.cases.iter();
-            cells
+            run.cases
+                .iter()
                 .map(|(case, outcome)| (case.clone(), cell(outcome).to_owned()))
                 .collect()
         } else {
