@@ -331,7 +331,7 @@ impl Api {
             let reservations = page.reservations.unwrap_or_default();
             let rows = reservations
                 .iter()
-                .flat_map(|reservation| reservation.instances())
+                .flat_map(aws_sdk_ec2::types::Reservation::instances)
                 .filter_map(Instance::of);
             Ok((rows.collect(), page.next_token))
         })

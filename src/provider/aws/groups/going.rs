@@ -54,7 +54,7 @@ fn is_accounted_for(activity: &Activity, members: &BTreeSet<&str>) -> bool {
 fn words(activity: &Activity) -> String {
     let status = activity
         .status_code()
-        .map(|status| status.as_str())
+        .map(ScalingActivityStatusCode::as_str)
         .unwrap_or_default();
     let told = activity.description().unwrap_or("an activity");
     format!("{told} ({status})")

@@ -256,12 +256,12 @@ impl Groups {
         };
         let mut flaws = Vec::new();
         let seen = self.observe(&[group], deadline, &clock, &mut flaws).await?;
-        match flaws.is_empty() {
-            true => Ok(seen.into_iter().next()),
-            false => Err(ProviderError::Unavailable {
+        if !flaws.is_empty() {
+            return Err(ProviderError::Unavailable {
                 why: flaws.join("; "),
-            }),
+            });
         }
+        Ok(seen.into_iter().next())
     }
 
     async fn read_machine(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError> {

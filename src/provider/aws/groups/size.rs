@@ -71,11 +71,10 @@ impl Groups {
         // An answer was lost, perhaps, and the SDK sent it again to a group that cools down since the first: look.
         match self.api.group(&want.name, clock).await {
             Ok(Some(group)) if count(group.desired_capacity()) == Some(want.size) => Ok(()),
-            Ok(_) => Err(error),
             Err(_) if error.disposition() == Disposition::Retry => Err(ProviderError::Ambiguous {
                 why: error.to_string(),
             }),
-            Err(_) => Err(error),
+            Ok(_) | Err(_) => Err(error),
         }
     }
 
