@@ -60,6 +60,8 @@ use crate::{
 
 /// The waits before each try to lift a pause; each try repeats its call by itself.
 const LIFTS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
+/// The same for one that an earlier apply left: what is to be done now does not wait for a CI that is away.
+const LEFTOVER_LIFTS: [Duration; 1] = [Duration::ZERO];
 
 /// Who is retired, and through whom.
 pub(super) struct Leaving<'a> {
@@ -195,7 +197,7 @@ impl Run<'_> {
             Err(_) => "no answer in time".to_owned(),
         };
         *state = State::Stuck;
-        if self.lift(&address, pause, leaving.control).await? {
+        if self.lift(&address, pause, leaving.control, &LIFTS).await? {
             *state = State::Lifted(Instant::now());
         }
         Ok(Entry::Refused(cordon_failed(&why)))
@@ -228,7 +230,7 @@ impl Run<'_> {
             );
             Ok(false)
         } else {
-            self.lift(&shut.address, shut.pause, control).await
+            self.lift(&shut.address, shut.pause, control, &LIFTS).await
         };
         if matches!(lifted, Ok(true)) {
             *state = State::Lifted(Instant::now());
@@ -333,16 +335,18 @@ impl Run<'_> {
         address: &Address,
         pause: Pause,
         control: &dyn RunnerControl,
+        tries: &[Duration],
     ) -> Result<bool, LedgerError> {
         let registration = RegistrationId::from(pause.what.as_str());
         let mut last = None;
-        for wait in LIFTS {
-            tokio::time::sleep(wait).await;
+        for wait in tries {
+            tokio::time::sleep(*wait).await;
             let Err(error) = control.uncordon(&registration).await else {
                 last = None;
                 break;
             };
-            if matches!(control.read(&registration).await, Ok(None)) {
+            let refused = matches!(error, DemandError::Rejected { .. });
+            if refused && matches!(control.read(&registration).await, Ok(None)) {
                 last = None;
                 break;
             }
@@ -373,7 +377,7 @@ impl Run<'_> {
             let ci = CiName::from(pause.owner.as_str());
             if let Some(control) = self.control(&ci) {
                 let address = Address::machine(&pause.owner.as_str().into(), &pause.what.as_str().into());
-                self.lift(&address, pause, control).await?;
+                self.lift(&address, pause, control, &LEFTOVER_LIFTS).await?;
             }
         }
         Ok(())
