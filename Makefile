@@ -68,7 +68,7 @@ docs: whole ## write the generated pages of docs/ anew
 
 test-crash: ## 1,000 kills with kill -9 while applying
 	@scripts/setup test
-	@RUNFLEET_KILLS=1000 cargo test --locked --all-features --test crash -- --nocapture
+	@RUNFLEET_KILLS=1000 RUNFLEET_SCHEDULES=10000 cargo test --locked --all-features --test crash -- --nocapture
 
 fuzz: whole ## any bytes as stack file, state, journal and plan file, a minute each (needs cargo-fuzz)
 	@scripts/fuzz

@@ -31,6 +31,8 @@ use super::{
 const READY_TIMEOUT: Ms = 60_000;
 /// Ticks of a world that lies.
 const DISTURBED: u32 = 3;
+/// The time between ticks after that, in which the longest job ends.
+const CALM_GAP: Ms = 90_000;
 /// Ticks after that until everything must be as wished.
 const CALM: u32 = 20;
 
@@ -278,7 +280,7 @@ impl Play {
         let mut unsettled = None;
         if sight == Sight::Sees {
             for _ in 0..CALM {
-                self.scene.pass(45_000).await;
+                self.scene.pass(CALM_GAP).await;
                 let rests = self.tick().await;
                 unsettled = self.unsettled(rests).await;
                 if unsettled.is_none() {
