@@ -3,7 +3,7 @@
 //! Each schedule is a few ticks of the product's own [`Session`](runfleet::tick::Session) over a world in virtual time that
 //! goes on while calls are under way. Its seed decides everything: `RUNFLEET_SEED=… cargo test --test crash leaving` plays
 //! that one again and tells its steps. `RUNFLEET_SCHEDULES` says how many there are of each CI (3,000 without it, which an
-//! ordinary run has time for; `make crash` plays 10,000).
+//! ordinary run has time for; `make test-crash` plays 10,000).
 
 mod ci;
 mod cloud;
