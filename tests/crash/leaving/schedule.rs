@@ -128,7 +128,7 @@ impl Fleet {
         world.lies = false;
         world.slots = slots;
         world.jobs_come(8, 1);
-        let mut play = Play::of(template, world, Sight::Sees).await;
+        let mut play = Play::of(template, world, Sight::Sees);
         play.tick().await;
         let state = play.store.load().await.unwrap().state.unwrap();
         let mut machines = play.cloud.resources().await;
@@ -207,13 +207,13 @@ impl Play {
         let mut world = World::new(template.kind, seed, log);
         let count = 1 + usize::try_from(world.dice.below(4)).unwrap();
         let fleet = &template.fleets[world.slots - 1];
-        let play = Self::of(template, world, sight).await;
+        let play = Self::of(template, world, sight);
         fleet.move_in(count, &play).await;
         play
     }
 
     /// A stage with nothing on record.
-    async fn of(template: &Template, mut world: World, sight: Sight) -> Self {
+    fn of(template: &Template, mut world: World, sight: Sight) -> Self {
         let kind = template.kind;
         let mut stack = template.stack.clone();
         let pool = &mut stack.pools[0];
