@@ -127,7 +127,7 @@ impl Run<'_> {
                     return Ok(Entry::Refused(cordon_failed(why)));
                 }
                 State::Lifted(at) if at.elapsed() < settle => {
-                    let rest = settle - at.elapsed();
+                    let rest = settle.saturating_sub(at.elapsed());
                     drop(state);
                     self.stop.sleep(rest).await;
                 }
@@ -252,7 +252,7 @@ impl Run<'_> {
             return Ok(End::Held { reason });
         }
         let address = &leaving.action.address;
-        self.delete(address, leaving.provider, leaving.target, owner(leaving))
+        self.delete(address, leaving.provider, leaving.target, Some(owner(leaving)))
             .await
     }
 
@@ -302,7 +302,7 @@ impl Run<'_> {
         let id = new_intent();
         let intent = Intent::Delete {
             target: (*target).clone(),
-            registration: owner(leaving),
+            registration: Some(owner(leaving)),
         };
         self.ledger.begin(address, &id, intent).await?;
         if Instant::now() + DELETE_ROOM > end {
@@ -316,10 +316,10 @@ impl Run<'_> {
             Sent::Unknown(_) => find_out(*provider, target, end).await,
         };
         let (Sent::Refused(why) | Sent::Unknown(why)) = sent else {
-            return self.deleted(address, &id, owner(leaving)).await;
+            return self.deleted(address, &id, Some(owner(leaving))).await;
         };
         match known {
-            Known::Gone => self.deleted(address, &id, owner(leaving)).await,
+            Known::Gone => self.deleted(address, &id, Some(owner(leaving))).await,
             Known::Stays => {
                 self.refused(address, &id, &why).await?;
                 Ok(End::Failed { why })
@@ -384,8 +384,8 @@ impl Run<'_> {
     }
 }
 
-fn owner(leaving: &Leaving<'_>) -> Option<(CiName, RegistrationId)> {
-    Some((leaving.profile.ci.clone(), leaving.registration.clone()))
+fn owner(leaving: &Leaving<'_>) -> (CiName, RegistrationId) {
+    (leaving.profile.ci.clone(), leaving.registration.clone())
 }
 
 /// Said where the pause is too old for a delete.
