@@ -20,7 +20,7 @@ use self::{
 };
 
 /// How many schedules of a CI are played: as many as an ordinary run of the tests has time for.
-const SCHEDULES: u64 = 3_000;
+const SCHEDULES: u64 = 10_000;
 /// The least that each race must have happened and mattered in so many, or more.
 const HITS: u64 = 100;
 /// How many of the first are played without the second reading too, and how many twice.
