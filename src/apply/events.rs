@@ -11,6 +11,11 @@ pub trait Reporter: Send + Sync {
     fn event(&self, event: &Event<'_>);
 }
 
+/// Tells nobody.
+impl Reporter for () {
+    fn event(&self, _: &Event<'_>) {}
+}
+
 /// Something that happened to an action.
 #[derive(Debug)]
 pub enum Event<'a> {

@@ -253,7 +253,11 @@ async fn approved(
         told.context.mended(&planned);
         all_known(&errand.selection, &planned, session.stack())?;
         told.plan(&planned)?;
-        refuse::breaches(&planned.plan, errand, &told.context.again())?;
+        if let Err(refused) = refuse::breaches(&planned.plan, errand, &told.context.again()) {
+            // What a crash left paused makes everybody's jobs wait, whatever is wrong with the plan.
+            session.lift_pauses(&planned).await?;
+            return Err(refused);
+        }
         let can_ask = told.context.output.can_ask();
         let nobody = !io::stdin().is_terminal();
         let given = approval == Approval::Given || (approval == Approval::WhereAsked && nobody);

@@ -181,8 +181,8 @@ reasons! {
     BusyAfterCordon => "busy_after_cordon", "a job came before the cordon took effect".to_owned();
     /// Not deleted: the cordon did not take.
     CordonFailed { why: String } => "cordon_failed", format!("could not be cordoned: {why}");
-    /// Not deleted: its registration is shared, and pausing all of it takes longer to settle than others' jobs may wait.
-    SharedRunner => "shared_runner", "shares its runner, and settle is too long to pause all of it".to_owned();
+    /// Not deleted: only a pause of all runners would let it go, which takes longer to settle than others' jobs may wait.
+    SharedRunner => "shared_runner", "only a pause of all runners lets it go, and settle is too long for that".to_owned();
     /// Kept: nothing can be done from outside; it goes when it has left by itself.
     LeavesByItself => "leaves_by_itself", "goes when it has left by itself".to_owned();
     /// Kept: idle, and younger than its policy lets go.

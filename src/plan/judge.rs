@@ -1,5 +1,8 @@
 //! A pool's machines, one by one: each comes to an action, or to a reason for which it is kept.
 
+mod words;
+
+use self::words::{cordoned_reason, may_uncordon, rank, stays};
 use super::{
     IfBusy, Verb,
     draft::{Draft, Leaver},
@@ -9,7 +12,7 @@ use super::{
     roll::Roll,
 };
 use crate::{
-    drain::{self, Clocks, Cordon, Rank},
+    drain::{self, Clocks, Cordon},
     model::{
         reason::Reason,
         resource::{CloudStatus, CordonKind},
@@ -432,48 +435,5 @@ impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
             });
         }
         drain::due(cloud.profile.billing, clocks, margin, pool.idle_timeout)
-    }
-}
-
-/// Why a machine leaves that was cordoned earlier and is not due by its billing now.
-fn cordoned_reason(machine: &Machine<'_>) -> Reason {
-    Reason::IdleTooLong { idle: machine.idle }
-}
-
-/// Whether a cordon is ours to lift. What a person paused stays paused.
-fn may_uncordon(facts: &Facts<'_>, machine: &Machine<'_>) -> bool {
-    let record = machine.record;
-    let ours = matches!(machine.cordon, Cordon::Since(_)) || machine.doubt == Some(Doubt::Cordon);
-    let kind = record
-        .ci
-        .as_ref()
-        .zip(record.registration.as_ref())
-        .and_then(|(ci, registration)| facts.control_of(ci, registration))
-        .map(|c| c.cordon);
-    ours && record.registration.is_some()
-        && machine.work != Work::NoRunner
-        && kind == Some(CordonKind::Pause)
-        && !matches!(machine.presence, Presence::Gone)
-}
-
-fn stays(machine: &Machine<'_>, pool: &Pool, target: &Target) -> Reason {
-    match (&machine.health, machine.work) {
-        (Health::Booting, _) => Reason::Booting {
-            age: machine.age,
-            timeout: pool.ready_timeout,
-        },
-        (_, Work::Busy(jobs)) => Reason::Busy { jobs },
-        (_, Work::Unknown) => Reason::BusyUnknown,
-        _ => Reason::WithinTarget { target: target.size },
-    }
-}
-
-fn rank<'a>(machine: &Machine<'a>) -> Rank<'a> {
-    Rank {
-        failed: matches!(machine.health, Health::Failed(_)),
-        cordoned: machine.cordon != Cordon::No,
-        paid_until: machine.paid_until,
-        created_at: machine.record.created_at,
-        address: machine.address,
     }
 }

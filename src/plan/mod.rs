@@ -162,6 +162,10 @@ pub struct Bootstrap {
 /// What is done to a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "verb")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "what an update wants is as large as any spec"
+)]
 pub enum Verb {
     /// Make it, on the first rung that takes it.
     Create {

@@ -48,6 +48,9 @@ pub fn loads<'a>(facts: &Facts<'a>) -> BTreeMap<&'a PoolName, Load> {
     loads
 }
 
+/// What decides which pools could run a job.
+type Likeness<'j> = (&'j [String], Option<&'j [PoolName]>, bool);
+
 fn assign<'a>(
     facts: &Facts<'a>,
     demand: &DemandSnapshot,
@@ -61,7 +64,7 @@ fn assign<'a>(
         .filter(|pool| pool.ci == demand.ci)
         .collect();
     let selectors: Vec<_> = pools.iter().map(|pool| pool.selector()).collect();
-    let mut fits: HashMap<(&[String], &Option<Vec<PoolName>>, bool), Vec<&'a Pool>> = HashMap::new();
+    let mut fits: HashMap<Likeness<'_>, Vec<&'a Pool>> = HashMap::new();
     // One that runs for ever is no demand: nothing would ever be enough for it.
     for job in unique(jobs).into_iter().filter(|job| !job.stuck) {
         let pool = if let (JobState::Running, Some(runner)) = (job.state, &job.runner) {
@@ -70,7 +73,7 @@ fn assign<'a>(
                 .and_then(|address| address.pool.as_ref())
         } else {
             let fitting = fits
-                .entry((job.tags.as_slice(), &job.pools, job.protected))
+                .entry((job.tags.as_slice(), job.pools.as_deref(), job.protected))
                 .or_insert_with(|| {
                     let matching = selectors
                         .iter()

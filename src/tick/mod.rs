@@ -236,17 +236,7 @@ impl Session {
         reporter: &dyn Reporter,
         stop: &Stop,
     ) -> Result<Applied, TickError> {
-        let context = Context {
-            stack: &planned.stack,
-            templates: &self.loaded.templates,
-            providers: &self.clients.providers,
-            control: &self.clients.control,
-            store: self.clients.store.as_ref(),
-            lease: self.lease.as_ref(),
-            clock: self.clock.clone(),
-            has_journal: planned.has_journal,
-            is_new: planned.is_new,
-        };
+        let context = self.context(planned);
         let tally = Tally::new(reporter);
         let begun = Instant::now();
         let applied = apply::apply(
@@ -268,6 +258,42 @@ impl Session {
             }
         }
         Ok(applied)
+    }
+
+    fn context<'a>(&'a self, planned: &'a Planned) -> Context<'a> {
+        Context {
+            stack: &planned.stack,
+            templates: &self.loaded.templates,
+            providers: &self.clients.providers,
+            control: &self.clients.control,
+            store: self.clients.store.as_ref(),
+            lease: self.lease.as_ref(),
+            clock: self.clock.clone(),
+            has_journal: planned.has_journal,
+            is_new: planned.is_new,
+        }
+    }
+
+    /// Lifts what an earlier apply left paused, and does nothing else. The lock must be held.
+    ///
+    /// # Errors
+    /// When that cannot be recorded.
+    pub async fn lift_pauses(&self, planned: &Planned) -> Result<(), TickError> {
+        if planned.snapshot.state.pauses.is_empty() {
+            return Ok(());
+        }
+        let mut nothing = planned.plan.clone();
+        nothing.actions.clear();
+        apply::apply(
+            &self.context(planned),
+            &nothing,
+            &planned.snapshot,
+            &planned.fold,
+            &(),
+            &Stop::new(),
+        )
+        .await?;
+        Ok(())
     }
 
     /// Asks the clouds and CI systems whether they have what the stack names, and let us do what it needs.

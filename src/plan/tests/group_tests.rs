@@ -91,7 +91,11 @@ fn members_that_work_are_protected_and_those_that_do_not_are_not() {
     world.run("i-2");
     let plan = world.plan();
     let spec = resized(&plan).unwrap();
-    let protected: Vec<&str> = spec.protected.iter().map(|id| id.as_str()).collect();
+    let protected: Vec<&str> = spec
+        .protected
+        .iter()
+        .map(crate::model::ids::CloudId::as_str)
+        .collect();
     assert_eq!((spec.size, protected), (3, vec!["i-1", "i-2"]));
     world.apply(&plan);
     assert!(resized(&world.plan()).is_none());

@@ -2,8 +2,7 @@
 //!
 //! Each schedule is a few ticks of the product's own [`Session`](runfleet::tick::Session) over a world in virtual time that
 //! goes on while calls are under way. Its seed decides everything: `RUNFLEET_SEED=… cargo test --test crash leaving` plays
-//! that one again and tells its steps. `RUNFLEET_SCHEDULES` says how many there are of each CI (3,000 without it, which an
-//! ordinary run has time for; `make test-crash` plays 10,000).
+//! that one again and tells its steps. `RUNFLEET_SCHEDULES` says how many there are of each CI.
 
 mod ci;
 mod cloud;
@@ -19,7 +18,7 @@ use self::{
     schedule::{Outcome, Sight, Template, play},
 };
 
-/// How many schedules of a CI are played: as many as an ordinary run of the tests has time for.
+/// How many schedules of a CI are played.
 const SCHEDULES: u64 = 10_000;
 /// The least that each race must have happened and mattered in so many, or more.
 const HITS: u64 = 100;
