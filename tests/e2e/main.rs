@@ -18,6 +18,7 @@ mod first_tick;
 mod graphs;
 mod ladders;
 mod migration;
+mod migration_aws;
 mod network;
 mod plans;
 mod reads;
