@@ -9,16 +9,21 @@ RUNFLEET := $(BUILT) --stack $(STACK)
 STAGE    := scripts/stage
 
 .DEFAULT_GOAL := help
-.PHONY: help build scale plan apply destroy status test check bench docs test-crash fuzz mutants
+.PHONY: help build whole scale plan apply destroy status test check bench docs test-crash fuzz mutants
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  STACK=NAME or PATH chooses the stack (default: local, the embedded sandbox); ARGS="…" is passed on.'
 
+# What the stack needs and no more: Amazon's SDK alone compiles for minutes.
 build:
 	@scripts/setup build
-	@cargo build --quiet --locked
+	@cargo build --quiet --locked $$(scripts/features $(STACK))
+
+whole:
+	@scripts/setup build
+	@cargo build --quiet --locked --all-features
 
 scale: build ## one tick: read the demand, plan, apply
 	@$(RUNFLEET) scale $(ARGS)
@@ -56,14 +61,14 @@ bench: ## speed at 100, 1,000 and 10,000 runners, and of the whole program again
 	@cargo bench --locked --bench fleet -- $(ARGS)
 	@benches/end_to_end.py --runfleet $(CARGO_TARGET_DIR)/release/runfleet
 
-docs: build ## write the generated pages of docs/ anew
+docs: whole ## write the generated pages of docs/ anew
 	@$(BUILT) docs --out docs
 
 test-crash: ## 1,000 kills with kill -9 while applying
 	@scripts/setup test
 	@RUNFLEET_KILLS=1000 cargo test --locked --all-features --test crash -- --nocapture
 
-fuzz: build ## any bytes as stack file, state, journal and plan file, a minute each (needs cargo-fuzz)
+fuzz: whole ## any bytes as stack file, state, journal and plan file, a minute each (needs cargo-fuzz)
 	@scripts/fuzz
 
 mutants: ## mutation testing of scaling, drain and placement (needs cargo-mutants)

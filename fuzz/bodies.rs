@@ -144,6 +144,7 @@ pub fn plan_file(bytes: &[u8]) {
             open: Vec::new(),
             history: History::default(),
             moved: BTreeMap::default(),
+            members: BTreeMap::default(),
         };
         let _ = saved::check(&again, &snapshot, &stack, &render::builtin());
     }

@@ -275,6 +275,7 @@ impl Fold {
                     record.phase = Phase::Live;
                 }
             }
+            Outcome::Done => {}
             Outcome::Absent => {
                 if self.state.resources.get(address).is_some_and(about)
                     && let Some(old) = self.state.resources.remove(address)
@@ -302,6 +303,13 @@ impl Fold {
 pub fn fits(intent: &Intent, outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Absent | Outcome::Refused { .. } => true,
+        Outcome::Done => matches!(
+            intent,
+            Intent::Update {
+                spec: crate::model::resource::ResourceSpec::Group(_),
+                ..
+            }
+        ),
         Outcome::Present(_) => matches!(
             intent,
             Intent::Create { .. } | Intent::Update { .. } | Intent::Relabel { .. }
@@ -345,6 +353,7 @@ fn intent_word(intent: &Intent) -> &'static str {
 fn outcome_word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Present(_) => "present",
+        Outcome::Done => "done",
         Outcome::Cordoned { .. } => "cordoned",
         Outcome::Uncordoned => "uncordoned",
         Outcome::Absent => "absent",

@@ -1,7 +1,8 @@
 //! Gathers all that one tick sees into one [`Snapshot`]: reads only, by label and page, never resource by resource.
 //!
 //! The clouds are listed before our own records are read, so that a slow list cannot condemn a newborn. A source that
-//! fails makes its part partial; it never stops the others.
+//! fails makes its part partial; it never stops the others. Where pools are found by a listing, the CI systems are asked
+//! after it, since only then it is known for which pools.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use crate::{
         snapshot::Snapshot,
         state::{History, State},
     },
+    plan::members,
     provider::{Provider, ProviderError},
     stack::Stack,
     state::{Loaded, StateError, StateStore},
@@ -49,8 +51,10 @@ pub struct Sources<'a> {
 /// What was seen, and what had to be mended to see it.
 #[derive(Debug)]
 pub struct Seen {
-    /// All of it.
+    /// All of it, members of groups enrolled.
     pub snapshot: Snapshot,
+    /// The stack, with the pools that were found.
+    pub stack: Stack,
     /// Notices for a person: a torn journal, a lost history.
     pub mended: Vec<String>,
     /// Whether the stack has no state yet.
@@ -91,22 +95,7 @@ pub enum ObserveError {
 /// Only when our own state cannot be read: a cloud or CI that fails makes a partial snapshot.
 pub async fn observe(sources: &Sources<'_>) -> Result<Seen, ObserveError> {
     let history = sources.store.load_history().await?;
-    let (clouds, demand) = futures::join!(observe_clouds(sources), observe_demand(sources, &history));
-    let mut failures = Vec::new();
-    let clouds = clouds
-        .into_iter()
-        .map(|(name, (cloud, failure))| {
-            failures.extend(failure);
-            (name, cloud)
-        })
-        .collect();
-    let demand = demand
-        .into_iter()
-        .map(|(name, (demand, failure))| {
-            failures.extend(failure);
-            (name, demand)
-        })
-        .collect();
+    let (clouds, demand, stack, failures) = read(sources, &history).await;
     let Loaded {
         state,
         entries,
@@ -135,16 +124,56 @@ pub async fn observe(sources: &Sources<'_>) -> Result<Seen, ObserveError> {
         open: fold.open().cloned().collect(),
         history,
         moved: BTreeMap::new(),
+        members: BTreeMap::new(),
     };
     reread_missing(sources, &mut snapshot).await;
+    members::enrol(&mut snapshot, &stack);
     Ok(Seen {
         snapshot,
+        stack,
         mended,
         is_new,
         has_journal,
         fold,
         failures,
     })
+}
+
+type Clouds = BTreeMap<ProviderName, CloudSnapshot>;
+type Demands = BTreeMap<CiName, DemandSnapshot>;
+
+/// Reads clouds and CI systems, side by side where that can be.
+async fn read(sources: &Sources<'_>, history: &History) -> (Clouds, Demands, Stack, Vec<SourceFailure>) {
+    let mut failures = Vec::new();
+    let (clouds, demand) = if members::is_found_by_listing(sources.stack) {
+        (observe_clouds(sources).await, None)
+    } else {
+        let both = futures::join!(
+            observe_clouds(sources),
+            observe_demand(sources, sources.stack, history)
+        );
+        (both.0, Some(both.1))
+    };
+    let clouds: Clouds = clouds
+        .into_iter()
+        .map(|(name, (cloud, failure))| {
+            failures.extend(failure);
+            (name, cloud)
+        })
+        .collect();
+    let stack = members::expand(sources.stack, &clouds);
+    let demand = match demand {
+        Some(demand) => demand,
+        None => observe_demand(sources, &stack, history).await,
+    };
+    let demand = demand
+        .into_iter()
+        .map(|(name, (demand, failure))| {
+            failures.extend(failure);
+            (name, demand)
+        })
+        .collect();
+    (clouds, demand, stack, failures)
 }
 
 async fn observe_clouds(
@@ -188,11 +217,11 @@ async fn observe_clouds(
 
 async fn observe_demand(
     sources: &Sources<'_>,
+    stack: &Stack,
     history: &History,
 ) -> BTreeMap<CiName, (DemandSnapshot, Option<SourceFailure>)> {
     let each = sources.demand.iter().map(|(name, demand)| async move {
-        let selectors: Vec<PoolSelector> = sources
-            .stack
+        let selectors: Vec<PoolSelector> = stack
             .pools
             .iter()
             .filter(|pool| &pool.ci == name)

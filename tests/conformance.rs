@@ -6,6 +6,12 @@
     reason = "tests touch the world, and fail by panicking"
 )]
 
+#[path = "support/aws/mod.rs"]
+#[cfg(feature = "sandbox")]
+mod aws;
+#[path = "conformance/aws_layer.rs"]
+#[cfg(feature = "sandbox")]
+mod aws_layer;
 #[path = "conformance/ci.rs"]
 #[cfg(feature = "sandbox")]
 mod ci;
@@ -14,6 +20,9 @@ mod ci;
 mod hetzner;
 #[path = "conformance/memory.rs"]
 mod memory;
+#[path = "support/moto.rs"]
+#[cfg(feature = "sandbox")]
+mod moto;
 #[path = "conformance/provider.rs"]
 mod provider;
 #[path = "conformance/wide.rs"]

@@ -142,6 +142,7 @@ impl World {
             templates: builtin(),
             snapshot: Snapshot {
                 moved: BTreeMap::new(),
+                members: BTreeMap::new(),
                 now: at(0),
                 clouds: BTreeMap::from([("hetzner".into(), cloud)]),
                 demand: BTreeMap::from([("gitlab".into(), demand)]),

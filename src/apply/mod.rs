@@ -16,6 +16,7 @@
 //! # Assumptions
 //! The caller holds the stack's lock, and the plan was made from the state that the store holds.
 
+mod calm;
 mod clock;
 mod create;
 mod events;
@@ -151,6 +152,8 @@ struct Run<'a> {
     placement: Mutex<Placement>,
     /// Held while all runners of a CI are paused for one machine's sake.
     pausing: tokio::sync::Mutex<()>,
+    /// Groups whose members leave.
+    groups: calm::Groups<'a>,
 }
 
 /// What this apply has learnt of offerings.
@@ -183,7 +186,8 @@ pub async fn apply(
     }
     if context.is_new {
         // The lineage must be on disk before anything carries it.
-        let mut state = snapshot.state.clone();
+        // As the journal has it: the snapshot's has the members of groups, too.
+        let mut state = fold.state().clone();
         state.serial = base.next();
         state.written = context.written();
         context.store.save(&state, base).await?;
@@ -213,11 +217,16 @@ pub async fn apply(
             budgets: LaunchBudgets::of(&plan.launch_budgets),
         }),
         pausing: tokio::sync::Mutex::new(()),
+        groups: calm::Groups::of(snapshot),
     };
     let mut applied = Applied::default();
     run.ledger.supersede().await?;
     run.lift_leftovers().await?;
-    let broken = run.walk(graph.schedule(), &mut applied).await;
+    run.resume_leftovers().await?;
+    let mut broken = run.walk(graph.schedule(), &mut applied).await;
+    if let Err(error) = run.stir().await {
+        broken.get_or_insert(error);
+    }
     let result = run.close(base, snapshot, &mut applied).await;
     match broken {
         Some(error) => Err(error.into()),

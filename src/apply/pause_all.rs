@@ -9,6 +9,7 @@
 
 use super::{
     End, Run,
+    calm::is_process,
     ledger::{LedgerError, new_intent},
 };
 use crate::{
@@ -116,7 +117,12 @@ impl Run<'_> {
 
     /// Lifts what an earlier apply left paused.
     pub(super) async fn lift_leftovers(&self) -> Result<(), LedgerError> {
-        for pause in self.ledger.pauses() {
+        for pause in self
+            .ledger
+            .pauses()
+            .into_iter()
+            .filter(|pause| !is_process(pause))
+        {
             let ci = CiName::from(pause.owner.as_str());
             if let Some(control) = self.control(&ci) {
                 let address = Address::machine(&pause.owner.as_str().into(), &pause.what.as_str().into());

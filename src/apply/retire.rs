@@ -122,6 +122,7 @@ impl Run<'_> {
         if !self.lease_outlasts(provider.profile().call_timeout) {
             return Ok(lease_ends());
         }
+        self.calm(address).await?;
         let id = new_intent();
         let intent = Intent::Delete {
             target: target.clone(),

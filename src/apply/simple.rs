@@ -110,8 +110,11 @@ impl Run<'_> {
         self.ledger.begin(&action.address, &id, intent).await?;
         match provider.update(have, want).await {
             Ok(seen) => {
-                let record = updated(action.before.as_deref(), &seen, want, &id);
-                let outcome = Outcome::Present(Box::new(record));
+                let outcome = match want {
+                    // It stays somebody else's: nothing of it is on record.
+                    ResourceSpec::Group(_) => Outcome::Done,
+                    _ => Outcome::Present(Box::new(updated(action.before.as_deref(), &seen, want, &id))),
+                };
                 self.ledger.end(&action.address, &id, outcome).await?;
                 Ok(End::Done {
                     id: Some(seen.target.id.to_string()),

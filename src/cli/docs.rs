@@ -103,6 +103,7 @@ fn resources() -> String {
             Anew::CreateFirst => "the new one first, then the old one goes",
             Anew::WhenUnused => "only while no machine uses it: the old one goes first",
             Anew::Rolled => "machine by machine, each as soon as it is idle",
+            Anew::Never => "never: it is somebody else's",
         };
         let billed = if kind.billed { "yes" } else { "no" };
         let _ = writeln!(

@@ -391,6 +391,12 @@ fn left(planned: &Planned, applied: &Applied) -> usize {
         planned.snapshot.open.iter().filter(|open| {
             matches!(open.intent, Intent::Create { .. }) && !state.contains_key(&open.address)
         });
+    // A group keeps what its own minimum says; the group is not ours to remove.
+    let minimum = plan
+        .kept
+        .iter()
+        .filter(|kept| matches!(kept.reason, Reason::GroupMinimum { .. }))
+        .count();
     let machines = state
         .keys()
         .chain(begun.map(|open| &open.address))
@@ -401,7 +407,7 @@ fn left(planned: &Planned, applied: &Applied) -> usize {
         .iter()
         .filter(|stray| matches!(stray.reason, Reason::CondemnedOnce { .. }))
         .count();
-    machines + orphans + plan.foreign.len() + applied.skipped as usize
+    machines.saturating_sub(minimum) + orphans + plan.foreign.len() + applied.skipped as usize
 }
 
 fn protected(plan: &Plan) -> usize {

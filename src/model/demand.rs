@@ -171,11 +171,15 @@ pub struct PoolSelector {
 impl PoolSelector {
     /// Whether the pool's runners could run this job.
     pub fn takes(&self, job: &Job) -> bool {
-        let fits = match &job.pools {
+        self.fits(job) && (job.protected || !self.protected_refs)
+    }
+
+    /// Whether a job is of the kind that the pool's runners run, on whatever branch.
+    pub fn fits(&self, job: &Job) -> bool {
+        match &job.pools {
             Some(pools) => pools.contains(&self.pool),
             None => self.matches(&job.tags),
-        };
-        fits && (job.protected || !self.protected_refs)
+        }
     }
 
     /// Whether the pool's runners could run a job with these tags.

@@ -92,6 +92,8 @@ pub enum Outcome {
     },
     /// It takes jobs again.
     Uncordoned,
+    /// It was done, and nothing of it is on record: a group has the size that was asked for.
+    Done,
     /// It is gone, record and all.
     Absent,
     /// Definitely not done, and nothing was left behind.

@@ -1,11 +1,13 @@
 //! Each kind of resource, described once: its fields, which of their changes are made in place and which make it anew,
 //! what it depends on, and whether it costs. Diffs, drift, plans, the graph and docs/resources.md follow from it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    ids::ResourceKind,
+    ids::{CloudId, ResourceKind},
     resource::{Direction, FirewallRule, Observed, ResourceSpec, Subnet},
 };
 
@@ -27,6 +29,8 @@ pub enum Anew {
     CreateFirst,
     /// The old one is removed before the new one is made, and only where no machine uses it.
     WhenUnused,
+    /// It is not: it is made by somebody else.
+    Never,
     /// Machine by machine, each as soon as it is idle, the new one first where `max` and the budget allow it.
     Rolled,
 }
@@ -283,20 +287,37 @@ pub const KINDS: [Kind; 7] = [
     },
     Kind {
         kind: ResourceKind::Group,
-        doc: "An Auto Scaling group, by its size.",
+        doc: "An Auto Scaling group that is somebody else's: its size, and who of it is protected.",
         depends_on: &[],
         billed: true,
-        anew: Anew::WhenUnused,
-        fields: &[Field {
-            name: "size",
-            doc: "How many members it should have.",
-            on_change: OnChange::InPlace,
-            wanted: |spec| match spec {
-                ResourceSpec::Group(group) => Some(json!(group.size)),
-                _ => None,
+        anew: Anew::Never,
+        fields: &[
+            Field {
+                name: "size",
+                doc: "How many members it should have.",
+                on_change: OnChange::InPlace,
+                wanted: |spec| match spec {
+                    ResourceSpec::Group(group) => Some(json!(group.size)),
+                    _ => None,
+                },
+                seen: |seen| seen.size.map(|size| json!(size)),
             },
-            seen: |seen| seen.size.map(|size| json!(size)),
-        }],
+            Field {
+                name: "protected",
+                doc: "The members that the cloud may not end by itself, since they run jobs or may.",
+                on_change: OnChange::InPlace,
+                wanted: |spec| match spec {
+                    ResourceSpec::Group(group) => Some(json!(group.protected)),
+                    _ => None,
+                },
+                seen: |seen| {
+                    seen.size?;
+                    let protected = seen.members.iter().filter(|member| member.protected);
+                    let ids: BTreeSet<&CloudId> = protected.map(|member| &member.id).collect();
+                    Some(json!(ids))
+                },
+            },
+        ],
     },
     Kind {
         kind: ResourceKind::Batch,

@@ -183,6 +183,28 @@ reasons! {
     CordonFailed { why: String } => "cordon_failed", format!("could not be cordoned: {why}");
     /// Not deleted: its registration is shared, and pausing all of it takes longer to settle than others' jobs may wait.
     SharedRunner => "shared_runner", "shares its runner, and settle is too long to pause all of it".to_owned();
+    /// Kept: nothing can be done from outside; it goes when it has left by itself.
+    LeavesByItself => "leaves_by_itself", "goes when it has left by itself".to_owned();
+    /// Kept: idle, and younger than its policy lets go.
+    TooYoung { age: SignedDuration, limit: SignedDuration } => "too_young", format!("{} old, min_age = {}", span(*age), span(*limit));
+    /// A machine leaves because a job on it has been running for longer than its CI lets any: seen twice.
+    StuckJob { job: String, limit: SignedDuration } => "stuck_job", format!("job {job} has run for longer than running_max = {}", span(*limit));
+    /// Members of a group that run jobs, or may, are protected from what the cloud ends by itself, and no others.
+    Protection { members: u32 } => "protection", format!("{members} member{} at work", s(*members));
+    /// Nothing is done: the group is not there.
+    GroupMissing { name: String } => "group_missing", format!("there is no group {name}");
+    /// Nothing is done: somebody else sets the group's size.
+    GroupGoverned { by: String } => "group_governed", format!("{by} sets the group's size: disable it, or leave the group to it");
+    /// Not now: the group is not to be changed at this moment.
+    GroupWaits { why: String } => "group_waits", why.clone();
+    /// Not raised: a member leaves by this plan, and one plan does not do both.
+    GroupLeaves => "group_leaves", "a member leaves first".to_owned();
+    /// Kept: the group may not be smaller than this.
+    GroupMinimum { min: u32 } => "group_minimum", format!("the group's own minimum is {min}");
+    /// An offering is passed over: it costs more than `max_price` now.
+    AbovePriceCap { offering: OfferingKey, cap: Money } => "above_price_cap", format!("{offering} costs more than max_price = {cap}");
+    /// Jobs that wait are no demand: their CI holds them back, they are too old, or no pool could run them.
+    PassedOver { jobs: u32, why: String } => "passed_over", format!("{jobs} waiting job{} not counted: {why}", s(*jobs));
     /// Its user data is larger than the provider takes.
     UserDataTooLarge { bytes: u64, limit: u64 } => "user_data_too_large", format!("user data of {bytes} bytes, the provider takes {limit}");
 }

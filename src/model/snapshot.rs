@@ -9,7 +9,7 @@ use super::{
     demand::DemandSnapshot,
     ids::{Address, CiName, ProviderName},
     intent::OpenIntent,
-    resource::CloudSnapshot,
+    resource::{CloudSnapshot, ResourceRef},
     state::{History, State},
 };
 
@@ -33,4 +33,18 @@ pub struct Snapshot {
     /// twice where only the record changes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub moved: BTreeMap<Address, Address>,
+    /// Machines that are members of a group, with it: their records stand in this snapshot's state and in no other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<Address, ResourceRef>,
+}
+
+impl Snapshot {
+    /// The state without the members of groups: as it may be written.
+    pub fn own_state(&self) -> State {
+        let mut state = self.state.clone();
+        state
+            .resources
+            .retain(|address, _| !self.members.contains_key(address));
+        state
+    }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 
-use super::{Action, ApiUse, Cost, Verb, facts::Facts, recover::InFlight, strays::Found};
+use super::{Action, ApiUse, Cost, Verb, facts::Facts, recover::InFlight, resize, strays::Found};
 use crate::model::{
     ids::{ProviderName, ResourceKind},
     money::{Currency, Money, Price},
+    resource::ResourceSpec,
 };
 
 /// Hours of a month, as providers reckon it.
@@ -78,6 +79,18 @@ pub(super) fn cost(facts: &Facts<'_>, in_flight: &InFlight, found: &Found<'_>, a
     }
     let (before_hourly, before_monthly) = (hour.clone().list(), month.clone().list());
     for action in actions {
+        if let Verb::Update {
+            want: ResourceSpec::Group(group),
+            ..
+        } = &action.verb
+        {
+            if let Some(price) = resize::price_of(facts, &action.address) {
+                let more = Decimal::from(group.size.saturating_sub(group.from));
+                hour.add(&price.hourly, more);
+                month.add(&monthly(price), more);
+            }
+            continue;
+        }
         let (price, sign) = match &action.verb {
             Verb::Create { ladder, .. } => {
                 let prices = ladder.iter().filter_map(|rung| rung.price.as_ref());

@@ -62,7 +62,7 @@ impl Purse {
     }
 
     /// Whether what is left, and what is freed, pays for something at this price; then the difference is set aside.
-    fn swap(&mut self, freed: Decimal, price: Decimal) -> bool {
+    pub(super) fn swap(&mut self, freed: Decimal, price: Decimal) -> bool {
         match &mut self.left {
             Some(left) if *left + freed < price => false,
             Some(left) => {
@@ -270,6 +270,18 @@ impl Maker<'_, '_> {
         if let Some(until) = placement::refused_until(&facts.snapshot.history.refusals, offering, now) {
             let offering = offering.clone();
             return Err(Reason::CapacityRefused { offering, until });
+        }
+        let cap = option
+            .choice
+            .ec2
+            .as_ref()
+            .and_then(|launch| launch.max_price.clone());
+        if let Some(cap) = cap
+            && cap.currency == option.price.hourly.currency
+            && option.price.hourly.amount > cap.amount
+        {
+            let offering = offering.clone();
+            return Err(Reason::AbovePriceCap { offering, cap });
         }
         let spec = blueprint(self.wished, pool, option.choice, offering, parts);
         let Some(ci) = facts.stack.ci.get(&pool.ci) else {

@@ -18,12 +18,14 @@ use super::{
     names::Names,
     pool::{self, Beside, Standing},
     recover::{self, InFlight},
+    resize,
     roll::{self, Roll},
     shared::{self, Wished},
     strays::{self, Found},
 };
 use crate::{
     model::{
+        demand::PassedOver,
         ids::{Address, PoolName},
         reason::Reason,
         snapshot::Snapshot,
@@ -106,6 +108,7 @@ fn decide_on(input: &DecideInput<'_>) -> Plan {
         }
     }
     strays::judge(&facts, &found, goal, &mut draft);
+    passed_over(snapshot, &mut draft);
     let (advised, made): (Vec<_>, Vec<_>) = made
         .into_iter()
         .partition(|machine| draft.is_advised(&machine.bootstrap.pool));
@@ -257,7 +260,8 @@ impl<'a> Parts<'a, '_> {
             goal,
             ..
         } = *self.input;
-        if goal == Goal::Destroy {
+        // A group's members are made by it, from its own launch template.
+        if goal == Goal::Destroy || pool.group.is_some() {
             return Roll::default();
         }
         for address in &selection.replace {
@@ -287,6 +291,13 @@ impl<'a> Parts<'a, '_> {
         let wish = &standing.wish;
         let may_create = self.found.foreign.is_empty();
         let mut made = Vec::new();
+        if wish.pool.group.is_some() {
+            if self.input.goal == Goal::Converge {
+                let (pool, machines) = (wish.pool, standing.machines);
+                resize::decide(self.facts, pool, machines, &wish.reasons, &mut maker.purse, draft);
+            }
+            return made;
+        }
         if !draft.scope.covers_pool(&wish.pool.name) {
             draft.pass_over(u32::try_from(wish.reasons.len()).unwrap_or(u32::MAX));
         } else if may_create {
@@ -317,6 +328,24 @@ impl<'a> Parts<'a, '_> {
                 Some((address.clone(), by))
             })
             .collect()
+    }
+}
+
+/// Says which jobs wait and are no demand.
+fn passed_over(snapshot: &Snapshot, draft: &mut Draft) {
+    for (ci, demand) in &snapshot.demand {
+        for (why, jobs) in &demand.passed_over {
+            let why = match why {
+                PassedOver::HeldBack => "their CI holds them back",
+                PassedOver::TooOld => "they have waited for longer than pending_max",
+                PassedOver::NoPool => "no pool could run them",
+            };
+            let reason = Reason::PassedOver {
+                jobs: *jobs,
+                why: why.to_owned(),
+            };
+            draft.hold(ci, *jobs, reason);
+        }
     }
 }
 

@@ -263,8 +263,12 @@ impl<'a> Leaver<'a> {
         reason: Reason,
         if_busy: IfBusy,
     ) -> Result<(), Reason> {
+        let control = |(ci, registration): &(CiName, RegistrationId)| facts.control_of(ci, registration);
+        let control = self.runner.as_ref().and_then(control);
+        let leaves = control.is_some_and(|control| control.cordon == CordonKind::Leaves);
         let verb = match (self.work, self.runner) {
             (Work::Busy(jobs), _) => return Err(Reason::Busy { jobs }),
+            _ if leaves => return Err(Reason::LeavesByItself),
             (Work::Unknown, _) | (Work::Idle, None) => return Err(Reason::BusyUnknown),
             (Work::NoRunner, None) => Verb::Delete {
                 target: self.target,
@@ -278,7 +282,7 @@ impl<'a> Leaver<'a> {
                 match drain::way(&control, self.cordon, facts.ci_now(&ci)) {
                     Way::Wait => return Err(Reason::Draining),
                     Way::Leave if control.cordon == CordonKind::PauseAll => return Err(Reason::SharedRunner),
-                    Way::Leave => return Err(Reason::BusyUnknown),
+                    Way::Leave => return Err(Reason::LeavesByItself),
                     Way::Cordon => Verb::Cordon { ci, registration },
                     Way::Retire => Verb::Retire {
                         target: self.target,

@@ -50,7 +50,8 @@ pub(super) fn find(facts: &Facts<'_>, goal: Goal, draft: &mut Draft) {
         .collect();
     let mut relabelled = HashSet::new();
     for (address, record) in &snapshot.state.resources {
-        if leaving.contains(address) {
+        // What becomes of a group's members is the cloud's business, and its owner's.
+        if leaving.contains(address) || snapshot.members.contains_key(address) {
             continue;
         }
         let seen = match facts.sighting(address, record) {

@@ -9,7 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     model::{
         demand::{DemandSnapshot, Job, JobState, RunnerView, Wanted},
-        ids::{Address, CiName, CloudId, IntentId, PoolName, ProviderName, RegistrationId, ResourceKind},
+        ids::{
+            Address, CiName, CloudId, IntentId, JobId, PoolName, ProviderName, RegistrationId, ResourceKind,
+        },
         intent::Intent,
         money::Price,
         offering::{Offering, OfferingKey},
@@ -79,6 +81,7 @@ pub struct Facts<'a> {
     runners: HashMap<(&'a CiName, &'a RegistrationId), &'a RunnerView>,
     jobs: HashMap<(&'a CiName, &'a RegistrationId), u32>,
     finished: HashMap<(&'a CiName, &'a RegistrationId), Timestamp>,
+    stuck: HashMap<(&'a CiName, &'a RegistrationId), &'a JobId>,
     adrift_pools: HashSet<&'a PoolName>,
     adrift_cis: HashSet<&'a CiName>,
     recorded: HashMap<(&'a ProviderName, ResourceKind, &'a CloudId), &'a Address>,
@@ -104,6 +107,7 @@ impl<'a> Facts<'a> {
             runners: HashMap::with_capacity(runners),
             jobs: HashMap::with_capacity(runners),
             finished: HashMap::new(),
+            stuck: HashMap::new(),
             adrift_pools: HashSet::new(),
             adrift_cis: HashSet::new(),
             recorded: HashMap::with_capacity(records),
@@ -166,6 +170,9 @@ impl<'a> Facts<'a> {
         let mut counted = HashSet::with_capacity(jobs.len());
         for job in jobs {
             match (job.state, &job.runner) {
+                (JobState::Running, Some(runner)) if job.stuck && self.is_condemned(demand, job) => {
+                    self.stuck.entry((ci, runner)).or_insert(&job.id);
+                }
                 (JobState::Running, Some(runner)) if counted.insert(&job.id) => {
                     *self.jobs.entry((ci, runner)).or_default() += 1;
                 }
@@ -181,12 +188,24 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Whether a job that runs for too long has been seen to do so twice: until then its runner is busy.
+    fn is_condemned(&self, demand: &DemandSnapshot, job: &Job) -> bool {
+        let condemned = &self.snapshot.history.condemned;
+        condemned
+            .get(&stuck_key(&demand.ci, &job.id))
+            .is_some_and(|since| settled(*since, demand.control.settle, demand.now))
+    }
+
+    /// The job that keeps a runner for longer than its CI lets any; none until that has been seen twice.
+    pub fn stuck(&self, ci: &CiName, registration: &RegistrationId) -> Option<&'a JobId> {
+        self.stuck.get(&(ci, registration)).copied()
+    }
+
     /// A job that runs who knows where: no runner that it fits is certainly idle.
     fn index_adrift(&mut self, ci: &'a CiName, job: &Job) {
         self.adrift_cis.insert(ci);
         for pool in &self.stack.pools {
-            if pool.ci == *ci && !self.adrift_pools.contains(&pool.name) && pool.selector().matches(&job.tags)
-            {
+            if pool.ci == *ci && !self.adrift_pools.contains(&pool.name) && pool.selector().fits(job) {
                 self.adrift_pools.insert(&pool.name);
             }
         }
@@ -377,6 +396,11 @@ impl<'a> Facts<'a> {
             _ => Sighting::Unseen,
         }
     }
+}
+
+/// The key under which a job that runs for too long is condemned.
+pub fn stuck_key(ci: &CiName, job: &JobId) -> String {
+    format!("{ci} job {job}")
 }
 
 /// Whether the CI has ever heard from a runner.

@@ -11,7 +11,7 @@ use crate::{
         ids::{Address, PoolName, ResourceKind},
         intent::Intent,
         reason::Reason,
-        resource::{CloudStatus, Observed},
+        resource::{CloudStatus, CordonKind, Observed},
         runner::RunnerState,
         state::{History, MachineMemory, Phase, Record},
     },
@@ -239,6 +239,7 @@ fn health(
         return if ready { Health::Well } else { Health::Booting };
     };
     let timeout = address.pool.as_ref().and_then(|pool| facts.stack.pool(pool));
+    let stuck = stuck(facts, record);
     match &seen.status {
         _ if facts.has_ended(seen, record.ci.as_ref()) => Health::Ended,
         CloudStatus::Ended(_) | CloudStatus::Terminated(_) => Health::Ended,
@@ -246,7 +247,16 @@ fn health(
         CloudStatus::Off => broken("switched off"),
         CloudStatus::Failed(what) => broken(what),
         CloudStatus::Pending | CloudStatus::Running | CloudStatus::Unknown(_) => match timeout {
-            _ if ready && work == Work::NoRunner => broken("its registration is gone"),
+            _ if stuck.is_some() => stuck.map_or(Health::Well, Health::Failed),
+            _ if ready && has_left(facts, record) => Health::Leaving,
+            Some(pool) if !ready && age > pool.ready_timeout && has_left(facts, record) => {
+                Health::Failed(Reason::NeverReady {
+                    after: pool.ready_timeout,
+                })
+            }
+            _ if ready && work == Work::NoRunner && lists_runners(facts, record) => {
+                broken("its registration is gone")
+            }
             _ if ready => Health::Well,
             Some(pool) if work != Work::Unknown && age > pool.ready_timeout => {
                 Health::Failed(Reason::NeverReady {
@@ -256,6 +266,33 @@ fn health(
             _ => Health::Booting,
         },
     }
+}
+
+/// Whether a runner that its CI does not tell is one that its CI does not have.
+fn lists_runners(facts: &Facts<'_>, record: &Record) -> bool {
+    let control = record.ci.as_ref().and_then(|ci| facts.control(ci));
+    control.is_none_or(|control| control.lists_runners)
+}
+
+/// The job that keeps a machine for longer than its CI lets any.
+fn stuck(facts: &Facts<'_>, record: &Record) -> Option<Reason> {
+    let (ci, registration) = (record.ci.as_ref()?, record.registration.as_ref()?);
+    let job = facts.stuck(ci, registration)?;
+    Some(Reason::StuckJob {
+        job: job.to_string(),
+        limit: facts.stack.ci.get(ci)?.running_max.unwrap_or_default(),
+    })
+}
+
+/// Whether the runner of a machine that only its own leaving lets go is gone, by a complete answer of its CI: it is on its way
+/// out, and takes no more jobs.
+fn has_left(facts: &Facts<'_>, record: &Record) -> bool {
+    let Some(ci) = &record.ci else { return false };
+    let leaves = facts
+        .control(ci)
+        .is_some_and(|control| control.cordon == CordonKind::Leaves);
+    let there = runner(facts, record).is_some_and(|runner| runner.online != Some(false));
+    leaves && facts.demand_gap(ci).is_none() && !there
 }
 
 fn broken(what: &str) -> Health {

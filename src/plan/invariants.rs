@@ -15,7 +15,7 @@ use crate::{
     graph::Graph,
     model::{
         ids::{Address, PoolName, ResourceKind},
-        resource::ResourceRef,
+        resource::{ResourceRef, ResourceSpec},
         snapshot::Snapshot,
     },
     stack::{Mode, Stack},
@@ -74,6 +74,10 @@ pub const INVARIANTS: &[(u8, &str)] = &[
         15,
         "what a machine uses is on record and stays, or is made before it",
     ),
+    (
+        16,
+        "a group is raised from the size that was read, within its own limits, by no plan that lets members of it leave, and not where somebody else sizes it",
+    ),
 ];
 
 /// Which invariants a plan breaks; none, for any that `decide` makes.
@@ -96,6 +100,7 @@ pub fn check(plan: &Plan, snapshot: &Snapshot, stack: &Stack) -> Vec<Violation> 
     checker.groups();
     checker.shared();
     checker.prerequisites();
+    checker.sizes();
     checker.violations
 }
 
@@ -304,6 +309,35 @@ impl Checker<'_> {
                 .and_then(|pool| self.facts.stack.pool(pool));
             if pool.is_some_and(|pool| pool.mode == Mode::Advise) {
                 self.broken(9, &action.address);
+            }
+        }
+    }
+
+    fn sizes(&mut self) {
+        for action in &self.plan.actions {
+            let Verb::Update {
+                have,
+                want: ResourceSpec::Group(want),
+                ..
+            } = &action.verb
+            else {
+                continue;
+            };
+            let Some(view) = &have.group else {
+                self.broken(16, &action.address);
+                continue;
+            };
+            let leaves = self.plan.actions.iter().any(|other| {
+                self.facts.snapshot.members.get(&other.address) == Some(&have.target)
+                    && matches!(other.verb, Verb::Retire { .. } | Verb::Delete { .. })
+            });
+            let raised = want.size > want.from;
+            let whole = have.size == Some(want.from) && want.size >= want.from;
+            if !whole
+                || view.governed.is_some()
+                || (raised && (leaves || want.size > view.max || view.waits.is_some()))
+            {
+                self.broken(16, &action.address);
             }
         }
     }

@@ -5,6 +5,7 @@ use super::{
     draft::{Draft, Leaver},
     facts::{Facts, Work},
     fleet::{Doubt, Health, Machine, Presence},
+    resize::Gate,
     roll::Roll,
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
         resource::{CloudStatus, CordonKind},
     },
     scaling::Target,
-    stack::Pool,
+    stack::{Policy, Pool},
 };
 
 /// A pool's machines while they are judged. Each comes to one end: an action, or a reason for which it is kept.
@@ -26,6 +27,14 @@ pub(super) struct Judge<'a, 'f, 'd> {
     protect: bool,
 }
 
+/// Why a machine may not go now, though nothing is wrong with its going.
+enum Stays {
+    /// Its group may not let it.
+    Gate(Reason),
+    /// Its CI, its jobs.
+    Leaver(Reason),
+}
+
 /// Machines that are not judged yet.
 #[derive(Default)]
 pub(super) struct Sorted<'a, 'f> {
@@ -33,6 +42,8 @@ pub(super) struct Sorted<'a, 'f> {
     serving: Vec<&'f Machine<'a>>,
     /// Those that take no new job.
     cordoned: Vec<&'f Machine<'a>>,
+    /// How many may leave their group; none where they are no group's.
+    gate: Option<Gate>,
 }
 
 impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
@@ -63,8 +74,13 @@ impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
         machines: &'f [Machine<'a>],
         blocked: Option<&Reason>,
         protect: bool,
+        gate: Option<Gate>,
     ) -> Self {
-        let mut judge = Self::resume(facts, draft, Sorted::default(), protect);
+        let sorted = Sorted {
+            gate,
+            ..Sorted::default()
+        };
+        let mut judge = Self::resume(facts, draft, sorted, protect);
         for machine in machines {
             if judge.draft.is_touched(machine.address) {
                 continue;
@@ -76,7 +92,13 @@ impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
                     judge.draft.hold(machine.address, 1, reason.clone());
                     judge.draft.keep(machine, reason);
                 }
-                (_, Health::Leaving, _) => judge.draft.keep(machine, Reason::Unfinished),
+                (_, Health::Leaving, _) => {
+                    let reason = match machine.doubt {
+                        Some(Doubt::Delete) => Reason::Unfinished,
+                        _ => Reason::LeavesByItself,
+                    };
+                    judge.draft.keep(machine, reason);
+                }
                 (_, Health::Ended, None) => judge.clear(machine),
                 (_, Health::Failed(reason), None) => judge.must_go(machine, reason),
                 (_, Health::Ended | Health::Failed(_), Some(reason)) => {
@@ -100,8 +122,20 @@ impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
             .push(machine.address, verb, Reason::Gone, Vec::new(), Some(record));
     }
 
-    fn clear(&mut self, machine: &Machine<'_>) {
+    fn clear(&mut self, machine: &Machine<'a>) {
         let record = machine.record;
+        if let Some(Err(stays)) = self
+            .sorted
+            .gate
+            .as_ref()
+            .map(|gate| gate.pass(machine, self.facts))
+        {
+            self.draft.keep(machine, stays);
+            return;
+        }
+        if let Some(gate) = &mut self.sorted.gate {
+            gate.count(machine, self.facts);
+        }
         let verb = Verb::Delete {
             target: record.target(),
             registration: record.ci.clone().zip(record.registration.clone()),
@@ -181,15 +215,32 @@ impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
             return;
         }
         if matches!(machine.presence, Presence::Here(_)) {
-            let leaver = Leaver::of(machine);
-            let Err(stays) = leaver.leave(self.facts, self.draft, reason.clone(), IfBusy::StayCordoned)
-            else {
-                return;
-            };
-            self.stay_cordoned(machine, reason, stays);
+            match self.leave(machine, reason.clone(), IfBusy::StayCordoned) {
+                Ok(()) => {}
+                Err(Stays::Gate(stays)) => {
+                    self.draft.hold(machine.address, 1, stays.clone());
+                    self.draft.keep(machine, stays);
+                }
+                Err(Stays::Leaver(stays)) => self.stay_cordoned(machine, reason, stays),
+            }
         } else {
             self.draft.keep(machine, Reason::BusyUnknown);
         }
+    }
+
+    /// Lets a machine go, by its CI's way and as far as its group lets members go.
+    fn leave(&mut self, machine: &Machine<'a>, reason: Reason, if_busy: IfBusy) -> Result<(), Stays> {
+        if let Some(gate) = &self.sorted.gate {
+            gate.pass(machine, self.facts).map_err(Stays::Gate)?;
+        }
+        let leaver = Leaver::of(machine);
+        leaver
+            .leave(self.facts, self.draft, reason, if_busy)
+            .map_err(Stays::Leaver)?;
+        if let Some(gate) = &mut self.sorted.gate {
+            gate.count(machine, self.facts);
+        }
+        Ok(())
     }
 
     fn stay_cordoned(&mut self, machine: &Machine<'a>, reason: &Reason, stays: Reason) {
@@ -290,16 +341,13 @@ impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
             let stays = match due {
                 _ if surplus == 0 => within(),
                 Some(Ok(_)) if self.protect => Reason::Protected,
-                Some(Ok(reason)) => {
-                    let leaver = Leaver::of(machine);
-                    match leaver.leave(self.facts, self.draft, reason, IfBusy::Uncordon) {
-                        Ok(()) => {
-                            surplus -= 1;
-                            continue;
-                        }
-                        Err(stays) => stays,
+                Some(Ok(reason)) => match self.leave(machine, reason, IfBusy::Uncordon) {
+                    Ok(()) => {
+                        surplus -= 1;
+                        continue;
                     }
-                }
+                    Err(Stays::Gate(stays) | Stays::Leaver(stays)) => stays,
+                },
                 Some(Err(stays)) => roll.stays(machine.address).cloned().unwrap_or(stays),
                 None => within(),
             };
@@ -338,13 +386,10 @@ impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
             _ if !idle => Reason::Draining,
             Err(stays) => stays,
             Ok(_) if self.protect => Reason::Protected,
-            Ok(reason) => {
-                let leaver = Leaver::of(machine);
-                match leaver.leave(self.facts, self.draft, reason, if_busy) {
-                    Ok(()) => return,
-                    Err(stays) => stays,
-                }
-            }
+            Ok(reason) => match self.leave(machine, reason, if_busy) {
+                Ok(()) => return,
+                Err(Stays::Gate(stays) | Stays::Leaver(stays)) => stays,
+            },
         };
         let record = machine.record;
         match (machine.doubt, record.ci.clone().zip(record.registration.clone())) {
@@ -378,6 +423,14 @@ impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
             settle,
             cloud.profile.delete_time,
         );
+        if let Policy::DroneAutoscaler { min_age } = pool.policy
+            && machine.age < min_age
+        {
+            return Err(Reason::TooYoung {
+                age: machine.age,
+                limit: min_age,
+            });
+        }
         drain::due(cloud.profile.billing, clocks, margin, pool.idle_timeout)
     }
 }

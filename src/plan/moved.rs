@@ -293,7 +293,7 @@ pub(super) fn wait<'a>(facts: &Facts<'a>, name: &PoolName, machines: &[Machine<'
         provider: first.record.provider.clone(),
         why: "not seen, or begun on: moved by a later tick".to_owned(),
     };
-    let mut judge = Judge::sort(facts, draft, machines, Some(&blocked), false);
+    let mut judge = Judge::sort(facts, draft, machines, Some(&blocked), false, None);
     judge.keep_all(&blocked);
     judge
         .draft

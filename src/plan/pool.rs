@@ -8,6 +8,7 @@ use super::{
     facts::{Facts, Work},
     fleet::{Health, Machine, Presence},
     judge::{Judge, Sorted},
+    resize::{self, Gate},
     roll::Roll,
 };
 use crate::{
@@ -40,6 +41,10 @@ fn gap<'a>(
     let mut cis: Vec<&CiName> = pool.map(|pool| &pool.ci).into_iter().collect();
     let wished = pool.into_iter().flat_map(|pool| &pool.offerings);
     providers.extend(wished.map(|choice| &choice.provider));
+    providers.extend(
+        pool.and_then(|pool| pool.group.as_ref())
+            .map(|group| &group.provider),
+    );
     for machine in machines {
         if !providers.contains(&&machine.record.provider) {
             providers.push(&machine.record.provider);
@@ -112,7 +117,10 @@ pub(super) fn begin<'a, 'f>(
 ) -> Standing<'a, 'f> {
     let load = beside.load;
     let (cloud, demand) = gap(facts, Some(pool), machines);
-    let in_flight = u32::try_from(beside.in_flight.len()).unwrap_or(u32::MAX);
+    let coming = resize::coming(facts, pool);
+    let in_flight = u32::try_from(beside.in_flight.len())
+        .unwrap_or(u32::MAX)
+        .saturating_add(coming);
     let count = |test: &dyn Fn(&Machine<'_>) -> bool| {
         u32::try_from(machines.iter().filter(|m| test(m)).count()).unwrap_or(u32::MAX)
     };
@@ -154,6 +162,7 @@ pub(super) fn begin<'a, 'f>(
         machines,
         cloud.as_ref().or(demand.as_ref()),
         protect,
+        Gate::of(facts, pool),
     );
     if cloud.is_none() && goal == Goal::Converge {
         room.serving += judge.want_again(target.size.saturating_sub(room.serving), roll);
@@ -238,7 +247,7 @@ pub(super) fn dissolve<'a>(
 ) {
     let (cloud, demand) = gap(facts, None, machines);
     let blocked = cloud.or(demand);
-    let mut judge = Judge::sort(facts, draft, machines, blocked.as_ref(), false);
+    let mut judge = Judge::sort(facts, draft, machines, blocked.as_ref(), false, None);
     let reason = match goal {
         Goal::Destroy => Reason::Destroy,
         Goal::Converge => Reason::NotInStack,

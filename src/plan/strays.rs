@@ -61,6 +61,7 @@ impl Found<'_> {
             });
         let unread_ci = facts.snapshot.demand.keys().any(|ci| {
             (self.blind || facts.demand_gap(ci).is_some()) && key.starts_with(&format!("{ci} registration "))
+                || facts.demand_gap(ci).is_some() && key.starts_with(&format!("{ci} job "))
         });
         unread_cloud || unread_ci
     }
@@ -102,6 +103,10 @@ pub fn find<'a>(facts: &Facts<'a>) -> Found<'a> {
         .values()
         .flat_map(|cloud| &cloud.listing.resources)
     {
+        // A group is somebody else's by its nature, and nobody's stray.
+        if seen.target.kind == ResourceKind::Group {
+            continue;
+        }
         let is_ours = facts.recorded(&seen.target).is_some() && !facts.is_anothers(seen);
         if is_ours || !seen_before.insert(&seen.target) {
             continue;

@@ -1,10 +1,10 @@
 //! A small world for tests: a snapshot that is built by hand, and a model of what carrying out a plan makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{DecideInput, Goal, Plan, Selection, Verb, decide};
+use super::{DecideInput, Goal, Plan, Selection, Verb, decide, members};
 use crate::{
     model::{
         demand::{Cursor, DemandSnapshot, Job, JobState, RunnerView, Wanted, description},
@@ -14,9 +14,9 @@ use crate::{
         offering::{Architecture, Market, Offering, OfferingKey},
         reason::Reason,
         resource::{
-            ClaimLabels, CloudSnapshot, CloudStatus, Completeness, ControlProfile, CordonKind, Identity,
-            ImageRef, Listing, MachineSpec, NetworkSpec, Observed, ProviderProfile, ResourceRef,
-            ResourceSpec, Subnet,
+            ClaimLabels, CloudSnapshot, CloudStatus, Completeness, ControlProfile, CordonKind, GroupSpec,
+            GroupView, Identity, ImageRef, Labels, Listing, MachineSpec, Member, NetworkSpec, Observed,
+            ProviderProfile, ResourceRef, ResourceSpec, Subnet,
         },
         snapshot::Snapshot,
         state::{History, Phase, Record, State},
@@ -25,8 +25,8 @@ use crate::{
     render::{self, TemplateSet},
     scaling,
     stack::{
-        Budget, CiConfig, CiKind, Endpoint, Firewall, Mode, Network, OfferingChoice, Policy, Pool,
-        ProviderConfig, ProviderKind, SshKey, Stack, StateBackend,
+        Budget, CiConfig, CiKind, Endpoint, Firewall, GroupChoice, GroupSelector, Leave, Mode, Network,
+        OfferingChoice, Policy, Pool, ProviderConfig, ProviderKind, SshKey, Stack, StateBackend,
     },
 };
 
@@ -221,6 +221,7 @@ impl World {
                 open: Vec::new(),
                 history: History::default(),
                 moved: BTreeMap::new(),
+                members: BTreeMap::new(),
             },
             stack,
             templates: TemplateSet {
@@ -587,7 +588,66 @@ impl World {
         });
     }
 
+    /// The pool's machines are the members of a group of this size, and its CI a Drone: `i-1`, `i-2`, … in service.
+    pub(crate) fn group(&mut self, size: u32, min: u32, max: u32) -> &mut Observed {
+        self.pool().offerings = Vec::new();
+        self.pool().group = Some(GroupChoice {
+            provider: "hetzner".into(),
+            which: GroupSelector::Named("agents".to_owned()),
+            leave: Leave::Terminate,
+        });
+        self.by_second();
+        let control = &mut self.ci().control;
+        (control.cordon, control.lists_runners) = (CordonKind::PauseAll, false);
+        let member = |number: u32| Member {
+            id: format!("i-{number}").into(),
+            status: CloudStatus::Running,
+            created_at: at(-3600),
+            offering: Some(key("nbg1", "cx33")),
+            addresses: Vec::new(),
+            protected: false,
+            lifecycle: "InService".to_owned(),
+        };
+        let spec = ResourceSpec::Group(GroupSpec {
+            name: "agents".to_owned(),
+            size,
+            from: size,
+            protected: BTreeSet::new(),
+        });
+        let claim = Self::claim(None, "agents", "none");
+        let mut seen = self.observed(&spec, &claim, -10_000);
+        seen.labels = Labels::from([("resource-class".to_owned(), "acme/linux-big".to_owned())]);
+        seen.target.id = "agents".into();
+        seen.size = Some(size);
+        seen.members = (1..=size).map(member).collect();
+        seen.group = Some(Box::new(GroupView {
+            min,
+            max,
+            ..GroupView::default()
+        }));
+        self.cloud().listing.resources.push(seen);
+        self.seen("agents")
+    }
+
+    /// Members are told anew by each listing.
+    fn unenrol(&mut self) {
+        for (address, group) in std::mem::take(&mut self.snapshot.members) {
+            if let Some(record) = self.snapshot.state.resources.remove(&address)
+                && let Some(cloud) = self.snapshot.clouds.get_mut(&group.provider)
+            {
+                let target = record.target();
+                cloud.listing.resources.retain(|seen| seen.target != target);
+            }
+        }
+        if !self.ci().control.lists_runners {
+            self.ci().runners.clear();
+        }
+    }
+
     pub(crate) fn learn(&mut self) {
+        self.unenrol();
+        self.stack = members::expand(&self.stack, &self.snapshot.clouds);
+        members::enrol(&mut self.snapshot, &self.stack);
         let history = std::mem::take(&mut self.snapshot.history);
         self.snapshot.history = history.clone();
         self.snapshot.history = scaling::learn(history, &self.snapshot, &self.stack);
@@ -684,6 +744,10 @@ impl World {
                         .find(|seen| seen.target == have.target)
                         .unwrap();
                     match &want {
+                        ResourceSpec::Group(spec) => {
+                            resize(seen, spec);
+                            continue;
+                        }
                         ResourceSpec::Firewall(spec) => seen.rules = Some(spec.rules.clone()),
                         ResourceSpec::Network(spec) => seen.network = Some(network_of(spec)),
                         other => panic!("a {} is not changed in place", other.kind()),
@@ -744,6 +808,19 @@ impl World {
 
     fn remove(&mut self, address: &Address, target: Option<&ResourceRef>, registration: Option<&str>) {
         self.close(address);
+        if let (Some(group), Some(target)) = (self.snapshot.members.get(address).cloned(), target) {
+            let resources = &mut self.cloud().listing.resources;
+            let group = resources.iter_mut().find(|seen| seen.target == group).unwrap();
+            let at = group
+                .members
+                .iter()
+                .position(|member| member.id == target.id)
+                .unwrap();
+            let left = group.members.remove(at);
+            if left.lifecycle != members::DETACHED {
+                group.size = group.size.map(|size| size - 1);
+            }
+        }
         self.cloud()
             .listing
             .resources
@@ -822,4 +899,25 @@ pub(crate) fn reasons(plan: &Plan) -> Vec<Reason> {
 pub(crate) fn verbs(plan: &Plan) -> Vec<String> {
     let verb = |action: &super::Action| format!("{} {}", action.verb.as_str(), action.address);
     plan.actions.iter().map(verb).collect()
+}
+
+/// What a group makes of a new size and of who is protected: members come up at once.
+fn resize(group: &mut Observed, want: &GroupSpec) {
+    assert_eq!(group.size, Some(want.from), "the size that was read");
+    assert!(
+        want.size >= want.from,
+        "a group is never made smaller by a number"
+    );
+    let next = group.members.len() + 1;
+    for number in 0..want.size - want.from {
+        let mut member = group.members[0].clone();
+        member.id = format!("i-{}{number}", next * 100).into();
+        member.lifecycle = "InService".to_owned();
+        member.status = CloudStatus::Running;
+        group.members.push(member);
+    }
+    group.size = Some(want.size);
+    for member in &mut group.members {
+        member.protected = want.protected.contains(&member.id);
+    }
 }

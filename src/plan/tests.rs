@@ -1,5 +1,6 @@
 //! A scenario for every reason, and what holds of every plan.
 
+mod group_tests;
 mod roll_tests;
 
 use std::collections::BTreeSet;
@@ -12,11 +13,11 @@ use super::{
     testing::{World, at, choice, key, offering, pool, price, reasons, rule, secs, subnet, verbs},
 };
 use crate::model::{
-    demand::{Counts, Wanted},
+    demand::{Counts, PassedOver, Wanted},
     ids::{Address, RegistrationId},
     intent::Intent,
     reason::Reason,
-    resource::{CloudStatus, Completeness, CordonKind, ResourceSpec},
+    resource::{CloudStatus, Completeness, CordonKind, Ec2Launch, ResourceSpec},
     state::{Failure, History, Phase, Refusal},
 };
 use crate::stack::{Mode, Policy};
@@ -47,6 +48,14 @@ fn idle(created: i64, edit: impl FnOnce(&mut World, Address)) -> World {
     world
 }
 
+/// Two members in service, no job.
+fn grouped(edit: impl FnOnce(&mut World)) -> World {
+    let mut world = World::new();
+    world.group(2, 0, 10);
+    edit(&mut world);
+    world
+}
+
 fn failure(at_seconds: i64) -> Failure {
     Failure {
         pool: "linux".into(),
@@ -62,6 +71,94 @@ fn failure(at_seconds: i64) -> Failure {
 fn scenarios() -> Vec<(&'static str, World)> {
     let mut all = vec![
         ("demand", grow(|_| {})),
+        (
+            "protection",
+            grouped(|w| {
+                w.run("i-1");
+            }),
+        ),
+        (
+            "group_missing",
+            grouped(|w| {
+                w.queue(1);
+                w.cloud().listing.resources.clear();
+            }),
+        ),
+        (
+            "group_governed",
+            grouped(|w| {
+                w.queue(9);
+                w.seen("agents").group.as_mut().unwrap().governed = Some("scaling policy cpu".into());
+            }),
+        ),
+        (
+            "group_waits",
+            grouped(|w| {
+                w.queue(9);
+                w.seen("agents").group.as_mut().unwrap().waits = Some("cooling down".into());
+            }),
+        ),
+        (
+            "group_leaves",
+            grouped(|w| {
+                w.queue(9);
+                let group = w.seen("agents");
+                group.members[0].lifecycle = super::members::DETACHED.into();
+                group.size = Some(1);
+            }),
+        ),
+        (
+            "group_minimum",
+            grouped(|w| {
+                w.seen("agents").group.as_mut().unwrap().min = 2;
+                w.seen("agents").members[0].status = CloudStatus::Failed("unhealthy".into());
+            }),
+        ),
+        (
+            "too_young",
+            grouped(|w| {
+                w.pool().policy = Policy::DroneAutoscaler { min_age: secs(7200) };
+                w.pool().idle_timeout = secs(0);
+            }),
+        ),
+        (
+            "leaves_by_itself",
+            idle(-900, |w, _| {
+                w.ci().control.cordon = CordonKind::Leaves;
+                w.by_second();
+                w.pool().idle_timeout = secs(0);
+            }),
+        ),
+        (
+            "stuck_job",
+            idle(-900, |w, _| {
+                w.run("brave-otter").stuck = true;
+                let id = format!("gitlab job j{}", 102);
+                w.snapshot.history.condemned.insert(id, at(-60));
+            }),
+        ),
+        (
+            "interrupted",
+            idle(-900, |w, _| {
+                w.seen("brave-otter").status = CloudStatus::Terminated("spot interruption".into());
+            }),
+        ),
+        (
+            "above_price_cap",
+            grow(|w| {
+                let launch = Ec2Launch {
+                    max_price: Some("0.001 EUR".parse().unwrap()),
+                    ..Ec2Launch::default()
+                };
+                w.pool().offerings[0].ec2 = Some(Box::new(launch));
+            }),
+        ),
+        (
+            "passed_over",
+            grow(|w| {
+                w.ci().passed_over.insert(PassedOver::HeldBack, 3);
+            }),
+        ),
         ("min_size", grow(|w| w.pool().min = 4)),
         (
             "idle_buffer",

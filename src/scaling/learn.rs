@@ -18,7 +18,7 @@ use crate::{
     },
     placement,
     plan::{
-        facts::{Facts, Sighting, Work, has_called},
+        facts::{Facts, Sighting, Work, has_called, stuck_key},
         fleet::{self, Health},
         strays,
     },
@@ -211,6 +211,17 @@ fn condemn(history: &mut History, facts: &Facts<'_>) {
             strays::registration_key(ci, &runner.registration),
             facts.ci_now(ci),
         );
+    }
+    for demand in facts.snapshot.demand.values() {
+        let Wanted::Jobs(jobs) = &demand.wanted else {
+            continue;
+        };
+        for job in jobs
+            .iter()
+            .filter(|job| job.stuck && job.state == JobState::Running)
+        {
+            add(stuck_key(&demand.ci, &job.id), demand.now);
+        }
     }
     for (key, since) in &history.condemned {
         if found.is_unread(facts, key) && condemned.len() < COUNTED {

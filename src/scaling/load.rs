@@ -61,15 +61,16 @@ fn assign<'a>(
         .filter(|pool| pool.ci == demand.ci)
         .collect();
     let selectors: Vec<_> = pools.iter().map(|pool| pool.selector()).collect();
-    let mut fits: HashMap<(&[String], bool), Vec<&'a Pool>> = HashMap::new();
-    for job in unique(jobs) {
+    let mut fits: HashMap<(&[String], &Option<Vec<PoolName>>, bool), Vec<&'a Pool>> = HashMap::new();
+    // One that runs for ever is no demand: nothing would ever be enough for it.
+    for job in unique(jobs).into_iter().filter(|job| !job.stuck) {
         let pool = if let (JobState::Running, Some(runner)) = (job.state, &job.runner) {
             facts
                 .owner(&demand.ci, runner)
                 .and_then(|address| address.pool.as_ref())
         } else {
             let fitting = fits
-                .entry((job.tags.as_slice(), job.protected))
+                .entry((job.tags.as_slice(), &job.pools, job.protected))
                 .or_insert_with(|| {
                     let matching = selectors
                         .iter()

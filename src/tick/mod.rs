@@ -93,6 +93,8 @@ pub struct Planned {
     pub plan: Plan,
     /// What was seen, the learned history included.
     pub snapshot: Snapshot,
+    /// The stack that was decided on: with the pools that were found.
+    pub stack: Stack,
     /// Notices for a person: a torn journal, a lost history.
     pub mended: Vec<String>,
     /// Whether the stack has no state yet.
@@ -198,13 +200,13 @@ impl Session {
 
     /// Decides on what was seen.
     fn decide(&self, seen: Seen, request: &Request) -> Planned {
-        let mut snapshot = seen.snapshot;
-        plan::moved::apply(&mut snapshot, self.stack(), request.goal);
+        let (mut snapshot, stack) = (seen.snapshot, seen.stack);
+        plan::moved::apply(&mut snapshot, &stack, request.goal);
         let history = std::mem::take(&mut snapshot.history);
-        snapshot.history = scaling::learn(history, &snapshot, self.stack());
+        snapshot.history = scaling::learn(history, &snapshot, &stack);
         let plan = plan::decide(&DecideInput {
             snapshot: &snapshot,
-            stack: self.stack(),
+            stack: &stack,
             templates: &self.loaded.templates,
             goal: request.goal,
             selection: &request.selection,
@@ -214,6 +216,7 @@ impl Session {
         Planned {
             plan,
             snapshot,
+            stack,
             mended: seen.mended,
             is_new: seen.is_new,
             has_journal: seen.has_journal,
@@ -234,7 +237,7 @@ impl Session {
         stop: &Stop,
     ) -> Result<Applied, TickError> {
         let context = Context {
-            stack: self.stack(),
+            stack: &planned.stack,
             templates: &self.loaded.templates,
             providers: &self.clients.providers,
             control: &self.clients.control,

@@ -116,11 +116,11 @@ impl Session {
     /// When our own state cannot be read.
     pub async fn take_up(&self, saved: &SavedPlan) -> Result<Result<Planned, Vec<Difference>>, TickError> {
         let seen = self.see().await?;
-        let mut snapshot = seen.snapshot;
-        crate::plan::moved::apply(&mut snapshot, self.stack(), crate::plan::Goal::Converge);
+        let (mut snapshot, stack) = (seen.snapshot, seen.stack);
+        crate::plan::moved::apply(&mut snapshot, &stack, crate::plan::Goal::Converge);
         let history = std::mem::take(&mut snapshot.history);
-        snapshot.history = scaling::learn(history, &snapshot, self.stack());
-        let plan = match check(saved, &snapshot, self.stack(), &self.loaded.templates) {
+        snapshot.history = scaling::learn(history, &snapshot, &stack);
+        let plan = match check(saved, &snapshot, &stack, &self.loaded.templates) {
             Ok(plan) => plan,
             Err(differences) => return Ok(Err(differences)),
         };
@@ -135,6 +135,7 @@ impl Session {
         Ok(Ok(Planned {
             plan,
             snapshot,
+            stack,
             mended: seen.mended,
             is_new: seen.is_new,
             has_journal: seen.has_journal,

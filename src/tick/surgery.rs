@@ -198,7 +198,7 @@ impl Session {
     /// When nothing is lost, or what was lost is not certain.
     pub async fn rebuilding(&self, lineage: Option<&str>) -> Result<(Planned, Rebuilt), SurgeryError> {
         let planned = self.observe_and_decide(Goal::Converge).await?;
-        let state = &planned.snapshot.state;
+        let state = planned.snapshot.own_state();
         if !state.resources.is_empty() {
             return Err(SurgeryError::HasState {
                 place: self.clients.store.place(),
@@ -254,7 +254,7 @@ impl Session {
                 return Err(RebuildError::Partial { provider, why }.into());
             }
         }
-        let before = &planned.snapshot.state;
+        let before = planned.snapshot.own_state();
         let mut lineages = rebuild::lineages(&facts);
         lineages.retain(|of| of.lineage != before.lineage && !before.disowned.contains(&of.lineage));
         let mut state = before.clone();

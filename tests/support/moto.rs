@@ -1,5 +1,9 @@
-//! moto's S3, for as long as a test binary runs.
+//! moto, an AWS to test against, for as long as a test binary runs: one process for all of its tests.
+//!
+//! Tests keep apart by bucket ([`bucket`]), or by account: moto holds a world per `x-moto-account-id`, which the layer in
+//! `aws/` sends.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::print_stdout, reason = "a skip is told")]
 
 use std::{
@@ -42,7 +46,7 @@ fn moto() -> Option<&'static Moto> {
             match child.try_wait().unwrap() {
                 None => std::thread::sleep(Duration::from_millis(50)),
                 Some(status) if status.code() == Some(77) => {
-                    println!("skipped: moto, an S3 to test against, cannot be had here");
+                    println!("skipped: moto, an AWS to test against, cannot be had here");
                     return None;
                 }
                 Some(status) => panic!("moto.sh ended with {status}"),
@@ -50,6 +54,12 @@ fn moto() -> Option<&'static Moto> {
         }
     })
     .as_ref()
+}
+
+/// The server's address. None where there is no moto.
+pub async fn endpoint() -> Option<String> {
+    let moto = tokio::task::spawn_blocking(moto).await.unwrap()?;
+    Some(moto.endpoint.clone())
 }
 
 /// A new bucket: the server's address and the bucket's name. None where there is no moto.

@@ -392,6 +392,7 @@ pub(super) fn snapshot() -> Snapshot {
         registration: None,
     };
     Snapshot {
+        members: BTreeMap::new(),
         moved: BTreeMap::new(),
         now: at("01:30:00"),
         clouds: BTreeMap::from([("hetzner".into(), cloud())]),

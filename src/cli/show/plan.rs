@@ -420,11 +420,9 @@ mod tests {
         Foreign: our stack's name, another lineage; never touched
           hetzner machine 99  prod-linux-other  0.0095 EUR/h  1 resource with our stack's name and another lineage
           1 resource, 0.0095 EUR/h together.
-          While they are there nothing is created, unless their lineage is disowned. What to type:
-            the state was lost        runfleet -s prod state rebuild
-            they are to be ours       runfleet -s prod adopt
-            they are someone else's   runfleet -s prod init --new-lineage
-            there is a copy of it     put its .json back
+          While they are there nothing is created. Type one of:
+            runfleet -s prod adopt               they are ours: take them on record here
+            runfleet -s prod init --new-lineage  they are someone else's, another checkout's perhaps: leave them alone for ever
 
         Held: not done now, and why
           linux                   ×2  5 wanted, max = 3

@@ -1,0 +1,303 @@
+//! Groups as pools: pools that are found become pools of the stack, and members become machines of the snapshot.
+//!
+//! # Expected flow
+//! [`expand`] gives the stack as it is with what this tick's listing found: a pool that discovers becomes one pool for each
+//! group, and every group's own limits bound its pool. [`enrol`] then puts each member into the snapshot as a machine with
+//! a record, so that whatever is decided on machines is decided on members by the same rules: who is busy, who is idle and
+//! for how long, who goes and may it go. It also gives a CI that tells no runners (Drone) one for each machine that runs.
+//!
+//! # Guarantees
+//! A member's record is never written: the cloud names members, and the next listing tells them again. What is remembered of
+//! one (since when it is idle) is kept by its address. Both functions, done again, change nothing.
+//!
+//! # Assumptions
+//! A member's id is what its runner is called by its CI: the launch template says so.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use crate::{
+    model::{
+        demand::RunnerView,
+        ids::{
+            Address, CiName, IntentId, PoolName, ProviderName, RegistrationId, ResourceKind, RunnerName,
+            SpecHash,
+        },
+        offering::{Market, OfferingKey},
+        resource::{
+            CloudSnapshot, CloudStatus, ImageRef, Labels, MachineSpec, Member, Observed, ResourceRef,
+            ResourceSpec,
+        },
+        snapshot::Snapshot,
+        state::{Phase, Record},
+    },
+    stack::{GroupSelector, Pool, Stack},
+};
+
+/// The lifecycle of a member that was taken out of its group and not ended yet: it does not count in the group's size.
+pub const DETACHED: &str = "Detached";
+
+/// The stack with the pools that were found, and with its groups' own limits.
+pub fn expand(stack: &Stack, clouds: &BTreeMap<ProviderName, CloudSnapshot>) -> Stack {
+    let mut expanded = stack.clone();
+    if stack.pools.iter().all(|pool| pool.group.is_none()) {
+        return expanded;
+    }
+    let mut names: BTreeSet<PoolName> = stack
+        .pools
+        .iter()
+        .filter(|pool| !discovers(pool))
+        .map(|pool| pool.name.clone())
+        .collect();
+    expanded.pools = Vec::new();
+    for pool in &stack.pools {
+        if discovers(pool) {
+            expanded.pools.extend(found(pool, clouds, &mut names));
+        } else {
+            expanded.pools.push(pool.clone());
+        }
+    }
+    for pool in &mut expanded.pools {
+        let Some(view) = group(pool, clouds).and_then(|group| group.group.as_deref()) else {
+            continue;
+        };
+        pool.max = pool.max.min(view.max);
+        pool.min = pool.min.max(view.min).min(pool.max);
+    }
+    expanded
+}
+
+/// Whether a stack has pools that only a listing tells.
+pub fn is_found_by_listing(stack: &Stack) -> bool {
+    stack.pools.iter().any(discovers)
+}
+
+fn discovers(pool: &Pool) -> bool {
+    pool.group
+        .as_ref()
+        .is_some_and(|group| matches!(group.which, GroupSelector::Tagged { .. }))
+}
+
+/// The group of a pool, where it is listed.
+pub fn group<'a>(pool: &Pool, clouds: &'a BTreeMap<ProviderName, CloudSnapshot>) -> Option<&'a Observed> {
+    let choice = pool.group.as_ref()?;
+    let GroupSelector::Named(name) = &choice.which else {
+        return None;
+    };
+    let listed = &clouds.get(&choice.provider)?.listing.resources;
+    listed
+        .iter()
+        .find(|seen| seen.target.kind == ResourceKind::Group && seen.name == *name)
+}
+
+/// A pool for each group that the tag names, in the order of the tags' values.
+fn found(
+    pool: &Pool,
+    clouds: &BTreeMap<ProviderName, CloudSnapshot>,
+    names: &mut BTreeSet<PoolName>,
+) -> Vec<Pool> {
+    let Some(choice) = &pool.group else {
+        return Vec::new();
+    };
+    let GroupSelector::Tagged { key, namespace } = &choice.which else {
+        return Vec::new();
+    };
+    let listed = clouds
+        .get(&choice.provider)
+        .map(|cloud| cloud.listing.resources.as_slice())
+        .unwrap_or_default();
+    let groups: BTreeMap<(&str, &str), &str> = listed
+        .iter()
+        .filter(|seen| seen.target.kind == ResourceKind::Group)
+        .filter_map(|seen| {
+            let value = seen.labels.get(key)?;
+            let (space, name) = value.split_once('/')?;
+            (space == namespace && !name.is_empty()).then_some(((value.as_str(), seen.name.as_str()), name))
+        })
+        .collect();
+    let pools = groups.into_iter().map(|((value, group), name)| {
+        let mut own = pool.clone();
+        own.name = free_name(&pool.name, name, names);
+        own.tags = vec![value.to_owned()];
+        if let Some(choice) = &mut own.group {
+            choice.which = GroupSelector::Named(group.to_owned());
+        }
+        own
+    });
+    pools.collect()
+}
+
+/// The tag's word as a pool's name; with the finding pool's before it where another pool has it already.
+fn free_name(finder: &PoolName, word: &str, names: &mut BTreeSet<PoolName>) -> PoolName {
+    let plain: String = word
+        .to_lowercase()
+        .chars()
+        .map(|c| {
+            if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    let plain = plain.trim_matches('-');
+    let first = PoolName::from(plain);
+    let second = PoolName::from(format!("{finder}-{plain}"));
+    let numbered = (2_u32..).map(|number| PoolName::from(format!("{finder}-{plain}-{number}")));
+    let good = |name: &PoolName| {
+        name.as_str().starts_with(|c: char| c.is_ascii_lowercase()) && !names.contains(name)
+    };
+    let name = [first, second]
+        .into_iter()
+        .chain(numbered)
+        .find(good)
+        .unwrap_or_else(|| finder.clone());
+    names.insert(name.clone());
+    name
+}
+
+/// Puts the members of the stack's groups into the snapshot as machines, and gives a CI that tells no runners those that its
+/// running machines are.
+pub fn enrol(snapshot: &mut Snapshot, stack: &Stack) {
+    for pool in &stack.pools {
+        members(snapshot, pool);
+    }
+    let silent: Vec<CiName> = snapshot
+        .demand
+        .iter()
+        .filter(|(_, demand)| !demand.control.lists_runners)
+        .map(|(ci, _)| ci.clone())
+        .collect();
+    for ci in silent {
+        runners(snapshot, &ci);
+    }
+}
+
+fn members(snapshot: &mut Snapshot, pool: &Pool) {
+    let Some(seen) = group(pool, &snapshot.clouds) else {
+        return;
+    };
+    let target = seen.target.clone();
+    let machines: Vec<(Record, Observed)> = seen
+        .members
+        .iter()
+        .map(|member| machine(pool, &target, member))
+        .collect();
+    let Some(cloud) = snapshot.clouds.get_mut(&target.provider) else {
+        return;
+    };
+    let known: HashSet<ResourceRef> = cloud
+        .listing
+        .resources
+        .iter()
+        .map(|seen| seen.target.clone())
+        .collect();
+    for (mut record, machine) in machines {
+        let offering = machine.offering.as_ref();
+        record.price = offering
+            .and_then(|key| cloud.offerings.iter().find(|offering| offering.key == *key))
+            .map(|offering| offering.price.clone());
+        let address = Address::machine(&pool.name, &RunnerName::from(record.id.as_str()));
+        snapshot.members.insert(address.clone(), target.clone());
+        snapshot.state.resources.entry(address).or_insert(record);
+        if !known.contains(&machine.target) {
+            cloud.listing.resources.push(machine);
+        }
+    }
+}
+
+fn machine(pool: &Pool, group: &ResourceRef, member: &Member) -> (Record, Observed) {
+    let name = member.id.to_string();
+    let offering = member.offering.clone().unwrap_or_else(|| OfferingKey {
+        provider: group.provider.clone(),
+        location: String::new(),
+        machine_type: String::new(),
+        market: Market::OnDemand,
+    });
+    let status = match member.lifecycle.as_str() {
+        DETACHED => CloudStatus::Failed("taken out of its group, and not ended".to_owned()),
+        _ => member.status.clone(),
+    };
+    let spec = MachineSpec {
+        pool: pool.name.clone(),
+        runner: RunnerName::from(name.as_str()),
+        name: name.clone(),
+        offering,
+        image: ImageRef::LaunchTemplate,
+        public_ipv4: false,
+        ssh_keys: Vec::new(),
+        firewalls: Vec::new(),
+        networks: Vec::new(),
+        placement_group: None,
+        ec2: None,
+        parts: BTreeMap::new(),
+    };
+    let record = Record {
+        provider: group.provider.clone(),
+        id: member.id.clone(),
+        name: name.clone(),
+        intent: IntentId::from(format!("member-{name}")),
+        hash: SpecHash::from(group.id.as_str()),
+        created_at: member.created_at,
+        spec: ResourceSpec::Machine(spec),
+        price: None,
+        ci: Some(pool.ci.clone()),
+        registration: Some(RegistrationId::from(name.as_str())),
+        phase: Phase::Live,
+    };
+    let seen = Observed {
+        target: ResourceRef {
+            provider: group.provider.clone(),
+            kind: ResourceKind::Machine,
+            id: member.id.clone(),
+        },
+        name,
+        labels: Labels::new(),
+        status,
+        created_at: member.created_at,
+        offering: member.offering.clone(),
+        addresses: member.addresses.clone(),
+        rules: None,
+        public_key: None,
+        network: None,
+        uses: None,
+        size: None,
+        members: Vec::new(),
+        group: None,
+    };
+    (record, seen)
+}
+
+/// A CI that tells no runners knows those whose machine runs: it has heard from one as soon as that is up.
+fn runners(snapshot: &mut Snapshot, ci: &CiName) {
+    let running: HashSet<&ResourceRef> = snapshot
+        .clouds
+        .values()
+        .flat_map(|cloud| &cloud.listing.resources)
+        .filter(|seen| seen.status == CloudStatus::Running)
+        .map(|seen| &seen.target)
+        .collect();
+    let Some(demand) = snapshot.demand.get_mut(ci) else {
+        return;
+    };
+    let known: HashSet<RegistrationId> = demand
+        .runners
+        .iter()
+        .map(|runner| runner.registration.clone())
+        .collect();
+    for record in snapshot.state.resources.values() {
+        let (Some(own), Some(registration)) = (&record.ci, &record.registration) else {
+            continue;
+        };
+        if own == ci && !known.contains(registration) && running.contains(&record.target()) {
+            demand.runners.push(RunnerView {
+                registration: registration.clone(),
+                description: registration.to_string(),
+                online: Some(true),
+                paused: false,
+                last_contact: Some(demand.now),
+                // Its jobs say it: what runs is told with the machine that runs it.
+                busy: None,
+            });
+        }
+    }
+}
