@@ -63,6 +63,8 @@ bench: ## speed at 100, 1,000 and 10,000 runners, and of the whole program again
 
 docs: whole ## write the generated pages of docs/ anew
 	@$(BUILT) docs --out docs
+	@echo 'docs/providers.md and docs/ci-systems.md come from the runs of the conformance suites; to write them anew:'
+	@echo '  RUNFLEET_WRITE_DOCS=1 cargo test --locked --all-features --test conformance the_page'
 
 test-crash: ## 1,000 kills with kill -9 while applying
 	@scripts/setup test

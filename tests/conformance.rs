@@ -2,29 +2,58 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "tests touch the world, and fail by panicking"
+    reason = "tests touch the world, tell what they skip, and fail by panicking"
 )]
 
+#[path = "conformance/asg.rs"]
+#[cfg(feature = "aws")]
+mod asg;
 #[path = "support/aws/mod.rs"]
 #[cfg(feature = "sandbox")]
 mod aws;
 #[path = "conformance/aws_layer.rs"]
 #[cfg(feature = "sandbox")]
 mod aws_layer;
+#[path = "conformance/cases.rs"]
+mod cases;
 #[path = "conformance/ci.rs"]
-#[cfg(feature = "sandbox")]
 mod ci;
+#[path = "conformance/circleci.rs"]
+mod circleci;
+#[path = "conformance/claims.rs"]
+mod claims;
+#[path = "conformance/control.rs"]
+mod control;
+#[path = "conformance/demand.rs"]
+mod demand;
+#[path = "conformance/drone.rs"]
+mod drone;
+#[path = "conformance/ec2.rs"]
+#[cfg(feature = "aws")]
+mod ec2;
+#[path = "conformance/gitlab.rs"]
+mod gitlab;
+#[path = "conformance/groups.rs"]
+#[cfg(feature = "aws")]
+mod groups;
 #[path = "conformance/hetzner.rs"]
-#[cfg(all(feature = "hetzner", feature = "sandbox"))]
 mod hetzner;
 #[path = "conformance/memory.rs"]
 mod memory;
+#[path = "conformance/memory_groups.rs"]
+mod memory_groups;
 #[path = "support/moto.rs"]
 #[cfg(feature = "sandbox")]
 mod moto;
+#[path = "conformance/named.rs"]
+mod named;
 #[path = "conformance/provider.rs"]
 mod provider;
+#[path = "conformance/report.rs"]
+mod report;
+#[path = "conformance/sizes.rs"]
+mod sizes;
 #[path = "conformance/wide.rs"]
-#[cfg(feature = "sandbox")]
 mod wide;

@@ -150,8 +150,8 @@ struct Run<'a> {
     /// The templates of the pools in which machines are made.
     prepared: BTreeMap<PoolName, Result<Prepared<'a>, RenderError>>,
     placement: Mutex<Placement>,
-    /// Held while all runners of a CI are paused for one machine's sake.
-    pausing: tokio::sync::Mutex<()>,
+    /// What is paused so that machines may leave.
+    pauses: pause_all::Pauses,
     /// Groups whose members leave.
     groups: calm::Groups<'a>,
 }
@@ -216,7 +216,7 @@ pub async fn apply(
             refusals: Vec::new(),
             budgets: LaunchBudgets::of(&plan.launch_budgets),
         }),
-        pausing: tokio::sync::Mutex::new(()),
+        pauses: pause_all::Pauses::default(),
         groups: calm::Groups::of(snapshot),
     };
     let mut applied = Applied::default();

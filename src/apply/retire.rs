@@ -1,5 +1,7 @@
 //! Retiring: cordon, settle, read the jobs again, delete, forget. No step is skipped, and each refusal has its reason.
 
+use tokio::time::{Instant, timeout_at};
+
 use super::{
     End, Run, lease_ends,
     ledger::{LedgerError, new_intent},
@@ -89,7 +91,8 @@ impl Run<'_> {
         match control.read(registration).await {
             // The CI has no such runner: it can be handed nothing.
             Ok(None) => None,
-            Ok(Some(reading)) if !reading.paused => Some(Reason::CordonFailed {
+            // One that lists no runners does not tell of a pause either.
+            Ok(Some(reading)) if !reading.paused && profile.lists_runners => Some(Reason::CordonFailed {
                 why: format!("{} says that it is not paused", profile.ci),
             }),
             Ok(Some(reading)) => match reading.jobs {
@@ -130,28 +133,28 @@ impl Run<'_> {
         };
         self.ledger.begin(address, &id, intent).await?;
         let limit = provider.profile().call_timeout.unsigned_abs() * 2;
-        let why = match tokio::time::timeout(limit, provider.delete(target)).await {
-            Ok(Ok(())) => {
-                if let Some((ci, registration)) = &registration {
-                    self.forget_loser(ci, registration).await;
-                }
-                self.ledger.end(address, &id, Outcome::Absent).await?;
-                return Ok(End::Done { id: None });
+        match send_delete(provider, target, Instant::now() + limit).await {
+            Sent::Done => self.deleted(address, &id, registration).await,
+            Sent::Refused(why) => {
+                self.refused(address, &id, &why).await?;
+                Ok(End::Failed { why })
             }
-            Ok(Err(error)) if error.disposition() != Disposition::Relist => {
-                let why = error.to_string();
-                let outcome = Outcome::Refused {
-                    offering: None,
-                    quota: false,
-                    why: why.clone(),
-                };
-                self.ledger.end(address, &id, outcome).await?;
-                return Ok(End::Failed { why });
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in twice the call's time".to_owned(),
-        };
-        Ok(End::Open { why })
+            Sent::Unknown(why) => Ok(End::Open { why }),
+        }
+    }
+
+    /// After a delete: forgets the registration, and records that the resource is gone.
+    pub(super) async fn deleted(
+        &self,
+        address: &Address,
+        id: &IntentId,
+        registration: Option<(CiName, RegistrationId)>,
+    ) -> Result<End, LedgerError> {
+        if let Some((ci, registration)) = &registration {
+            self.forget_loser(ci, registration).await;
+        }
+        self.ledger.end(address, id, Outcome::Absent).await?;
+        Ok(End::Done { id: None })
     }
 
     pub(super) async fn cordon_runner(
@@ -231,5 +234,25 @@ impl Run<'_> {
             why: why.to_owned(),
         };
         self.ledger.end(address, id, outcome).await
+    }
+}
+
+/// How a delete ended.
+pub(super) enum Sent {
+    /// What was to go is gone.
+    Done,
+    /// Certainly nothing was done.
+    Refused(String),
+    /// It may have been done.
+    Unknown(String),
+}
+
+/// Deletes, and waits for the answer until `end`.
+pub(super) async fn send_delete(provider: &dyn Provider, target: &ResourceRef, end: Instant) -> Sent {
+    match timeout_at(end, provider.delete(target)).await {
+        Ok(Ok(())) => Sent::Done,
+        Ok(Err(error)) if error.disposition() == Disposition::Relist => Sent::Unknown(error.to_string()),
+        Ok(Err(error)) => Sent::Refused(error.to_string()),
+        Err(_) => Sent::Unknown("no answer in time".to_owned()),
     }
 }

@@ -1,6 +1,11 @@
 //! The ports of a CI system: what it wants (read-only), and what may be done to its runners.
 
+mod answer;
+pub mod circleci;
+pub mod drone;
 pub mod gitlab;
+#[cfg(test)]
+mod testing;
 
 use std::{fmt, time::Duration};
 

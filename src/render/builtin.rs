@@ -9,15 +9,30 @@ macro_rules! shipped {
 }
 
 const SHIPPED: &[(&str, &str)] = shipped![
+    "cloud-init/circleci-runner.yaml.tera",
+    "cloud-init/drone-runner.yaml.tera",
     "cloud-init/gitlab-runner.yaml.tera",
+    "templates/ansible-pull.sh.tera",
     "templates/block-metadata.service.tera",
     "templates/block-metadata.sh.tera",
+    "templates/bootstrap-circleci.sh.tera",
+    "templates/bootstrap-drone.sh.tera",
     "templates/bootstrap.sh.tera",
+    "templates/circleci-runner.service.tera",
+    "templates/circleci-runner.yaml.tera",
     "templates/docker-daemon.json.tera",
+    "templates/drone-runner.env.tera",
+    "templates/drone-runner.service.tera",
     "templates/gitlab-runner.toml.tera",
+    "templates/leave.sh.tera",
+    "templates/packages.sh.tera",
     "templates/prune.service.tera",
     "templates/prune.timer.tera",
+    "templates/secret-circleci.sh.tera",
+    "templates/secret-drone.sh.tera",
     "templates/unregister.service.tera",
+    "templates/watchdog.service.tera",
+    "templates/watchdog.timer.tera",
 ];
 
 /// The templates that this version ships with, by their paths in the project. A file of the same path in the user's

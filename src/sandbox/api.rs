@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{control, faults::Twists, gitlab, hetzner, world::World};
+use super::{circleci, control, drone, faults::Twists, gitlab, hetzner, world::World};
 
 /// Who is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -16,25 +16,41 @@ pub enum Party {
     Hetzner,
     /// GitLab, under `/gitlab`.
     Gitlab,
+    /// Drone, under `/drone`.
+    Drone,
+    /// CircleCI's API of self-hosted runners, under `/circleci`.
+    Circleci,
     /// The world's own controls, under `/control`.
     Control,
 }
 
 impl Party {
+    const ALL: [Self; 5] = [
+        Self::Hetzner,
+        Self::Gitlab,
+        Self::Drone,
+        Self::Circleci,
+        Self::Control,
+    ];
+
     /// The path under which the party is served.
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Hetzner => "/hetzner/v1",
             Self::Gitlab => "/gitlab",
+            Self::Drone => "/drone",
+            Self::Circleci => "/circleci",
             Self::Control => "/control",
         }
     }
 
-    /// `hetzner`, `gitlab` or `control`.
+    /// `hetzner`, `gitlab`, `drone`, `circleci` or `control`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hetzner => "hetzner",
             Self::Gitlab => "gitlab",
+            Self::Drone => "drone",
+            Self::Circleci => "circleci",
             Self::Control => "control",
         }
     }
@@ -46,12 +62,10 @@ impl Party {
             .strip_prefix("/control")
             .filter(|rest| rest.starts_with("/control/"));
         let path = twice.unwrap_or(path);
-        [Self::Hetzner, Self::Gitlab, Self::Control]
-            .into_iter()
-            .find_map(|party| {
-                let rest = path.strip_prefix(party.prefix())?;
-                (rest.is_empty() || rest.starts_with('/')).then_some((party, rest))
-            })
+        Self::ALL.into_iter().find_map(|party| {
+            let rest = path.strip_prefix(party.prefix())?;
+            (rest.is_empty() || rest.starts_with('/')).then_some((party, rest))
+        })
     }
 }
 
@@ -190,6 +204,8 @@ pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
     hetzner::ROUTES
         .iter()
         .chain(gitlab::ROUTES)
+        .chain(drone::ROUTES)
+        .chain(circleci::ROUTES)
         .chain(control::ROUTES)
 }
 

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Answer, Call, Handler, Party, Reply, Route},
+    circleci, drone,
     faults::Rule,
+    machines,
     scenario::JobSpec,
     settings::parse_length,
     world::{
@@ -25,6 +27,24 @@ const fn route(method: &'static str, path: &'static str, name: &'static str, han
 
 pub(crate) static ROUTES: &[Route] = &[
     route("POST", "/jobs", "queue jobs", jobs),
+    route(
+        "GET",
+        "/machines",
+        "list machines of outside clouds",
+        machines::list,
+    ),
+    route(
+        "POST",
+        "/machines",
+        "report a machine of an outside cloud",
+        machines::add,
+    ),
+    route(
+        "DELETE",
+        "/machines/{id}",
+        "report the end of an outside machine",
+        machines::remove,
+    ),
     route("GET", "/world", "show everything", world),
     route("GET", "/summary", "show counts", summary),
     route("POST", "/clock", "advance the world's time", clock),
@@ -34,7 +54,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route("POST", "/settings", "change settings", settings),
 ];
 
-fn bad(message: impl Into<String>) -> Reply {
+pub(crate) fn bad(message: impl Into<String>) -> Reply {
     Reply::json(400, &json!({"error": message.into()}))
 }
 
@@ -44,9 +64,7 @@ pub(crate) fn not_found() -> Reply {
 
 fn jobs(world: &mut World, call: &Call) -> Answer {
     let spec: JobSpec = serde_json::from_value(call.body.clone()).map_err(|error| bad(error.to_string()))?;
-    if spec.ci != "gitlab" {
-        return Err(bad(format!("ci {:?} is not served; gitlab is", spec.ci)));
-    }
+    spec.check().map_err(bad)?;
     let ids = world.submit(spec);
     Ok(Reply::json(201, &json!({"jobs": ids})))
 }
@@ -107,19 +125,19 @@ fn clear_faults(world: &mut World, _: &Call) -> Answer {
 }
 
 fn server(world: &World, server: &Server) -> Value {
-    let manager = server.manager.and_then(|id| world.forge.managers.get(&id));
+    let manager = server.host.manager.and_then(|id| world.forge.managers.get(&id));
     json!({
         "id": server.id, "name": server.name, "status": server.status(world.now), "labels": server.labels,
         "created": millis(server.created), "type": server.kind, "location": server.location, "firewalls": server.firewalls,
         "networks": server.networks.keys().collect::<Vec<_>>(), "placement_group": server.placement_group,
-        "registered": manager.is_some(), "runner": manager.map(|manager| manager.runner),
-        "running_jobs": manager.map_or(0, |manager| manager.running.len()), "problem": server.setup_problem,
+        "registered": world.is_registered(server.id), "runner": manager.map(|manager| manager.runner),
+        "running_jobs": world.running_on(server.id), "problem": server.host.setup_problem,
     })
 }
 
 fn job(world: &World, job: &Job) -> Value {
     json!({
-        "id": job.id, "name": job.name, "project": world.forge.projects.get(&job.project).map(|project| &project.path), "tags": job.tags,
+        "ci": "gitlab", "id": job.id, "name": job.name, "project": world.forge.projects.get(&job.project).map(|project| &project.path), "tags": job.tags,
         "status": job.status.name(), "created": millis(job.created), "started": job.started.map(millis), "finished": job.finished.map(millis),
         "runner": job.runner, "system_id": job.system_id, "failure_reason": job.failure,
     })
@@ -151,7 +169,9 @@ fn world(world: &mut World, _: &Call) -> Answer {
         .values()
         .map(|found| server(world, found))
         .collect();
-    let jobs: Vec<Value> = world.forge.jobs.values().map(|found| job(world, found)).collect();
+    let mut jobs: Vec<Value> = world.forge.jobs.values().map(|found| job(world, found)).collect();
+    jobs.extend(world.drone.stages.values().map(drone::report));
+    jobs.extend(world.circle.tasks.values().map(circleci::report));
     let runners: Vec<Value> = world
         .forge
         .runners
@@ -186,31 +206,50 @@ fn world(world: &mut World, _: &Call) -> Answer {
     Ok(Reply::json(
         200,
         &json!({
-            "now": millis(world.now), "servers": servers, "networks": nets, "placement_groups": groups, "ssh_keys": keys, "firewalls": walls, "jobs": jobs, "runners": runners,
-            "jobs_killed": world.jobs_killed, "api_calls": world.api_calls,
+            "now": millis(world.now), "servers": servers, "machines": machines::all(world), "networks": nets, "placement_groups": groups, "ssh_keys": keys, "firewalls": walls, "jobs": jobs, "runners": runners,
+            "drone_paused": world.drone.paused, "jobs_killed": world.jobs_killed, "api_calls": world.api_calls,
         }),
     ))
 }
 
 fn summary(world: &mut World, _: &Call) -> Answer {
-    let count = |status: JobStatus| -> usize {
-        world
-            .forge
-            .by_status
-            .iter()
-            .filter(|((_, known), _)| *known == status)
-            .map(|(_, ids)| ids.len())
-            .sum()
+    let gitlab = |status: JobStatus| -> usize {
+        let all = world.forge.by_status.iter();
+        let fitting = all.filter(|((_, known), _)| *known == status);
+        fitting.map(|(_, ids)| ids.len()).sum()
+    };
+    let elsewhere = |status: &str| {
+        let stages = world
+            .drone
+            .stages
+            .values()
+            .filter(|stage| stage.report_status().name() == status);
+        let tasks = world
+            .circle
+            .tasks
+            .values()
+            .filter(|task| task.status.name() == status);
+        stages.count() + tasks.count()
     };
     let jobs: serde_json::Map<String, Value> = JobStatus::ALL
         .into_iter()
-        .map(|status| (status.name().to_owned(), count(status).into()))
+        .map(|status| {
+            let count = gitlab(status) + elsewhere(status.name());
+            (status.name().to_owned(), count.into())
+        })
         .collect();
+    let machines = world.outside.machines.keys();
+    let registered = world
+        .cloud
+        .servers
+        .keys()
+        .chain(machines)
+        .filter(|id| world.is_registered(**id));
     Ok(Reply::json(
         200,
         &json!({
             "now": millis(world.now), "servers": world.cloud.servers.len(),
-            "registered": world.cloud.servers.values().filter(|server| server.manager.is_some()).count(),
+            "machines": world.outside.machines.len(), "registered": registered.count(),
             "ssh_keys": world.cloud.ssh_keys.len(), "firewalls": world.cloud.firewalls.len(),
             "networks": world.cloud.networks.len(), "placement_groups": world.cloud.placement_groups.len(), "runners": world.forge.runners.len(),
             "jobs": jobs, "jobs_killed": world.jobs_killed, "api_calls": world.api_calls.values().sum::<u64>(),

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::{
     api::{self, Call, Found, Party, Reply},
+    circleci,
     clock::http_date,
-    control,
+    control, drone,
     faults::{Blow, Target, Twists},
     gitlab, hetzner,
     world::World,
@@ -201,6 +202,7 @@ fn authorized(world: &World, party: Party, method: &str, path: &str, call: &Call
     match party {
         Party::Hetzner => call.token.as_deref() == Some(&world.token),
         Party::Gitlab => gitlab::takes_runner_token(method, path) || gitlab::user_of(world, call).is_some(),
+        Party::Drone | Party::Circleci => gitlab::user_of(world, call).is_some(),
         Party::Control => true,
     }
 }
@@ -208,6 +210,8 @@ fn authorized(world: &World, party: Party, method: &str, path: &str, call: &Call
 fn unauthorized(party: Party) -> Reply {
     match party {
         Party::Hetzner => hetzner::unauthorized(),
+        Party::Drone => drone::unauthorized(),
+        Party::Circleci => circleci::unauthorized(),
         Party::Gitlab | Party::Control => gitlab::unauthorized(),
     }
 }
@@ -222,6 +226,10 @@ fn unknown(party: Party, found: &Found) -> Reply {
             Reply::json(405, &serde_json::json!({"error": "405 Not Allowed"}))
         }
         (Party::Gitlab, _) => Reply::json(404, &serde_json::json!({"error": "404 Not Found"})),
+        (Party::Drone, Found::OtherMethod) => Reply::empty(405),
+        (Party::Drone, _) => drone::message(404, "Not Found"),
+        (Party::Circleci, Found::OtherMethod) => circleci::message(405, "Method Not Allowed"),
+        (Party::Circleci, _) => circleci::message(404, "Not Found"),
         (Party::Control, _) => control::not_found(),
     }
 }
@@ -229,6 +237,8 @@ fn unknown(party: Party, found: &Found) -> Reply {
 fn bad_json(party: Party) -> Reply {
     match party {
         Party::Hetzner => hetzner::error(400, "json_error", "invalid JSON in the request", Value::Null),
+        Party::Drone => drone::message(400, "Invalid JSON"),
+        Party::Circleci => circleci::message(400, "Invalid JSON"),
         Party::Gitlab | Party::Control => {
             Reply::json(400, &serde_json::json!({"error": "the body is no JSON object"}))
         }
@@ -238,6 +248,8 @@ fn bad_json(party: Party) -> Reply {
 fn rate_limited(party: Party, retry_after: Option<u64>) -> Reply {
     let reply = match party {
         Party::Hetzner => hetzner::error(429, "rate_limit_exceeded", "rate limit exceeded", Value::Null),
+        Party::Drone => drone::message(429, "Too Many Requests"),
+        Party::Circleci => circleci::message(429, "Rate limit exceeded"),
         Party::Gitlab | Party::Control => gitlab::message(
             429,
             "This endpoint has been requested too many times. Try again later.",
@@ -268,7 +280,10 @@ fn blown(party: Party, blow: &Blow) -> Reply {
 fn server_error(party: Party, status: u16) -> Reply {
     match party {
         Party::Hetzner => hetzner::server_error(status),
-        Party::Gitlab | Party::Control => gitlab::message(status, &format!("{status} Internal Server Error")),
+        // All of them say it so.
+        Party::Gitlab | Party::Drone | Party::Circleci | Party::Control => {
+            gitlab::message(status, &format!("{status} Internal Server Error"))
+        }
     }
 }
 

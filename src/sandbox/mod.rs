@@ -1,8 +1,9 @@
-//! Embedded clouds and CI servers: the parts of Hetzner Cloud's and GitLab's HTTP APIs that runfleet uses, on loopback,
-//! over one simulated world.
+//! Embedded clouds and CI servers: the parts of Hetzner Cloud's, GitLab's, Drone's and CircleCI's HTTP APIs that runfleet
+//! uses, on loopback, over one simulated world.
 //!
 //! # Contract
-//! - One process, one port: `/hetzner/v1`, `/gitlab` (its API at `/gitlab/api/v4`, `/gitlab/api/graphql`), `/control`.
+//! - One process, one port: `/hetzner/v1`, `/gitlab` (its API at `/gitlab/api/v4`, `/gitlab/api/graphql`), `/drone`,
+//!   `/circleci`, `/control`.
 //! - A machine registers a runner only with what its own user data says; see `userdata`.
 //! - Every answer's `Date`, and every time in a body, is the world's time, which may run faster than the wall's.
 //! - With a data file, a call that changes the world is answered after the change is in the file.
@@ -19,13 +20,16 @@
 )]
 
 mod api;
+mod circleci;
 mod clock;
 mod control;
 mod dice;
 mod dispatch;
+mod drone;
 mod faults;
 mod gitlab;
 mod hetzner;
+mod machines;
 mod reference;
 mod scenario;
 mod selector;
@@ -58,7 +62,10 @@ pub use api::{Operation, Party, operations};
 pub use faults::FAULTS;
 pub use gitlab::NULLABLE as GITLAB_NULLABLE;
 pub use reference::{Check, checks, reference};
-pub use scenario::{JobSpec, Scenario, ScenarioError, SnapshotSpec, TokenSpec, UnavailableSpec};
+pub use scenario::{
+    Ci, CircleSpec, ClassSpec, DroneSpec, JobSpec, Scenario, ScenarioError, SnapshotSpec, TokenSpec,
+    UnavailableSpec,
+};
 pub use settings::{SettingError, Settings};
 pub use store::StoreError;
 pub use tls::TlsError;
@@ -93,10 +100,16 @@ pub struct Addresses {
     pub hetzner: String,
     /// GitLab's root: `http://127.0.0.1:P/gitlab`.
     pub gitlab: String,
+    /// Drone's root: `http://127.0.0.1:P/drone`.
+    pub drone: String,
+    /// The root of CircleCI's runner API: `http://127.0.0.1:P/circleci`.
+    pub circleci: String,
     /// The controls: `http://127.0.0.1:P/control`.
     pub control: String,
-    /// The token that both accept.
+    /// The token that all accept.
     pub token: String,
+    /// What Drone's runners authenticate with.
+    pub drone_rpc_secret: String,
     /// With TLS, the file with the certificate of the authority that signed the sandbox's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
@@ -164,18 +177,23 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
         .map_err(|error| SandboxError::Server(std::io::Error::other(error)))??;
     let scheme = if options.settings.tls { "https" } else { "http" };
     let origin = format!("{scheme}://{local}");
-    let gitlab = format!("{origin}{}", Party::Gitlab.prefix());
-    world.gitlab_urls.insert(gitlab.clone());
+    let of = |party: Party| format!("{origin}{}", party.prefix());
+    world.gitlab_urls.insert(of(Party::Gitlab));
+    world.drone.urls.insert(of(Party::Drone));
+    world.circle.urls.insert(of(Party::Circleci));
     let secure = options
         .settings
         .tls
         .then(|| secure(&options, local))
         .transpose()?;
     let addresses = Addresses {
-        hetzner: format!("{origin}{}", Party::Hetzner.prefix()),
-        gitlab,
-        control: format!("{origin}{}", Party::Control.prefix()),
+        hetzner: of(Party::Hetzner),
+        gitlab: of(Party::Gitlab),
+        drone: of(Party::Drone),
+        circleci: of(Party::Circleci),
+        control: of(Party::Control),
         token: world.token.clone(),
+        drone_rpc_secret: world.drone_secret(),
         ca_file: secure.as_ref().map(|(_, path)| path.display().to_string()),
     };
     if let Some(path) = &options.data {

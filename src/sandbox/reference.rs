@@ -193,6 +193,26 @@ static PROXIED: &[(Party, &[&str])] = &[
     ]),
 ];
 
+/// How jobs and machines are put in.
+const JOBS: &str = r#"
+`POST /control/jobs` queues jobs alike, now or after `at`; a scenario's `[[jobs]]` are the same:
+
+| `ci` | keys besides `name`, `count`, `duration`, `at` |
+|---|---|
+| `gitlab` | `project`, `tags`, `ref`, `tag`, `child` |
+| `drone` | `repo`, `build`, `type`, `os`, `arch`, `variant`, `kernel`, `labels`, `limit`, `throttle`, `depends_on` |
+| `circleci` | `resource_class` |
+
+A machine registers only with the secret in its own user data. Drone has one, `drone.rpc_secret` of a scenario or
+`drone_rpc_secret` of the first line; a resource class of CircleCI has the token that `circleci.resource_classes` of a scenario
+gives it, else the sandbox's. A stage of Drone's whose machine is gone stays listed for `drone_give_up`, as in life;
+`drone_accept` and `drone_start` stretch the moments between a stage's being handed out, accepted and started.
+
+`POST /control/machines` reports a machine of a cloud outside: `{"id": "i-0abc", "name": …, "user_data": …, "address": …}`, or
+`user_data_base64`, which may be gzipped. It boots as a server does, and `GET /control/machines` says of it `booting`,
+`running` or `off`, which it also is when it switched itself off; `DELETE /control/machines/ID` ends it.
+"#;
+
 /// What is checked of every operation, in the order of [`operations`].
 pub fn checks() -> &'static [Check] {
     static CHECKS: OnceLock<Vec<Check>> = OnceLock::new();
@@ -208,6 +228,8 @@ fn check(operation: Operation) -> Check {
         operation,
         sdk: by.map(|(_, by)| *by).ok_or(match operation.party {
             Party::Control => "the sandbox's own",
+            Party::Drone => "Drone has none for Python",
+            Party::Circleci => "CircleCI has none",
             Party::Hetzner | Party::Gitlab => "",
         }),
         proxy: proxied.flat_map(|(_, all)| *all).any(|known| *known == name),
@@ -225,6 +247,7 @@ pub fn reference() -> String {
          nothing of its own for it, its general method does: `request`, `http_get`.\n\
          - **Proxy**: runfleet, or its provider by itself, calls it in the lives of a fleet through Prism, which holds request \
          and answer to the vendor's API description, and finds no violation. GitLab's has no GraphQL, user, token or project.\n\n\
+         Drone and CircleCI have neither: they follow Drone's source and CircleCI's page of the API.\n\n\
          | party | operation | request | SDK | proxy |\n|---|---|---|---|---|\n",
     );
     for Check {
@@ -248,6 +271,7 @@ pub fn reference() -> String {
             if *proxy { "yes" } else { "" },
         );
     }
+    page.push_str(JOBS);
     let keys: Vec<String> = Settings::KEYS.iter().map(|key| format!("`{key}`")).collect();
     let _ = writeln!(
         page,

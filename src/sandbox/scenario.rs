@@ -24,19 +24,63 @@ pub struct Scenario {
     pub tokens: Vec<TokenSpec>,
     /// Server types that are not to be had in a location.
     pub unavailable: Vec<UnavailableSpec>,
+    /// The Drone of the world.
+    pub drone: DroneSpec,
+    /// The CircleCI of the world.
+    pub circleci: CircleSpec,
+}
+
+/// What a Drone starts with.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DroneSpec {
+    /// What runners authenticate with; without, it follows from the world's token.
+    pub rpc_secret: Option<String>,
+}
+
+/// What a CircleCI starts with.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CircleSpec {
+    /// Resource classes. One that is not declared comes to be when it is first used, with the world's token.
+    pub resource_classes: Vec<ClassSpec>,
+}
+
+/// A resource class of CircleCI's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassSpec {
+    /// `namespace/name`.
+    pub name: String,
+    /// What its runners authenticate with; without, the world's token.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
+/// A CI system of the world.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ci {
+    /// GitLab.
+    #[default]
+    Gitlab,
+    /// Drone.
+    Drone,
+    /// CircleCI.
+    Circleci,
 }
 
 /// Jobs alike; also the body of `POST /control/jobs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
-    /// The CI system; `gitlab` is the only one so far.
-    #[serde(default = "gitlab")]
-    pub ci: String,
-    /// Full path or id of the project; without, the first.
+    /// The CI system; without, GitLab.
+    #[serde(default)]
+    pub ci: Ci,
+    /// GitLab: full path or id of the project; without, the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
-    /// The job's tags.
+    /// GitLab: the job's tags.
     #[serde(default)]
     pub tags: Vec<String>,
     /// How many.
@@ -45,21 +89,77 @@ pub struct JobSpec {
     /// How long each runs.
     #[serde(default = "minute", with = "length")]
     pub duration: SignedDuration,
-    /// The job's name; without, `job`.
+    /// The job's name; without, `job`; the stage's, without, `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// How long after the world's start, or after now, it is queued.
     #[serde(default, with = "length")]
     pub at: SignedDuration,
-    /// The branch or tag; without, `main`.
+    /// GitLab: the branch or tag; without, `main`.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     pub git_ref: Option<String>,
-    /// Whether that is a tag.
+    /// GitLab: whether that is a tag.
     #[serde(default, rename = "tag", skip_serializing_if = "std::ops::Not::not")]
     pub of_tag: bool,
-    /// Whether its pipeline is another's child, as by `trigger: include:`.
+    /// GitLab: whether its pipeline is another's child, as by `trigger: include:`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub child: bool,
+    /// Drone: the repository, `owner/name`; without, `acme/app`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    /// Drone: a name for the build that the stage is of, so that others can be of the same; without, a stage that depends
+    /// on others is of the repository's newest build, any other of one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+    /// Drone: the pipeline's type; without, `docker`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Drone: the operating system; without, `linux`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os: Option<String>,
+    /// Drone: the architecture; without, `amd64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// Drone: the architecture's variant, as `v7`; without, any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Drone: the kernel's version, as `1809`; without, any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Drone: labels that a runner must have, and no others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Drone: so many stages of this name at a time; 0 is no limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub limit: u32,
+    /// Drone: so many stages of the repository at a time; 0 is no limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub throttle: u32,
+    /// Drone: names of stages of the same build that come first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<String>,
+    /// CircleCI: the resource class, `namespace/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_class: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl JobSpec {
+    /// Whether the jobs can be queued; what is wrong with them otherwise.
+    pub fn check(&self) -> Result<(), String> {
+        let class = self.resource_class.as_deref();
+        let named = class.and_then(|class| class.split_once('/'));
+        if self.ci == Ci::Circleci
+            && named.is_none_or(|(namespace, name)| namespace.is_empty() || name.is_empty())
+        {
+            return Err("a job of CircleCI needs its resource_class, namespace/name".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// A snapshot that servers can be made from.
@@ -126,21 +226,30 @@ pub enum ScenarioError {
     /// The JSON does not parse or does not fit.
     #[error("the scenario does not fit: {0}")]
     Json(#[from] serde_json::Error),
+    /// Jobs that cannot be queued.
+    #[error("jobs number {number} of the scenario: {why}")]
+    Jobs {
+        /// Which of the list, from 1.
+        number: usize,
+        /// What is wrong with them.
+        why: String,
+    },
 }
 
 impl Scenario {
     /// Reads TOML, or JSON where the text begins with a brace.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        if text.trim_start().starts_with('{') {
-            Ok(serde_json::from_str(text)?)
+        let scenario: Self = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text)?
         } else {
-            Ok(toml::from_str(text)?)
+            toml::from_str(text)?
+        };
+        for (at, jobs) in scenario.jobs.iter().enumerate() {
+            let number = at + 1;
+            jobs.check().map_err(|why| ScenarioError::Jobs { number, why })?;
         }
+        Ok(scenario)
     }
-}
-
-fn gitlab() -> String {
-    "gitlab".to_owned()
 }
 
 fn x86() -> String {
@@ -197,7 +306,24 @@ mod tests {
         .unwrap();
         assert_eq!(toml, json);
         assert_eq!(toml.jobs[0].duration, SignedDuration::from_secs(90));
-        assert_eq!(toml.jobs[0].ci, "gitlab");
+        assert_eq!(toml.jobs[0].ci, Ci::Gitlab);
+    }
+
+    #[test]
+    fn jobs_of_each_ci_say_what_they_need() {
+        let text = "[drone]\nrpc_secret = \"s\"\n[[circleci.resource_classes]]\nname = \"acme/linux\"\ntoken = \"t\"\n\
+            [[jobs]]\nci = \"drone\"\narch = \"arm64\"\nlabels = { pool = \"a\" }\n\
+            [[jobs]]\nci = \"circleci\"\nresource_class = \"acme/linux\"\n";
+        let scenario = Scenario::parse(text).unwrap();
+        assert_eq!(scenario.drone.rpc_secret.as_deref(), Some("s"));
+        assert_eq!(scenario.circleci.resource_classes[0].token.as_deref(), Some("t"));
+        assert_eq!(
+            (scenario.jobs[0].ci, scenario.jobs[1].ci),
+            (Ci::Drone, Ci::Circleci)
+        );
+        let error = Scenario::parse("[[jobs]]\n[[jobs]]\nci = \"circleci\"\n").unwrap_err();
+        assert!(error.to_string().starts_with("jobs number 2 "), "{error}");
+        assert!(Scenario::parse("[[jobs]]\nci = \"jenkins\"\n").is_err());
     }
 
     #[test]

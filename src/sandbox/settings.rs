@@ -30,6 +30,14 @@ pub struct Settings {
     pub shutdown_time: Duration,
     /// Servers that the project may have; more are refused with `resource_limit_exceeded`.
     pub server_limit: u32,
+    /// Drone is the open source build, which has no queue API; otherwise Enterprise.
+    pub drone_oss: bool,
+    /// From Drone's handing a stage to a runner until its queue says which runner has it.
+    pub drone_accept: Duration,
+    /// From a runner's accepting a stage of Drone's until it runs; it is `pending` meanwhile.
+    pub drone_start: Duration,
+    /// How long Drone lists a stage whose runner is gone.
+    pub drone_give_up: Duration,
     /// Further address by which machines may know this sandbox's GitLab (that of a proxy in front of it).
     pub gitlab_alias: Option<String>,
 }
@@ -48,6 +56,11 @@ impl Default for Settings {
             poll: Duration::from_secs(3),
             shutdown_time: Duration::from_secs(5),
             server_limit: 100_000,
+            drone_oss: false,
+            drone_accept: Duration::ZERO,
+            drone_start: Duration::ZERO,
+            // DRONE_CLEANUP_DEADLINE_RUNNING.
+            drone_give_up: Duration::from_hours(24),
             gitlab_alias: None,
         }
     }
@@ -82,6 +95,10 @@ impl Settings {
         "action_time",
         "boot",
         "boot_jitter",
+        "drone",
+        "drone_accept",
+        "drone_give_up",
+        "drone_start",
         "gitlab_alias",
         "latency",
         "poll",
@@ -98,6 +115,16 @@ impl Settings {
         match key {
             "boot" => self.boot = length(key, value)?,
             "boot_jitter" => self.boot_jitter = length(key, value)?,
+            "drone" => {
+                self.drone_oss = match value {
+                    "oss" => true,
+                    "enterprise" => false,
+                    _ => return Err(bad(key, value, "enterprise or oss")),
+                };
+            }
+            "drone_accept" => self.drone_accept = length(key, value)?,
+            "drone_give_up" => self.drone_give_up = length(key, value)?,
+            "drone_start" => self.drone_start = length(key, value)?,
             "latency" => self.latency = length(key, value)?,
             "action_time" => self.action_time = length(key, value)?,
             "poll" => {
@@ -183,6 +210,7 @@ mod tests {
         for key in Settings::KEYS {
             let value = match *key {
                 "rate_limit" | "tls" => "off",
+                "drone" => "oss",
                 "speed" | "rate_limit_per_hour" | "server_limit" => "60",
                 "gitlab_alias" => "http://127.0.0.1:1/gitlab/",
                 _ => "1m 30s",

@@ -2,6 +2,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests touch the world")]
 
+mod circleci;
+mod drone;
+mod machines;
+
 use serde_json::{Value, json};
 
 use super::{Options, Sandbox, Scenario, Settings, start, userdata::tests::example};
@@ -942,6 +946,55 @@ async fn the_world_outlives_its_process() {
         client.control("GET", "/summary", None).await.body["jobs"]["success"],
         2
     );
+    client.sandbox.stop().await.unwrap();
+}
+
+/// Written by the sandbox as it was before there were Drone, CircleCI and machines from outside: one server at work,
+/// one that boots, a job that waits and one that is to come.
+const EARLIER: &str = include_str!("tests/world-before-drone.json");
+
+#[tokio::test]
+async fn a_world_of_an_earlier_version_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("world.json");
+    std::fs::write(&path, EARLIER).unwrap();
+    let client = with(Options {
+        data: Some(path),
+        ..options()
+    })
+    .await;
+    let world = client.world().await;
+    let state = |at: usize| {
+        (
+            &world["servers"][at]["registered"],
+            &world["servers"][at]["running_jobs"],
+        )
+    };
+    assert_eq!(state(0), (&json!(true), &json!(1)), "{world}");
+    assert_eq!(state(1), (&json!(false), &json!(0)));
+    client.advance("20s").await;
+    assert_eq!(client.world().await["servers"][1]["registered"], true);
+    client.advance("10m").await;
+    let world = client.world().await;
+    let jobs = world["jobs"].as_array().unwrap();
+    assert!(
+        jobs.len() == 3 && jobs.iter().all(|job| job["status"] == "success"),
+        "{world}"
+    );
+    // What is new is there, and empty.
+    assert_eq!(world["machines"], json!([]));
+    let addresses = client.sandbox.addresses();
+    assert_eq!(addresses.token, "the-token-of-then");
+    let queue = client
+        .send(
+            "GET",
+            format!("{}/api/queue", addresses.drone),
+            &addresses.token,
+            None,
+        )
+        .await
+        .unwrap();
+    assert_eq!((queue.status, queue.body), (200, json!([])));
     client.sandbox.stop().await.unwrap();
 }
 

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tower_service::Service;
 
-use super::{dispatch, store::Saver, world::World};
+use super::{api::Party, dispatch, store::Saver, world::World};
 
 /// The largest body that is read; the largest that is meant has 32 KiB of user data.
 const BODY_MAX: usize = 1024 * 1024;
@@ -84,7 +84,7 @@ where
                 method: parts.method.as_str().to_owned(),
                 path: parts.uri.path().to_owned(),
                 query: parts.uri.query().unwrap_or_default().to_owned(),
-                token: token(&parts.headers),
+                token: token(parts.uri.path(), &parts.headers),
                 content_type: text(&parts.headers, header::CONTENT_TYPE.as_str()).unwrap_or_default(),
                 body: body.to_vec(),
                 origin: shared.origin.clone(),
@@ -141,27 +141,29 @@ fn text(headers: &HeaderMap, key: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The token of a call, wherever a party takes it.
-fn token(headers: &HeaderMap) -> Option<String> {
-    let bearer = || {
+/// The token of a call, wherever its party takes it.
+fn token(path: &str, headers: &HeaderMap) -> Option<String> {
+    let authorization = |wanted: &str| {
         let value = text(headers, header::AUTHORIZATION.as_str())?;
-        let (scheme, token) = value.split_once(' ')?;
+        let (scheme, rest) = value.split_once(' ')?;
         scheme
-            .eq_ignore_ascii_case("bearer")
-            .then(|| token.trim().to_owned())
+            .eq_ignore_ascii_case(wanted)
+            .then(|| rest.trim().to_owned())
     };
-    // `user:token`, as Terraform's HTTP backend sends it.
+    let bearer = || authorization("bearer");
+    // The two sides of `user:password`.
     let basic = || {
-        let value = text(headers, header::AUTHORIZATION.as_str())?;
-        let (scheme, pair) = value.split_once(' ')?;
-        let pair = scheme
-            .eq_ignore_ascii_case("basic")
-            .then(|| STANDARD.decode(pair.trim()).ok())??;
-        let (_, token) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
-        Some(token.to_owned())
+        let pair = STANDARD.decode(authorization("basic")?).ok()?;
+        let (user, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+        Some((user.to_owned(), password.to_owned()))
     };
-    text(headers, "private-token")
-        .or_else(|| text(headers, "job-token"))
-        .or_else(bearer)
-        .or_else(basic)
+    match Party::of(path).map(|(party, _)| party) {
+        Some(Party::Drone) => bearer(),
+        Some(Party::Circleci) => text(headers, "circle-token").or_else(|| basic().map(|(user, _)| user)),
+        _ => text(headers, "private-token")
+            .or_else(|| text(headers, "job-token"))
+            .or_else(bearer)
+            // As Terraform's HTTP backend sends it.
+            .or_else(|| basic().map(|(_, password)| password)),
+    }
 }

@@ -123,6 +123,10 @@ struct Embedded {
     )]
     hetzner: String,
     gitlab: String,
+    drone: String,
+    circleci: String,
+    /// What runners join the sandbox's Drone with.
+    drone_rpc_secret: String,
     token: String,
 }
 
@@ -139,6 +143,9 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
         Embedded {
             hetzner: addresses.hetzner.clone(),
             gitlab: addresses.gitlab.clone(),
+            drone: addresses.drone.clone(),
+            circleci: addresses.circleci.clone(),
+            drone_rpc_secret: addresses.drone_rpc_secret.clone(),
             token: addresses.token.clone(),
         }
     });

@@ -1,190 +1,255 @@
-//! What every CI system's demand and control must do, run against GitLab as the sandbox serves it, over HTTP.
+//! What every CI system's demand and control must do: a table of named cases, and the CIs that run them.
 //!
-//! The suite knows a CI only by the two ports; [`Bench`] does what a cloud and developers would: boots machines with a
+//! The cases know a CI only by the two ports; [`Bench`] does what a cloud and developers would: boots machines with a
 //! registration in their user data, queues jobs, lets time pass.
+//!
+//! To add a CI:
+//! 1. implement [`Bench`] for it: a CI server with nothing queued and a virtual clock, the trouble that it can make, and
+//!    in `lacks` what it cannot tell or do, each of which skips the cases that need it;
+//! 2. give it a row in [`SUITE`], and a test of its own that calls [`keeps_the_contract`];
+//! 3. name each skip in `skips.toml`, with its reason;
+//! 4. write its column of `docs/ci-systems.md`: `RUNFLEET_WRITE_DOCS=1 cargo test --test conformance the_page`.
+//!
+//! The kind of its cordon decides which cases of `control` are about it; it needs no skip for the others.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock};
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use runfleet::{
-    demand::{
-        Demand, DemandError, Registration, RegistrationRequest, RunnerControl,
-        gitlab::{Gitlab, GitlabConfig},
-    },
+    demand::{Demand, Registration, RegistrationRequest, RunnerControl},
     model::{
         demand::{Cursor, DemandSnapshot, Job, JobState, PoolSelector, RunnerView, Wanted},
         ids::RegistrationId,
         resource::{Completeness, CordonKind},
     },
-    net::{Auth, ClientConfig},
-    sandbox::{self, Options, Sandbox, Scenario, Settings},
 };
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
 
-const STACK: &str = "prod";
-const MACHINE: &str = "prod-linux-brave-otter";
-const READ_ONLY: &str = "glpat-read-only";
+use crate::{
+    cases::{self, Case, Fit, Suite},
+    circleci, control, demand, drone, gitlab,
+};
 
-/// A world whose clock moves only when told.
-pub(crate) struct Bench {
-    pub(crate) sandbox: Sandbox,
-    http: reqwest::Client,
+pub(crate) const STACK: &str = "prod";
+pub(crate) const MACHINE: &str = "prod-linux-brave-otter";
+pub(crate) const OTHER: &str = "prod-linux-calm-yak";
+
+/// A CI that cuts off old jobs by their age is set up with this age, both for those that wait and for those that run.
+pub(crate) const MAX_AGE: SignedDuration = SignedDuration::from_hours(2);
+
+/// Jobs to queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// The pool could run them. Each takes a minute.
+    Ours,
+    /// The pool could run them, and they take a day.
+    Endless,
+    /// No runner of the pool could run them.
+    OfOthers,
+    /// The pool could run them, if the CI did not hold them back itself.
+    Held,
 }
 
-impl Bench {
-    async fn new() -> Self {
-        Self::with(json!({
-            "projects": ["acme/web"],
-            "tokens": [{"token": READ_ONLY, "username": "reader", "scopes": ["read_api"]}],
-        }))
-        .await
+/// What is to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// From now on a part of what `observe` reads fails, though not the pool's queue.
+    PartFails,
+    /// From now on every call is answered with a server's error.
+    NothingAnswers,
+    /// From now on every call is one too many.
+    Throttled,
+    /// From now on a list has a next page for ever.
+    EndlessPages,
+    /// The next registration is made, and its answer lost.
+    RegisterReplyLost,
+    /// The next cordon takes effect, and its answer is lost.
+    CordonReplyLost,
+    /// The next removal of a registration is done, and its answer lost.
+    ForgetReplyLost,
+    /// The next answer to what a runner has to do is a minute old.
+    BusyLags,
+}
+
+/// What a case cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// This trouble can be made.
+    Trouble(Trouble),
+    /// It tells jobs, and not only how many.
+    Jobs,
+    /// It tells jobs that ended.
+    FinishedJobs,
+    /// It tells which runners it knows.
+    ListsRunners,
+    /// It tells how many jobs one runner has.
+    ReadsJobs,
+    /// It tells whether a runner is paused.
+    TellsPauses,
+    /// Registering leaves something that it knows, with a token for that machine alone.
+    OwnRegistrations,
+    /// It holds jobs back itself, and lists them.
+    HeldJobs,
+    /// Its jobs can be cut off by their age.
+    MaxAges,
+}
+
+/// A CI server with nothing queued and a clock that moves only when told, and those who use it.
+#[async_trait]
+pub(crate) trait Bench: Send + Sync {
+    /// What it wants, asked with a token that may do all.
+    fn demand(&self) -> &dyn Demand;
+
+    /// What may be done to its runners, with that token.
+    fn control(&self) -> &dyn RunnerControl;
+
+    /// What it wants, asked with a token that it does not know.
+    fn stranger(&self) -> Box<dyn Demand>;
+
+    /// A pool.
+    fn pool(&self) -> PoolSelector;
+
+    /// What this CI, or who answers for it, cannot do. All else is expected of it.
+    fn lacks(&self) -> Vec<Need> {
+        Vec::new()
     }
 
-    pub(crate) async fn with(scenario: Value) -> Self {
-        let mut settings = Settings::default();
-        settings.set("speed", "0").unwrap();
-        let sandbox = sandbox::start(Options {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            data: None,
-            seed: 7,
-            settings,
-            scenario: Some(Scenario::parse(&scenario.to_string()).unwrap()),
-            token: None,
-        })
-        .await
-        .unwrap();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { sandbox, http }
-    }
+    /// Developers queue so many jobs.
+    async fn queue(&self, work: Work, count: u32);
 
-    /// A client of its CI with the sandbox's own token.
-    fn ci(&self, projects: &[&str]) -> Gitlab {
-        self.ci_as(&self.sandbox.addresses().token, projects, Duration::from_secs(10))
-    }
+    /// A cloud boots a machine that joins by what its user data says and takes one job at a time; it has joined by then.
+    async fn boot(&self, name: &str, registration: &Registration);
 
-    fn ci_as(&self, token: &str, projects: &[&str], patience: Duration) -> Gitlab {
-        Gitlab::new(self.config(token, projects, patience)).unwrap()
-    }
+    /// Time passes, and what it brings has happened by then.
+    async fn advance(&self, by: SignedDuration);
 
-    pub(crate) fn config(&self, token: &str, projects: &[&str], patience: Duration) -> GitlabConfig {
-        let root = self.sandbox.addresses().gitlab.clone();
-        let auth = Auth::Header {
-            name: "private-token",
-            value: SecretString::from(token),
-        };
-        let mut client = ClientConfig::new(format!("{root}/api/v4"), auth);
-        client.call_timeout = patience;
-        client.total_timeout = patience;
-        client.retries = 0;
-        GitlabConfig {
-            name: "gitlab".into(),
-            client,
-            root,
-            projects: projects.iter().map(|name| (*name).to_owned()).collect(),
-            groups: Vec::new(),
-            instance: false,
-            runner_tokens: BTreeMap::new(),
-            settle: SignedDuration::from_secs(5),
+    /// The server's clock.
+    async fn now(&self) -> Timestamp;
+
+    /// Orders trouble of a kind that it does not lack.
+    async fn order(&self, trouble: Trouble);
+
+    /// Jobs whose machine was taken from them, so far.
+    async fn killed(&self) -> u64;
+
+    /// Takes the server down.
+    async fn stop(self: Box<Self>) {}
+}
+
+/// Which kind of CI a case is about, by its cordon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// Any.
+    Anyone,
+    /// One whose runners, or whose queue, can be paused.
+    Pausing,
+    /// One whose runners are paused one by one.
+    Pause,
+    /// One whose whole queue is paused.
+    PauseAll,
+    /// One that can only be left.
+    Leaves,
+}
+
+/// The cases, and who runs them.
+pub(crate) static SUITE: LazyLock<Suite<dyn Bench>> = LazyLock::new(|| Suite {
+    name: "ci",
+    cases: demand::cases().into_iter().chain(control::cases()).collect(),
+    backends: vec![gitlab::backend(), drone::backend(), circleci::backend()],
+    clean: |bench| Box::pin(nobody_lost_a_job(bench)),
+    stop: |bench| bench.stop(),
+});
+
+/// A CI's own test.
+pub(crate) async fn keeps_the_contract(ci: &str) {
+    cases::passes(&SUITE, ci).await;
+}
+
+async fn nobody_lost_a_job(bench: &dyn Bench) {
+    assert_eq!(bench.killed().await, 0, "no job is killed");
+}
+
+/// A row of the table.
+macro_rules! case {
+    ($run:ident, $about:ident, [$($need:expr),*], $holds:literal) => {
+        $crate::cases::Case {
+            name: stringify!($run),
+            holds: $holds,
+            fits: |bench| $crate::ci::fit(bench, $crate::ci::About::$about, &[$($need),*]),
+            run: |bench| Box::pin($run(bench)),
         }
-    }
+    };
+}
+pub(crate) use case;
 
-    pub(crate) async fn post(&self, url: String, body: Value) -> Value {
-        let reply = self
-            .http
-            .post(url)
-            .bearer_auth(&self.sandbox.addresses().token)
-            .json(&body)
-            .send()
-            .await
-            .unwrap();
-        let (status, text) = (reply.status(), reply.text().await.unwrap());
-        assert!(status.is_success(), "{status}: {text}");
-        serde_json::from_str(&text).unwrap_or_default()
-    }
+pub(crate) type Cases = Vec<Case<dyn Bench>>;
 
-    pub(crate) async fn control(&self, path: &str, body: Value) -> Value {
-        self.post(format!("{}{path}", self.sandbox.addresses().control), body)
-            .await
+/// Whether a CI runs a case.
+pub(crate) fn fit(bench: &dyn Bench, about: About, needs: &[Need]) -> Fit {
+    let cordon = bench.control().profile().cordon;
+    let concerns = match about {
+        About::Anyone => true,
+        About::Pausing => matches!(cordon, CordonKind::Pause | CordonKind::PauseAll),
+        About::Pause => cordon == CordonKind::Pause,
+        About::PauseAll => cordon == CordonKind::PauseAll,
+        About::Leaves => cordon == CordonKind::Leaves,
+    };
+    if !concerns {
+        return Fit::OfOthers;
     }
-
-    pub(crate) async fn queue(&self, project: &str, tags: &[&str], count: u32) {
-        let jobs =
-            json!({"project": project, "tags": tags, "count": count, "duration": "60s", "name": "build"});
-        self.control("/jobs", jobs).await;
-    }
-
-    pub(crate) async fn advance(&self, length: &str) {
-        self.control("/clock", json!({"advance": length})).await;
-    }
-
-    async fn fault(&self, path: &str, fault: &str, more: Value) {
-        let mut rule = json!({"path": format!("/gitlab/api/v4{path}"), "fault": fault});
-        rule.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        self.control("/faults", rule).await;
-    }
-
-    pub(crate) async fn world(&self) -> Value {
-        let url = format!("{}/world", self.sandbox.addresses().control);
-        let reply = self.http.get(url).send().await.unwrap();
-        reply.json().await.unwrap()
-    }
-
-    pub(crate) async fn now(&self) -> Timestamp {
-        self.world().await["now"].as_str().unwrap().parse().unwrap()
-    }
-
-    /// A machine that joins by what its user data says, one job at a time.
-    pub(crate) async fn boot(&self, name: &str, registration: &Registration) {
-        let config = format!(
-            "concurrent = 1\n[[runners]]\nurl = \"{}\"\ntoken = \"{}\"\nexecutor = \"docker\"\n",
-            registration.url,
-            registration.token.expose_secret()
-        );
-        let mut files = vec![json!({"path": "/etc/gitlab-runner/config.toml", "content": config})];
-        if let Some(system_id) = &registration.system_id {
-            files.push(json!({"path": "/etc/gitlab-runner/.runner_system_id", "content": system_id}));
-        }
-        let user_data = json!({
-            "write_files": files,
-            "runcmd": [["systemctl", "enable", "--now", "gitlab-runner"]],
-        });
-        let server = json!({
-            "name": name, "server_type": "cx23", "location": "fsn1", "image": "debian-12",
-            "user_data": format!("#cloud-config\n{user_data}"),
-        });
-        let url = format!("{}/servers", self.sandbox.addresses().hetzner);
-        self.post(url, server).await;
-        self.advance("30s").await;
+    let lacks = bench.lacks();
+    match needs.iter().find(|need| lacks.contains(need)) {
+        Some(need) => Fit::Lacks(format!("{need:?}")),
+        None => Fit::Runs,
     }
 }
 
-pub(crate) fn pool() -> PoolSelector {
-    PoolSelector {
-        pool: "linux".into(),
-        tags: vec!["docker".to_owned(), "linux".to_owned()],
-        run_untagged: false,
-        protected_refs: false,
-    }
+/// What a bench's CI says now.
+pub(crate) async fn observed(bench: &dyn Bench) -> DemandSnapshot {
+    observed_since(bench, &Cursor::default()).await
 }
 
-pub(crate) fn request(description: &str) -> RegistrationRequest {
-    RegistrationRequest {
-        description: description.to_owned(),
-        selector: pool(),
-    }
+/// What it says now, read on from a cursor.
+pub(crate) async fn observed_since(bench: &dyn Bench, since: &Cursor) -> DemandSnapshot {
+    let seen = bench
+        .demand()
+        .observe(&STACK.into(), &[bench.pool()], since)
+        .await;
+    seen.expect("an answer")
 }
 
-pub(crate) async fn observe(ci: &dyn Demand, since: &Cursor) -> DemandSnapshot {
-    ci.observe(&STACK.into(), &[pool()], since).await.unwrap()
-}
-
-pub(crate) async fn complete(ci: &dyn Demand) -> DemandSnapshot {
-    let snapshot = observe(ci, &Cursor::default()).await;
+/// What it says now, all of it.
+pub(crate) async fn whole(bench: &dyn Bench) -> DemandSnapshot {
+    let snapshot = observed(bench).await;
     assert_eq!(snapshot.completeness, Completeness::Complete);
     snapshot
+}
+
+/// A registration for a machine of this name.
+pub(crate) async fn registered(bench: &dyn Bench, machine: &str) -> Registration {
+    let request = RegistrationRequest {
+        description: machine.to_owned(),
+        selector: bench.pool(),
+    };
+    bench.control().register(&request).await.expect("a registration")
+}
+
+/// A machine of this name, registered and booted.
+pub(crate) async fn joined(bench: &dyn Bench, machine: &str) -> RegistrationId {
+    let made = registered(bench, machine).await;
+    bench.boot(machine, &made).await;
+    made.id
+}
+
+/// How many jobs wait and how many run, whichever way a CI tells them. Stuck ones do not count, as in the plan.
+pub(crate) fn counted(snapshot: &DemandSnapshot) -> (usize, usize) {
+    let of = |all: &[Job], state| all.iter().filter(|job| job.state == state && !job.stuck).count();
+    match &snapshot.wanted {
+        Wanted::Jobs(all) => (of(all, JobState::Queued), of(all, JobState::Running)),
+        Wanted::Counts(pools) => pools.values().fold((0, 0), |(queued, running), counts| {
+            (queued + counts.queued as usize, running + counts.running as usize)
+        }),
+    }
 }
 
 pub(crate) fn jobs(snapshot: &DemandSnapshot, state: JobState) -> Vec<&Job> {
@@ -202,311 +267,4 @@ pub(crate) fn view(snapshot: &DemandSnapshot, id: &RegistrationId) -> RunnerView
         .collect();
     assert_eq!(found.len(), snapshot.runners.len(), "each once");
     found[id].clone()
-}
-
-#[tokio::test]
-async fn observing_counts_the_jobs_that_the_pools_could_run_in_every_project() {
-    let bench = Bench::new().await;
-    bench.queue("acme/app", &["linux"], 3).await;
-    bench.queue("acme/web", &["docker", "linux"], 2).await;
-    bench.queue("acme/app", &["gpu"], 4).await;
-    bench.queue("acme/app", &[], 1).await;
-    for projects in [vec!["acme/app", "acme/web"], vec![]] {
-        let snapshot = complete(&bench.ci(&projects)).await;
-        assert_eq!(jobs(&snapshot, JobState::Queued).len(), 5, "{projects:?}");
-        assert!(snapshot.now.duration_since(bench.now().await).abs() < SignedDuration::from_secs(1));
-        assert_eq!(snapshot.control.cordon, CordonKind::Pause);
-    }
-    let one = complete(&bench.ci(&["acme/web"])).await;
-    let queued = jobs(&one, JobState::Queued);
-    assert_eq!(queued.len(), 2);
-    assert_eq!(
-        (queued[0].name.as_str(), queued[0].project.as_str()),
-        ("build", "acme/web")
-    );
-}
-
-#[tokio::test]
-async fn a_wait_is_measured_by_the_servers_clock() {
-    let bench = Bench::new().await;
-    let start = bench.now().await;
-    bench.queue("acme/app", &["linux"], 1).await;
-    bench.advance("10m").await;
-    let snapshot = complete(&bench.ci(&["acme/app"])).await;
-    let queued_at = jobs(&snapshot, JobState::Queued)[0].queued_at.unwrap();
-    assert!(queued_at.duration_since(start).abs() <= SignedDuration::from_secs(1));
-    assert!(snapshot.now.duration_since(start) >= SignedDuration::from_secs(599));
-}
-
-#[tokio::test]
-async fn many_jobs_are_read_page_by_page() {
-    let bench = Bench::new().await;
-    bench.queue("acme/app", &["linux"], 250).await;
-    let snapshot = complete(&bench.ci(&["acme/app"])).await;
-    assert_eq!(jobs(&snapshot, JobState::Queued).len(), 250);
-    assert_eq!(
-        snapshot.calls, 5,
-        "three pages of jobs, one of runners, one of finished jobs"
-    );
-}
-
-#[tokio::test]
-async fn a_registration_becomes_a_runner_that_works_drains_and_is_forgotten() {
-    let bench = Bench::new().await;
-    let ci = bench.ci(&["acme/app"]);
-    bench.queue("acme/app", &["linux"], 2).await;
-
-    let made = ci.register(&request(MACHINE)).await.unwrap();
-    let fresh = view(&complete(&ci).await, &made.id);
-    assert_eq!(fresh.description, MACHINE);
-    assert_eq!((fresh.last_contact, fresh.paused), (None, false));
-    assert_ne!(fresh.online, Some(true));
-
-    bench.boot(MACHINE, &made).await;
-    let working = complete(&ci).await;
-    let runner = view(&working, &made.id);
-    assert_eq!((runner.online, runner.busy), (Some(true), Some(true)));
-    assert!(runner.last_contact.is_some());
-    assert_eq!(jobs(&working, JobState::Queued).len(), 1);
-    let running = jobs(&working, JobState::Running);
-    assert_eq!(running[0].runner, Some(made.id.clone()));
-    assert!(running[0].started_at.is_some());
-    let reading = ci.read(&made.id).await.unwrap().unwrap();
-    assert_eq!((reading.jobs, reading.paused), (Some(1), false));
-
-    let cordoned = ci.cordon(&made.id).await.unwrap();
-    assert!(cordoned.since.duration_since(bench.now().await).abs() < SignedDuration::from_secs(1));
-    let reading = ci.read(&made.id).await.unwrap().unwrap();
-    assert_eq!((reading.jobs, reading.paused), (Some(1), true), "its job goes on");
-    bench.advance("5m").await;
-    let reading = ci.read(&made.id).await.unwrap().unwrap();
-    assert_eq!((reading.jobs, reading.paused), (Some(0), true));
-    let drained = observe(&ci, &working.cursor).await;
-    assert_eq!(jobs(&drained, JobState::Queued).len(), 1, "it took no new job");
-    assert!(view(&drained, &made.id).paused);
-    let finished = jobs(&drained, JobState::Finished);
-    assert_eq!(finished.len(), 1);
-    assert_eq!(finished[0].runner, Some(made.id.clone()));
-    assert!(finished[0].finished_at > finished[0].started_at);
-
-    ci.forget(&made.id).await.unwrap();
-    let gone = observe(&ci, &drained.cursor).await;
-    assert!(gone.runners.is_empty());
-    assert!(jobs(&gone, JobState::Finished).is_empty(), "told once");
-    assert_eq!(ci.read(&made.id).await, Ok(None));
-    assert_eq!(bench.world().await["jobs_killed"], 0);
-}
-
-#[tokio::test]
-async fn an_uncordoned_runner_takes_jobs_again() {
-    let bench = Bench::new().await;
-    let ci = bench.ci(&["acme/app"]);
-    let made = ci.register(&request(MACHINE)).await.unwrap();
-    ci.cordon(&made.id).await.unwrap();
-    bench.boot(MACHINE, &made).await;
-    bench.queue("acme/app", &["linux"], 1).await;
-    bench.advance("1m").await;
-    assert_eq!(ci.read(&made.id).await.unwrap().unwrap().jobs, Some(0));
-    ci.uncordon(&made.id).await.unwrap();
-    bench.advance("10s").await;
-    assert_eq!(ci.read(&made.id).await.unwrap().unwrap().jobs, Some(1));
-}
-
-#[tokio::test]
-async fn all_but_registering_may_be_repeated() {
-    let bench = Bench::new().await;
-    let ci = bench.ci(&["acme/app"]);
-    let made = ci.register(&request(MACHINE)).await.unwrap();
-    let other = ci.register(&request("prod-linux-calm-yak")).await.unwrap();
-    assert_ne!(made.id, other.id);
-    assert_ne!(made.token.expose_secret(), other.token.expose_secret());
-    for _ in 0..2 {
-        ci.cordon(&made.id).await.unwrap();
-        assert!(ci.read(&made.id).await.unwrap().unwrap().paused);
-    }
-    assert!(
-        !ci.read(&other.id).await.unwrap().unwrap().paused,
-        "only that one"
-    );
-    for _ in 0..2 {
-        ci.uncordon(&made.id).await.unwrap();
-        assert!(!ci.read(&made.id).await.unwrap().unwrap().paused);
-    }
-    for _ in 0..2 {
-        ci.forget(&made.id).await.unwrap();
-        assert_eq!(ci.read(&made.id).await, Ok(None));
-    }
-    assert_eq!(complete(&ci).await.runners.len(), 1, "only that one");
-}
-
-#[tokio::test]
-async fn what_the_ci_does_not_know_is_absent_and_takes_no_job() {
-    let bench = Bench::new().await;
-    let ci = bench.ci(&["acme/app"]);
-    let unknown = RegistrationId::from("4711");
-    assert_eq!(ci.read(&unknown).await, Ok(None));
-    assert!(ci.cordon(&unknown).await.is_ok());
-    assert!(ci.forget(&unknown).await.is_ok());
-    let error = ci.uncordon(&unknown).await.unwrap_err();
-    assert!(matches!(error, DemandError::Rejected { .. }), "{error:?}");
-}
-
-#[tokio::test]
-async fn runners_of_others_are_not_ours() {
-    let bench = Bench::new().await;
-    let ci = bench.ci(&["acme/app"]);
-    for other in ["production-linux-a", "dev-linux-b"] {
-        ci.register(&request(other)).await.unwrap();
-    }
-    assert!(complete(&ci).await.runners.is_empty());
-}
-
-#[tokio::test]
-async fn one_runner_serves_every_project() {
-    let bench = Bench::new().await;
-    let ci = bench.ci(&["acme/app", "acme/web"]);
-    let made = ci.register(&request(MACHINE)).await.unwrap();
-    assert_eq!(complete(&ci).await.runners.len(), 1);
-    bench.boot(MACHINE, &made).await;
-    bench.queue("acme/web", &["linux"], 1).await;
-    bench.advance("5s").await;
-    let snapshot = complete(&ci).await;
-    let running = jobs(&snapshot, JobState::Running);
-    assert_eq!(running[0].runner, Some(made.id.clone()));
-}
-
-#[tokio::test]
-async fn a_token_that_may_only_read_observes_and_changes_nothing() {
-    let bench = Bench::new().await;
-    bench.queue("acme/app", &["linux"], 1).await;
-    let reader = bench.ci_as(READ_ONLY, &["acme/app"], Duration::from_secs(10));
-    assert_eq!(jobs(&complete(&reader).await, JobState::Queued).len(), 1);
-    let error = reader.register(&request(MACHINE)).await.unwrap_err();
-    assert!(matches!(error, DemandError::Unauthorized { .. }), "{error:?}");
-    let problems = reader.check().await.unwrap();
-    assert_eq!(problems.len(), 1, "{problems:?}");
-    assert_eq!(problems[0].place, "ci.gitlab.token");
-}
-
-#[tokio::test]
-async fn a_check_finds_nothing_wrong_with_good_names_and_names_a_wrong_one() {
-    let bench = Bench::new().await;
-    assert_eq!(bench.ci(&["acme/app", "acme/web"]).check().await, Ok(vec![]));
-    assert_eq!(bench.ci(&[]).check().await, Ok(vec![]));
-    let problems = bench.ci(&["acme/apq"]).check().await.unwrap();
-    assert_eq!(problems[0].place, "ci.gitlab.projects[0]");
-    assert!(problems[0].hint.as_deref().unwrap().contains("acme/app"));
-}
-
-#[tokio::test]
-async fn another_token_is_not_accepted() {
-    let bench = Bench::new().await;
-    let stranger = bench.ci_as("glpat-wrong", &["acme/app"], Duration::from_secs(10));
-    let error = stranger
-        .observe(&STACK.into(), &[pool()], &Cursor::default())
-        .await
-        .unwrap_err();
-    assert!(matches!(error, DemandError::Unauthorized { .. }), "{error:?}");
-    assert!(matches!(
-        stranger.check().await,
-        Err(DemandError::Unauthorized { .. })
-    ));
-}
-
-#[tokio::test]
-async fn whatever_goes_wrong_with_the_runners_the_jobs_are_told_and_the_answer_is_partial() {
-    let faults = [
-        ("server-error", json!({}), "502"),
-        ("hang", json!({}), "unavailable"),
-        ("reply-lost", json!({}), "unavailable"),
-        ("unauthorized", json!({}), "401"),
-        ("rate-limited", json!({}), "throttled"),
-        ("partial-list", json!({"args": {"status": 500}}), "500"),
-        ("changed-total", json!({}), "total"),
-        ("next-page-for-ever", json!({"count": 1000}), "next"),
-    ];
-    for (fault, more, said) in faults {
-        let bench = Bench::with(json!({})).await;
-        let ci = bench.ci_as(
-            &bench.sandbox.addresses().token,
-            &["acme/app"],
-            Duration::from_secs(2),
-        );
-        for number in 0..101 {
-            ci.register(&request(&format!("prod-linux-{number}")))
-                .await
-                .unwrap();
-        }
-        bench.queue("acme/app", &["linux"], 1).await;
-        // Each page is a call of its own, so that a fault in a later page strikes there.
-        let mut rule = json!({"count": 2, "method": "GET"});
-        rule.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        bench.fault("/projects/acme%2Fapp/runners", fault, rule).await;
-        let snapshot = observe(&ci, &Cursor::default()).await;
-        let Completeness::Partial { why } = &snapshot.completeness else {
-            panic!("{fault}: complete with {} runners", snapshot.runners.len());
-        };
-        assert!(why.contains(said), "{fault}: {why}");
-        assert_eq!(jobs(&snapshot, JobState::Queued).len(), 1, "{fault}");
-    }
-}
-
-#[tokio::test]
-async fn a_lost_answer_to_a_registration_leaves_one_runner() {
-    let bench = Bench::new().await;
-    let ci = bench.ci(&["acme/app"]);
-    bench
-        .fault("/user/runners", "reply-lost", json!({"count": 1}))
-        .await;
-    let made = ci.register(&request(MACHINE)).await.unwrap();
-    let snapshot = complete(&ci).await;
-    assert_eq!(snapshot.runners.len(), 1);
-    assert_eq!(snapshot.runners[0].registration, made.id);
-    bench.boot(MACHINE, &made).await;
-    assert_eq!(view(&complete(&ci).await, &made.id).online, Some(true));
-}
-
-#[tokio::test]
-async fn a_lost_answer_to_a_change_is_ambiguous_and_repeating_it_settles_it() {
-    let bench = Bench::new().await;
-    let ci = bench.ci(&["acme/app"]);
-    let made = ci.register(&request(MACHINE)).await.unwrap();
-    let path = format!("/runners/{}", made.id);
-    for method in ["PUT", "DELETE"] {
-        bench
-            .fault(&path, "reply-lost", json!({"count": 1, "method": method}))
-            .await;
-    }
-    let error = ci.cordon(&made.id).await.unwrap_err();
-    assert!(matches!(error, DemandError::Ambiguous { .. }), "{error:?}");
-    ci.cordon(&made.id).await.unwrap();
-    let error = ci.forget(&made.id).await.unwrap_err();
-    assert!(matches!(error, DemandError::Ambiguous { .. }), "{error:?}");
-    ci.forget(&made.id).await.unwrap();
-    assert_eq!(ci.read(&made.id).await, Ok(None));
-}
-
-#[tokio::test]
-async fn a_list_of_jobs_that_lags_does_not_make_a_busy_runner_idle() {
-    let bench = Bench::new().await;
-    let ci = bench.ci(&["acme/app"]);
-    let made = ci.register(&request(MACHINE)).await.unwrap();
-    bench.boot(MACHINE, &made).await;
-    bench.queue("acme/app", &["linux"], 1).await;
-    bench.advance("5s").await;
-    bench
-        .fault(
-            &format!("/runners/{}/jobs", made.id),
-            "busy-lag",
-            json!({"args": {"seconds": 60}}),
-        )
-        .await;
-    assert_eq!(
-        ci.read(&made.id).await.unwrap().unwrap().jobs,
-        None,
-        "the witnesses disagree"
-    );
-    assert_eq!(ci.read(&made.id).await.unwrap().unwrap().jobs, Some(1));
 }

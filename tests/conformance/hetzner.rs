@@ -16,7 +16,11 @@ use runfleet::{
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::provider::{Harness, Trouble, suite};
+use crate::{
+    cases::Backend,
+    claims,
+    provider::{Harness, Trouble, keeps_the_contract},
+};
 
 struct OverHttp {
     provider: Hetzner,
@@ -76,7 +80,7 @@ impl OverHttp {
         usize::try_from(total.expect("a total")).expect("a number")
     }
 
-    async fn stop(self) {
+    async fn take_down(self) {
         self.sandbox.stop().await.expect("it stops");
     }
 }
@@ -100,7 +104,7 @@ impl Harness for OverHttp {
         ImageRef::Name("debian-12".to_owned())
     }
 
-    async fn order(&self, trouble: Trouble) -> bool {
+    async fn order(&self, trouble: Trouble) {
         let servers = "/hetzner/v1/servers";
         let rule = match trouble {
             Trouble::CreateReplyLost(kind) => {
@@ -126,9 +130,9 @@ impl Harness for OverHttp {
             Trouble::DeleteReplyLost => json!({"path": "*", "method": "DELETE", "fault": "reply-lost"}),
             Trouble::Unauthorized => json!({"path": servers, "method": "POST", "fault": "unauthorized"}),
             Trouble::RelabelReplyLost => json!({"path": "*", "method": "PUT", "fault": "reply-lost"}),
+            Trouble::ResizeReplyLost => unreachable!("a server is no group"),
         };
         self.fault(rule).await;
-        true
     }
 
     async fn census(&self) -> usize {
@@ -139,13 +143,23 @@ impl Harness for OverHttp {
         }
         all
     }
+
+    async fn stop(self: Box<Self>) {
+        self.take_down().await;
+    }
 }
 
-#[tokio::test]
+pub(crate) fn backend() -> Backend<dyn Harness> {
+    Backend::new(
+        "hetzner",
+        "the sandbox, over HTTP",
+        Some(|| Box::pin(async { Some(Box::new(OverHttp::start(&[]).await) as Box<dyn Harness>) })),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hetzner_over_http_keeps_the_contract() {
-    let harness = OverHttp::start(&[]).await;
-    suite(&harness).await;
-    harness.stop().await;
+    keeps_the_contract("hetzner").await;
 }
 
 #[tokio::test]
@@ -156,17 +170,17 @@ async fn a_server_error_while_creating_is_never_taken_for_a_no() {
         .await;
     let error = harness
         .provider
-        .create(&[super::provider::any_machine(&harness)])
+        .create(&[claims::any_machine(&harness)])
         .await
         .remove(0);
     assert!(matches!(error, Err(ProviderError::Ambiguous { .. })), "{error:?}");
-    harness.stop().await;
+    harness.take_down().await;
 }
 
 #[tokio::test]
 async fn a_listing_is_whole_only_if_totals_and_ids_agree_and_it_always_ends() {
     let harness = OverHttp::start(&[]).await;
-    let claims = super::provider::machines(&harness, 60);
+    let claims = claims::machines(&harness, 60);
     for answer in harness.provider.create(&claims).await {
         answer.expect("it is made");
     }
@@ -198,7 +212,7 @@ async fn a_listing_is_whole_only_if_totals_and_ids_agree_and_it_always_ends() {
         .expect("a listing");
     assert_eq!(listing.completeness, Completeness::Complete);
     assert_eq!((listing.resources.len(), listing.calls), (60, 6));
-    harness.stop().await;
+    harness.take_down().await;
 }
 
 async fn clear(harness: &OverHttp) {
@@ -217,7 +231,7 @@ async fn clear(harness: &OverHttp) {
 #[tokio::test]
 async fn what_somebody_changes_by_hand_is_seen() {
     let harness = OverHttp::start(&[]).await;
-    let claim = super::provider::any_machine(&harness);
+    let claim = claims::any_machine(&harness);
     let made = harness
         .provider
         .create(std::slice::from_ref(&claim))
@@ -272,7 +286,7 @@ async fn what_somebody_changes_by_hand_is_seen() {
     let whole = harness.provider.relabel(&named, &labels).await.expect("labels");
     assert_eq!(whole.claim(), Some(claim.labels));
     assert_eq!(whole.labels.get("team").map(String::as_str), Some("blue"));
-    harness.stop().await;
+    harness.take_down().await;
 }
 
 #[tokio::test]
@@ -303,7 +317,7 @@ async fn names_that_hetzner_does_not_have_are_told_with_what_it_has() {
     assert!(said[2].1.contains("fsn1"), "{said:?}");
     assert_eq!(said[3].0, "p.image");
     assert_eq!(said.len(), 4, "{said:?}");
-    harness.stop().await;
+    harness.take_down().await;
 }
 
 #[tokio::test]
@@ -330,7 +344,7 @@ async fn a_wrong_token_is_told_by_every_call() {
         matches!(offered, Err(ProviderError::Unauthorized { .. })),
         "{offered:?}"
     );
-    harness.stop().await;
+    harness.take_down().await;
 }
 
 #[tokio::test]
@@ -354,5 +368,5 @@ async fn a_server_error_in_a_listing_is_partial_and_all_of_them_are_an_error() {
         .await
         .expect_err("nothing");
     assert!(matches!(error, ProviderError::Unavailable { .. }), "{error}");
-    harness.stop().await;
+    harness.take_down().await;
 }

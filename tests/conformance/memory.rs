@@ -14,11 +14,15 @@ use runfleet::{
     },
 };
 
-use super::provider::{Harness, Trouble, suite};
+use crate::{
+    cases::Backend,
+    provider::{Harness, Trouble, keeps_the_contract},
+};
 
 struct InMemory(Memory);
 
-fn key() -> OfferingKey {
+/// What is sold.
+pub(crate) fn key() -> OfferingKey {
     OfferingKey {
         provider: "memory".into(),
         location: "here".to_owned(),
@@ -41,7 +45,7 @@ impl Harness for InMemory {
         ImageRef::Name("any".to_owned())
     }
 
-    async fn order(&self, trouble: Trouble) -> bool {
+    async fn order(&self, trouble: Trouble) {
         let (call, fault) = match trouble {
             Trouble::CreateReplyLost(_) => (Call::Create, Fault::LostReply),
             Trouble::CreateRequestLost => (Call::Create, Fault::LostRequest),
@@ -51,10 +55,10 @@ impl Harness for InMemory {
             Trouble::PartialList => (Call::List, Fault::Partial),
             Trouble::RelabelReplyLost => (Call::Relabel, Fault::LostReply),
             Trouble::DeleteReplyLost => (Call::Delete, Fault::LostReply),
+            Trouble::ResizeReplyLost => (Call::Update, Fault::LostReply),
             Trouble::Unauthorized => (Call::Create, Fault::Unauthorized),
         };
         self.0.fault(call, fault);
-        true
     }
 
     async fn census(&self) -> usize {
@@ -62,8 +66,15 @@ impl Harness for InMemory {
     }
 }
 
-#[tokio::test]
-async fn the_provider_in_memory_keeps_the_contract() {
+pub(crate) fn backend() -> Backend<dyn Harness> {
+    Backend::new(
+        "memory",
+        "itself, in memory",
+        Some(|| Box::pin(async { Some(Box::new(empty()) as Box<dyn Harness>) })),
+    )
+}
+
+fn empty() -> InMemory {
     let price = Price {
         hourly: "0.01 EUR".parse().expect("money"),
         monthly_cap: None,
@@ -77,6 +88,10 @@ async fn the_provider_in_memory_keeps_the_contract() {
         architecture: Architecture::X86,
         available: Some(true),
     };
-    let memory = Memory::new("memory".into(), Timestamp::UNIX_EPOCH).selling(vec![offering]);
-    suite(&InMemory(memory)).await;
+    InMemory(Memory::new("memory".into(), Timestamp::UNIX_EPOCH).selling(vec![offering]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_in_memory_keeps_the_contract() {
+    keeps_the_contract("memory").await;
 }

@@ -16,11 +16,14 @@ use runfleet::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::ci::{Bench, complete, jobs, observe, pool, request, view};
+use crate::{
+    ci::{jobs, view},
+    gitlab::{OverHttp, complete, observe, pool, request},
+};
 
 const JOE: &str = "glpat-joe";
 
-impl Bench {
+impl OverHttp {
     fn wide(&self, edit: impl FnOnce(&mut GitlabConfig)) -> Gitlab {
         let token = self.sandbox.addresses().token.clone();
         self.wide_as(&token, edit)
@@ -77,7 +80,7 @@ fn protected() -> PoolSelector {
 #[tokio::test]
 async fn a_group_of_three_thousand_projects_with_fifty_jobs_is_read_in_few_calls() {
     let projects: Vec<String> = (0..3000).map(|n| format!("acme/team-{}/p{n}", n % 40)).collect();
-    let bench = Bench::with(json!({"projects": projects})).await;
+    let bench = OverHttp::with(json!({"projects": projects})).await;
     for n in 0..50 {
         let n = n * 57;
         bench
@@ -103,7 +106,7 @@ async fn a_group_of_three_thousand_projects_with_fifty_jobs_is_read_in_few_calls
 
 #[tokio::test]
 async fn a_group_has_the_jobs_of_its_subgroups_and_of_child_pipelines_and_none_of_others() {
-    let bench = Bench::with(json!({"projects": ["acme/backend/api", "acme-labs/app"]})).await;
+    let bench = OverHttp::with(json!({"projects": ["acme/backend/api", "acme-labs/app"]})).await;
     bench.queue("acme/backend/api", &["linux"], 2).await;
     bench.queue("acme-labs/app", &["linux"], 3).await;
     let child = json!({"project": "acme/app", "tags": ["linux"], "child": true, "duration": "60s"});
@@ -121,7 +124,7 @@ async fn a_group_has_the_jobs_of_its_subgroups_and_of_child_pipelines_and_none_o
 
 #[tokio::test]
 async fn a_groups_runner_works_for_all_of_the_group_and_its_end_is_seen() {
-    let bench = Bench::with(json!({"projects": ["acme/backend/api"]})).await;
+    let bench = OverHttp::with(json!({"projects": ["acme/backend/api"]})).await;
     let ci = bench.wide(|config| config.groups = vec!["acme/backend".into(), "acme".into()]);
     let made = ci.register(&request("prod-linux-brave-otter")).await.unwrap();
     let id: u64 = made.id.as_str().parse().unwrap();
@@ -151,7 +154,7 @@ async fn a_groups_runner_works_for_all_of_the_group_and_its_end_is_seen() {
 #[tokio::test]
 async fn a_group_that_is_not_there_or_not_ones_own_is_partial_and_the_check_says_so() {
     let joe = json!({"token": JOE, "username": "joe", "scopes": ["api"], "access_level": 30});
-    let bench = Bench::with(json!({"tokens": [joe]})).await;
+    let bench = OverHttp::with(json!({"tokens": [joe]})).await;
     bench.queue("acme/app", &["linux"], 1).await;
     let nobody = bench.group("nobody");
     let snapshot = observe(&nobody, &Cursor::default()).await;
@@ -177,7 +180,7 @@ async fn a_group_that_is_not_there_or_not_ones_own_is_partial_and_the_check_says
 #[tokio::test]
 async fn an_instance_is_read_by_an_administrator_and_held_for_anybody_else() {
     let joe = json!({"token": JOE, "username": "joe", "scopes": ["api"]});
-    let bench = Bench::with(json!({"projects": ["zoo/app"], "tokens": [joe]})).await;
+    let bench = OverHttp::with(json!({"projects": ["zoo/app"], "tokens": [joe]})).await;
     bench.queue("acme/app", &["linux"], 150).await;
     bench.queue("zoo/app", &["linux"], 1).await;
     let ci = bench.instance();
@@ -210,7 +213,7 @@ async fn an_instance_is_read_by_an_administrator_and_held_for_anybody_else() {
 #[tokio::test]
 async fn groups_without_one_that_holds_them_are_served_by_runners_of_all_their_projects() {
     let bob = json!({"token": JOE, "username": "joe", "scopes": ["api"]});
-    let bench = Bench::with(json!({"projects": ["zoo/app", "zoo/web"], "tokens": [bob]})).await;
+    let bench = OverHttp::with(json!({"projects": ["zoo/app", "zoo/web"], "tokens": [bob]})).await;
     bench.queue("zoo/web", &["linux"], 1).await;
     let ci = bench.wide_as(JOE, |config| {
         config.groups = vec!["zoo".into()];
@@ -233,7 +236,7 @@ async fn groups_without_one_that_holds_them_are_served_by_runners_of_all_their_p
 
 #[tokio::test]
 async fn a_pool_of_protected_refs_wants_only_their_jobs_and_its_runners_take_no_others() {
-    let bench = Bench::with(json!({"protected_branches": {"acme/app": ["main", "release/*"]}})).await;
+    let bench = OverHttp::with(json!({"protected_branches": {"acme/app": ["main", "release/*"]}})).await;
     for (git_ref, tag) in [
         ("main", false),
         ("release/1", false),
@@ -282,7 +285,7 @@ async fn a_pool_of_protected_refs_wants_only_their_jobs_and_its_runners_take_no_
 
 #[tokio::test]
 async fn what_is_protected_and_cannot_be_read_makes_the_answer_partial() {
-    let bench = Bench::with(json!({})).await;
+    let bench = OverHttp::with(json!({})).await;
     bench.queue("acme/app", &["linux"], 1).await;
     let fault =
         json!({"path": "/gitlab/api/v4/projects/*", "fault": "server-error", "skip": 3, "count": 100});
@@ -297,7 +300,7 @@ async fn what_is_protected_and_cannot_be_read_makes_the_answer_partial() {
 }
 
 /// Two machines that share a runner which a person made.
-async fn shared(bench: &Bench) -> (Gitlab, u64, [Registration; 2]) {
+async fn shared(bench: &OverHttp) -> (Gitlab, u64, [Registration; 2]) {
     let (id, token) = bench.made_by_hand(json!({})).await;
     let ci = bench.wide(|config| {
         config.projects = vec!["acme/app".into()];
@@ -319,7 +322,7 @@ async fn shared(bench: &Bench) -> (Gitlab, u64, [Registration; 2]) {
 
 #[tokio::test]
 async fn machines_that_share_a_runner_are_told_apart_and_no_runner_is_made_or_removed() {
-    let bench = Bench::with(json!({})).await;
+    let bench = OverHttp::with(json!({})).await;
     let (ci, id, [one, other]) = shared(&bench).await;
     assert_eq!(bench.runners().await.len(), 1, "none is made");
     assert_ne!(one.id, other.id);
@@ -355,7 +358,7 @@ async fn machines_that_share_a_runner_are_told_apart_and_no_runner_is_made_or_re
 
 #[tokio::test]
 async fn a_shared_token_that_gitlab_does_not_know_is_named_and_not_shown() {
-    let bench = Bench::with(json!({})).await;
+    let bench = OverHttp::with(json!({})).await;
     let ci = bench.wide(|config| {
         config.projects = vec!["acme/app".into()];
         config.runner_tokens = BTreeMap::from([("linux".into(), "glrt-wrong".into())]);

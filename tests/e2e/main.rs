@@ -14,6 +14,8 @@ mod support;
 mod adopt;
 mod bad_input;
 mod drift;
+#[cfg(feature = "aws")]
+mod ec2;
 mod first_tick;
 mod graphs;
 mod ladders;

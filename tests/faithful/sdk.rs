@@ -79,8 +79,10 @@ fn an_operation_that_no_sdk_exercises_has_a_reason() {
     for check in runfleet::sandbox::checks() {
         let said = check.sdk.unwrap_or_else(|why_not| why_not);
         assert!(!said.is_empty(), "{:?}", check.operation);
+        // Drone and CircleCI have no SDK that could be run here.
+        let without = [Party::Control, Party::Drone, Party::Circleci];
         assert!(
-            check.sdk.is_ok() || check.operation.party == Party::Control,
+            check.sdk.is_ok() || without.contains(&check.operation.party),
             "{:?}",
             check.operation
         );

@@ -1,33 +1,23 @@
-//! Calls to GitLab's REST and GraphQL APIs, and the one place where its answers become [`DemandError`]s.
+//! Calls to GitLab's REST and GraphQL APIs.
 
-use std::time::Duration;
-
-use http::{Method, StatusCode, header::RETRY_AFTER};
+use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+pub(super) use crate::demand::answer::{Effect, accept, date, decode, refusal};
 use crate::{
-    demand::DemandError,
-    net::{Client, ClientConfig, NetError, Priority, Reply, Request},
+    demand::{
+        DemandError,
+        answer::{self, cut, unsent},
+    },
+    net::{Client, ClientConfig, Priority, Reply, Request},
 };
-
-/// Longest part of an answer's words that an error repeats.
-const WORDS: usize = 200;
 
 /// A query, in order.
 pub(super) type Query = Vec<(String, String)>;
-
-/// Whether a call changes something: an unknown outcome means nothing for a reading, and much for a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// It reads.
-    Read,
-    /// It changes something.
-    Write,
-}
 
 /// The client, and the address that it calls.
 pub(super) struct Api {
@@ -110,11 +100,7 @@ impl Api {
 
     /// Sends it; any status is an answer.
     pub(super) async fn send(&self, request: Request) -> Result<Reply, DemandError> {
-        let effect = effect(&request.method);
-        self.client
-            .send(request)
-            .await
-            .map_err(|error| unsent(&error, effect))
+        answer::send(&self.client, request).await
     }
 
     /// Reads one thing; none when GitLab does not know it.
@@ -160,91 +146,4 @@ pub(super) fn segment(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes())
         .collect::<String>()
         .replace('+', "%20")
-}
-
-/// The answer, if it is a success.
-pub(super) fn accept(reply: Reply, effect: Effect) -> Result<Reply, DemandError> {
-    if reply.status.is_success() {
-        Ok(reply)
-    } else {
-        Err(refusal(&reply, effect))
-    }
-}
-
-/// What a status that is no success means.
-pub(super) fn refusal(reply: &Reply, effect: Effect) -> DemandError {
-    let why = words(reply);
-    match reply.status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => DemandError::Unauthorized { why },
-        StatusCode::TOO_MANY_REQUESTS => DemandError::Throttled {
-            retry_after: retry_after(reply),
-        },
-        status if status.is_server_error() && effect == Effect::Write => DemandError::Ambiguous { why },
-        status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
-            DemandError::Unavailable { why }
-        }
-        _ => DemandError::Rejected { why },
-    }
-}
-
-/// The answering server's clock.
-pub(super) fn date(reply: &Reply) -> Result<Timestamp, DemandError> {
-    reply.date.ok_or_else(|| DemandError::Malformed {
-        why: "an answer without a Date header, which ages are measured by".to_owned(),
-    })
-}
-
-/// The body, understood. Never for a body that holds a secret: the error may repeat a value.
-pub(super) fn decode<T: DeserializeOwned>(reply: &Reply) -> Result<T, DemandError> {
-    reply.json().map_err(|error| DemandError::Malformed {
-        why: cut(&error.to_string()),
-    })
-}
-
-fn effect(method: &Method) -> Effect {
-    if method == Method::GET {
-        Effect::Read
-    } else {
-        Effect::Write
-    }
-}
-
-fn unsent(error: &NetError, effect: Effect) -> DemandError {
-    let why = error.to_string();
-    match error {
-        NetError::Insecure { .. } | NetError::BadUrl { .. } => DemandError::Rejected { why },
-        NetError::Lost { .. } if effect == Effect::Write => DemandError::Ambiguous { why },
-        NetError::Lost { .. } | NetError::NotSent { .. } | NetError::Tls { .. } => {
-            DemandError::Unavailable { why }
-        }
-    }
-}
-
-/// GitLab's own words, which stand under one of three keys, or else the status'.
-fn words(reply: &Reply) -> String {
-    let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
-    let said = body.as_ref().and_then(|body| {
-        ["message", "error_description", "error"]
-            .iter()
-            .find_map(|key| body.get(key))
-    });
-    let code = reply.status.as_str();
-    match said {
-        Some(Value::String(text)) if text.starts_with(code) => cut(text),
-        Some(Value::String(text)) => cut(&format!("{code} {text}")),
-        Some(other) => cut(&format!("{code} {other}")),
-        None => reply.status.to_string(),
-    }
-}
-
-fn cut(text: &str) -> String {
-    if text.chars().count() <= WORDS {
-        return text.to_owned();
-    }
-    text.chars().take(WORDS).chain(['…']).collect()
-}
-
-fn retry_after(reply: &Reply) -> Option<Duration> {
-    let seconds = reply.headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }

@@ -36,7 +36,7 @@
 //!   answer 403 there has CI switched off, and is passed over.
 //!
 //! # Errors
-//! [`DemandError`], from HTTP status in one place (`api.rs`).
+//! [`DemandError`], from HTTP status in one place (`demand/answer.rs`).
 
 mod api;
 mod check;

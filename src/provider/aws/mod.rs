@@ -5,6 +5,11 @@
 //! place, [`failure`].
 
 mod access;
+mod clock;
+pub mod ec2;
 pub mod failure;
+pub mod groups;
+pub mod prices;
 
 pub use access::{Access, Config};
+pub use clock::Clock;

@@ -11,7 +11,8 @@ use super::super::{
     selector::{Labels, valid_hostname},
     world::{
         World, add, catalog,
-        cloud::{Address, Power, Server},
+        cloud::{Address, Server},
+        host::Host,
     },
 };
 use super::{
@@ -217,20 +218,14 @@ pub(super) fn create(world: &mut World, call: &Call) -> Answer {
         image: Some(wish.image),
         created: world.now,
         initialized,
-        power: Power::Off,
-        epoch: 0,
         labels: wish.labels,
         ipv4,
         ipv6,
         firewalls: wish.firewalls.into_iter().collect(),
         networks: BTreeMap::new(),
         placement_group: None,
-        user_data: wish.user_data,
         protected: false,
-        mute: call.twists.mute,
-        setup: None,
-        setup_problem: None,
-        manager: None,
+        host: Host::new(wish.user_data, call.twists.mute),
     });
     for network in &wish.networks {
         world.cloud.attach(id, *network, wish.location.network_zone);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::{
     api::{Answer, Call, Reply},
-    world::{World, add, cloud::Power},
+    world::{World, add, host::Power},
 };
 use super::{list_actions, not_found, one_action, servers::locked};
 
@@ -48,7 +48,7 @@ pub(super) fn is_off(world: &World, id: u64) -> bool {
         .cloud
         .servers
         .get(&id)
-        .is_some_and(|server| server.power == Power::Off)
+        .is_some_and(|server| server.host.power == Power::Off)
 }
 
 pub(super) fn power_on(world: &mut World, call: &Call) -> Answer {

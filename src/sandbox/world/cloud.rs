@@ -9,11 +9,11 @@ use serde_json::Value;
 use super::super::{
     scenario::{Scenario, UnavailableSpec},
     selector::{Labels, Selector, Term},
-    userdata::RunnerSetup,
 };
 use super::{
     add,
     catalog::{self, Image},
+    host::{Host, Power},
     network::{Network, PlacementGroup},
     sub,
 };
@@ -34,9 +34,6 @@ pub(crate) struct Server {
     pub(crate) created: Timestamp,
     /// `initializing` until then.
     pub(crate) initialized: Timestamp,
-    pub(crate) power: Power,
-    /// Rises with every change of power, so that events of an earlier life are void.
-    pub(crate) epoch: u32,
     pub(crate) labels: Labels,
     pub(crate) ipv4: Option<Address>,
     pub(crate) ipv6: Option<Address>,
@@ -46,27 +43,9 @@ pub(crate) struct Server {
     pub(crate) networks: BTreeMap<u64, u32>,
     #[serde(default)]
     pub(crate) placement_group: Option<u64>,
-    /// Until the first boot has read it.
-    pub(crate) user_data: Option<String>,
     pub(crate) protected: bool,
-    /// A fault: it never gets as far as to register.
-    pub(crate) mute: bool,
-    /// The runner that it starts, as its user data said.
-    pub(crate) setup: Option<RunnerSetup>,
-    /// Why it starts none.
-    pub(crate) setup_problem: Option<String>,
-    /// Its runner manager while the runner process lives.
-    pub(crate) manager: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Power {
-    Off,
-    /// `starting` until then.
-    On {
-        running: Timestamp,
-    },
-    ShuttingDown,
+    #[serde(flatten)]
+    pub(crate) host: Host,
 }
 
 /// A primary address.
@@ -78,7 +57,7 @@ pub(crate) struct Address {
 
 impl Server {
     pub(crate) fn status(&self, now: Timestamp) -> &'static str {
-        match self.power {
+        match self.host.power {
             _ if now < self.initialized => "initializing",
             Power::Off => "off",
             Power::On { running } if now < running => "starting",

@@ -1,23 +1,24 @@
-//! What machines do: boot, register with the token in their own user data, shut down, die.
+//! What machines do: boot, register with the secret in their own user data, shut down, die.
 
 use std::time::Duration;
 
-use super::super::userdata;
-use super::{Event, World, add, cloud::Power, dice};
+use super::super::userdata::{self, RunnerSetup, Setup};
+use super::{Event, World, add, dice, host::Power};
 use jiff::{SignedDuration, Timestamp};
 
 /// A graceful shutdown waits this long for running jobs, as systemd does.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl World {
-    /// Switches a server on; its system is up after the boot time.
+    /// Switches a machine on; its system is up after the boot time.
     pub(crate) fn power_on(&mut self, id: u64, running: Timestamp) {
-        let Some(server) = self.cloud.servers.get_mut(&id) else {
+        let Some(host) = self.host_mut(id) else {
             return;
         };
-        server.epoch += 1;
-        let epoch = server.epoch;
-        server.power = Power::On { running };
+        host.epoch += 1;
+        let epoch = host.epoch;
+        host.power = Power::On { running };
+        host.up = false;
         self.cloud.revision += 1;
         let jitter = self.settings.boot_jitter.as_secs_f64()
             * (2.0 * dice::unit(self.seed, id, u64::from(epoch)) - 1.0);
@@ -31,11 +32,11 @@ impl World {
         self.schedule(up, Event::Booted { server: id, epoch });
     }
 
-    /// Cuts a server's power: what runs on it dies.
+    /// Cuts a machine's power: what runs on it dies.
     pub(crate) fn power_off(&mut self, id: u64) {
-        if let Some(server) = self.cloud.servers.get_mut(&id) {
-            server.epoch += 1;
-            server.power = Power::Off;
+        if let Some(host) = self.host_mut(id) {
+            host.epoch += 1;
+            host.power = Power::Off;
             self.cloud.revision += 1;
         }
         self.halt_runner(id);
@@ -47,21 +48,24 @@ impl World {
         self.cloud.remove(id, self.now);
     }
 
-    /// Asks a server to shut down: it takes no more jobs, ends when those that run are done, at most 90 s later.
+    /// Asks a machine to shut down: it takes no more jobs, ends when those that run are done, at most 90 s later.
     pub(crate) fn begin_shutdown(&mut self, id: u64) {
-        let Some(server) = self.cloud.servers.get_mut(&id) else {
+        let Some(host) = self.host_mut(id) else {
             return;
         };
-        if !matches!(server.power, Power::On { .. }) {
+        if !matches!(host.power, Power::On { .. }) {
             return;
         }
-        server.epoch += 1;
-        server.power = Power::ShuttingDown;
-        let (epoch, manager) = (server.epoch, server.manager);
+        host.epoch += 1;
+        host.power = Power::ShuttingDown;
+        let (epoch, manager) = (host.epoch, host.manager);
         self.cloud.revision += 1;
-        let busy =
-            manager.is_some_and(|manager| self.forge.stop_polling(manager, self.now, self.settings.poll));
-        let wait = if busy {
+        if let Some(manager) = manager {
+            self.forge.stop_polling(manager, self.now, self.settings.poll);
+        }
+        self.drone.drain(id);
+        self.circle.drain(id);
+        let wait = if self.running_on(id) > 0 {
             STOP_TIMEOUT
         } else {
             self.settings.shutdown_time
@@ -72,101 +76,120 @@ impl World {
 
     /// The last job of a machine that is shutting down has ended.
     pub(super) fn shutdown_may_end(&mut self, id: u64) {
-        let Some(server) = self.cloud.servers.get(&id) else {
+        let Some(host) = self.host(id) else {
             return;
         };
-        if server.power == Power::ShuttingDown {
-            let epoch = server.epoch;
+        if host.power == Power::ShuttingDown {
+            let epoch = host.epoch;
             let at = self.after(self.settings.shutdown_time);
             self.schedule(at, Event::ShutDown { server: id, epoch });
         }
     }
 
     pub(super) fn shut_down(&mut self, id: u64, epoch: u32) {
-        let Some(server) = self.cloud.servers.get(&id) else {
+        let Some(host) = self.host(id) else {
             return;
         };
-        if server.epoch != epoch || server.power != Power::ShuttingDown {
+        if host.epoch != epoch || host.power != Power::ShuttingDown {
             return;
         }
-        let manager = server.manager;
-        let unregisters = server.setup.as_ref().is_some_and(|setup| setup.unregisters);
+        let manager = host.manager;
+        let unregisters = host.setup.as_ref().is_some_and(Setup::unregisters);
         self.power_off(id);
         if let Some(manager) = manager.filter(|_| unregisters) {
             self.forge.remove_manager(manager);
         }
     }
 
-    /// The runner process of a server is gone, and its jobs with it.
-    fn halt_runner(&mut self, id: u64) {
-        let manager = self
-            .cloud
-            .servers
-            .get_mut(&id)
-            .and_then(|server| server.manager.take());
+    /// The runner process of a machine is gone, and its jobs with it.
+    pub(super) fn halt_runner(&mut self, id: u64) {
+        let manager = self.host_mut(id).and_then(|host| host.manager.take());
         if let Some(manager) = manager {
             self.forge.stop_polling(manager, self.now, self.settings.poll);
             self.kill_jobs_of(manager);
         }
+        self.halt_drone(id);
+        self.halt_circle(id);
     }
 
     /// The system is up: cloud-init has run, and the runner registers if its user data is right.
     pub(super) fn booted(&mut self, id: u64, epoch: u32) {
-        let Some(server) = self.cloud.servers.get_mut(&id) else {
+        let Some(host) = self.host_mut(id) else {
             return;
         };
-        if server.epoch != epoch {
+        if host.epoch != epoch {
             return;
         }
-        if let Some(data) = server.user_data.take() {
-            match userdata::parse(&data) {
-                Ok(setup) => server.setup = Some(setup),
-                Err(problem) => server.setup_problem = Some(problem),
+        host.up = true;
+        let data = host.user_data.take();
+        let reading =
+            data.and_then(|data| self.with_instance(id, |instance| userdata::read(&data, instance)));
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        if let Some(reading) = reading {
+            host.boot_timeout = reading.boot_timeout;
+            match reading.setup {
+                Ok(setup) => host.setup = Some(setup),
+                Err(problem) => host.setup_problem = Some(problem),
             }
-        } else if server.setup.is_none() && server.setup_problem.is_none() {
-            server.setup_problem = Some("the server has no user data".to_owned());
+        } else if host.setup.is_none() && host.setup_problem.is_none() {
+            host.setup_problem = Some("the server has no user data".to_owned());
         }
-        if server.mute {
-            server.setup_problem = Some("a fault keeps it from registering".to_owned());
-            return;
+        if host.mute {
+            host.setup_problem = Some("a fault keeps it from registering".to_owned());
         }
-        let Some(setup) = server.setup.clone() else {
-            return;
-        };
-        let address = server
-            .ipv4
-            .as_ref()
-            .map_or_else(|| "127.0.0.1".to_owned(), |address| address.ip.clone());
+        let setup = host.setup.clone().filter(|_| !host.mute);
+        if let Some(timeout) = host.boot_timeout {
+            let at = add(self.now, timeout);
+            self.schedule(at, Event::BootTimeout { server: id, epoch });
+        }
+        if let Some(setup) = setup {
+            let problem = self.start_runner(id, setup).err();
+            if let Some(host) = self.host_mut(id) {
+                host.setup_problem = problem;
+            }
+        }
+    }
+
+    /// The runner asks its CI, or cannot; why not, for the world's report.
+    fn start_runner(&mut self, id: u64, setup: Setup) -> Result<(), String> {
+        match setup {
+            Setup::Gitlab(setup) => self.start_gitlab_runner(id, &setup),
+            Setup::Drone(setup) => self.start_drone_runner(id, setup),
+            Setup::Circleci(setup) => self.start_circle_runner(id, setup),
+        }
+    }
+
+    fn start_gitlab_runner(&mut self, id: u64, setup: &RunnerSetup) -> Result<(), String> {
         if !self.knows(&setup.url) {
-            self.complain(
-                id,
-                format!("its runner asks {}, which is not this GitLab", setup.url),
-            );
-            return;
+            return Err(format!("its runner asks {}, which is not this GitLab", setup.url));
         }
-        let Some(runner) = self.forge.runner_of_token(&setup.token) else {
-            self.complain(id, "its runner's token is not known to this GitLab".to_owned());
-            return;
-        };
+        let runner = self
+            .forge
+            .runner_of_token(&setup.token)
+            .ok_or("its runner's token is not known to this GitLab")?;
         let manager = self.forge.register(
             runner,
             &setup.system_id.clone().unwrap_or_else(|| format!("s_{id}")),
             Some(id),
             setup.concurrent,
-            &address,
+            &self.address_of(id),
             self.now,
         );
-        if let Some(server) = self.cloud.servers.get_mut(&id) {
-            server.manager = Some(manager);
-            server.setup_problem = None;
+        if let Some(host) = self.host_mut(id) {
+            host.manager = Some(manager);
         }
         self.forge.start_polling(manager, self.now);
         self.poll(manager);
+        Ok(())
     }
 
-    fn complain(&mut self, id: u64, problem: String) {
-        if let Some(server) = self.cloud.servers.get_mut(&id) {
-            server.setup_problem = Some(problem);
+    /// The watchdog of a machine looks whether its runner came up.
+    pub(super) fn boot_timeout(&mut self, id: u64, epoch: u32) {
+        let same = self.host(id).is_some_and(|host| host.epoch == epoch);
+        if same && !self.is_registered(id) {
+            self.begin_shutdown(id);
         }
     }
 
@@ -234,7 +257,7 @@ mod tests {
     }
 
     fn registered(world: &World, id: u64) -> bool {
-        world.cloud.servers[&id].manager.is_some()
+        world.cloud.servers[&id].host.manager.is_some()
     }
 
     #[test]
@@ -266,12 +289,12 @@ mod tests {
         let mut world = world(&[]);
         let id = machine(&mut world, "a");
         pass(&mut world, 20);
-        let before = world.cloud.servers[&id].manager;
+        let before = world.cloud.servers[&id].host.manager;
         world.power_off(id);
         let now = world.now;
         world.power_on(id, now);
         pass(&mut world, 20);
-        assert_eq!(world.cloud.servers[&id].manager, before);
+        assert_eq!(world.cloud.servers[&id].host.manager, before);
     }
 
     #[test]
@@ -317,7 +340,7 @@ mod tests {
         pass(&mut world, 20);
         let up = world.now;
         pass(&mut world, 100);
-        let manager = &world.forge.managers[&world.cloud.servers[&id].manager.unwrap()];
+        let manager = &world.forge.managers[&world.cloud.servers[&id].host.manager.unwrap()];
         let contacted = manager.contacted_at(world.now, world.settings.poll);
         assert_eq!(contacted, Some(add(up, SignedDuration::from_secs(99))));
     }

@@ -1,4 +1,4 @@
-//! The simulated world: a cloud's project and a CI server, advanced by discrete events.
+//! The simulated world: a cloud's project, machines from outside and CI servers, advanced by discrete events.
 //!
 //! Pure and synchronous: nothing here reads a clock, a file or a network. [`World::advance`] is told the time and
 //! plays everything that falls due until then, in order; the same seed and the same calls at the same times give the
@@ -6,8 +6,11 @@
 
 pub(crate) mod catalog;
 mod ci;
+pub(crate) mod circleci;
 pub(crate) mod cloud;
+pub(crate) mod drone;
 pub(crate) mod forge;
+pub(crate) mod host;
 mod machine;
 pub(crate) mod network;
 mod work;
@@ -24,8 +27,11 @@ use super::{
     scenario::{JobSpec, Scenario},
     settings::Settings,
 };
+use circleci::Circle;
 use cloud::Cloud;
+use drone::Drone;
 use forge::Forge;
+use host::Outside;
 
 /// The version of the world's file; another is refused.
 pub(crate) const FORMAT: u32 = 1;
@@ -37,12 +43,22 @@ pub(crate) enum Event {
     Booted { server: u64, epoch: u32 },
     /// A server that was asked to shut down goes off, whatever still runs.
     ShutDown { server: u64, epoch: u32 },
-    /// A runner asks for jobs.
+    /// A machine's watchdog looks whether its runner came up.
+    BootTimeout { server: u64, epoch: u32 },
+    /// A GitLab runner asks for jobs.
     Poll { manager: u64 },
-    /// A job's time is over.
+    /// A GitLab job's time is over.
     JobDone { job: u64 },
+    /// A Drone stage that was handed out goes on: it is accepted, then it runs, then it is done.
+    Stage { stage: u64 },
+    /// Drone gives up a stage whose runner is gone.
+    StageLost { stage: u64 },
+    /// A CircleCI task's time is over.
+    TaskDone { task: u64 },
+    /// A CircleCI runner that claimed nothing since its `turn` ends.
+    RunnerIdle { server: u64, turn: u32 },
     /// Jobs are queued.
-    Arrive { spec: JobSpec },
+    Arrive { spec: Box<JobSpec> },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,6 +74,12 @@ pub(crate) struct World {
     sequence: u64,
     pub(crate) cloud: Cloud,
     pub(crate) forge: Forge,
+    #[serde(default)]
+    pub(crate) drone: Drone,
+    #[serde(default)]
+    pub(crate) circle: Circle,
+    #[serde(default)]
+    pub(crate) outside: Outside,
     pub(crate) faults: Faults,
     pub(crate) jobs_killed: u64,
     pub(crate) api_calls: BTreeMap<String, u64>,
@@ -87,6 +109,9 @@ impl World {
             sequence: 0,
             cloud: Cloud::new(scenario, now),
             forge: Forge::new(scenario, now),
+            drone: Drone::new(scenario),
+            circle: Circle::new(scenario),
+            outside: Outside::default(),
             faults: Faults::default(),
             jobs_killed: 0,
             api_calls: BTreeMap::new(),
@@ -105,6 +130,8 @@ impl World {
         self.settings = settings;
         self.cloud.reindex();
         self.forge.reindex();
+        self.drone.reindex();
+        self.circle.reindex();
     }
 
     /// Plays everything due until `to`.
@@ -124,8 +151,13 @@ impl World {
         match event {
             Event::Booted { server, epoch } => self.booted(server, epoch),
             Event::ShutDown { server, epoch } => self.shut_down(server, epoch),
+            Event::BootTimeout { server, epoch } => self.boot_timeout(server, epoch),
             Event::Poll { manager } => self.poll(manager),
             Event::JobDone { job } => self.job_done(job),
+            Event::Stage { stage } => self.stage_goes_on(stage),
+            Event::StageLost { stage } => self.stage_is_given_up(stage),
+            Event::TaskDone { task } => self.task_done(task),
+            Event::RunnerIdle { server, turn } => self.runner_idle(server, turn),
             Event::Arrive { spec } => {
                 self.queue_jobs(&spec);
             }
@@ -149,6 +181,7 @@ impl World {
     pub(crate) fn submit(&mut self, spec: JobSpec) -> Vec<u64> {
         if spec.at.is_positive() {
             let at = add(self.now, spec.at);
+            let spec = Box::new(spec);
             self.schedule(at, Event::Arrive { spec });
             Vec::new()
         } else {

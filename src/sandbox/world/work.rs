@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::super::scenario::JobSpec;
+use super::super::scenario::{Ci, JobSpec};
 use super::{
     Event, World, add,
     ci::multiple,
@@ -23,7 +23,16 @@ impl World {
         self.forge.projects.len() as u64
     }
 
+    /// Queues the jobs of a spec with the CI that it names.
     pub(super) fn queue_jobs(&mut self, spec: &JobSpec) -> Vec<u64> {
+        match spec.ci {
+            Ci::Gitlab => self.queue_gitlab_jobs(spec),
+            Ci::Drone => self.queue_stages(spec),
+            Ci::Circleci => self.queue_tasks(spec),
+        }
+    }
+
+    fn queue_gitlab_jobs(&mut self, spec: &JobSpec) -> Vec<u64> {
         let project = self.project_of(spec);
         let mut tags = spec.tags.clone();
         tags.sort();
@@ -212,8 +221,8 @@ impl World {
     pub(crate) fn drop_manager(&mut self, id: u64) {
         self.kill_jobs_of(id);
         let server = self.forge.managers.get(&id).and_then(|manager| manager.server);
-        if let Some(server) = server.and_then(|server| self.cloud.servers.get_mut(&server)) {
-            server.manager = None;
+        if let Some(host) = server.and_then(|server| self.host_mut(server)) {
+            host.manager = None;
         }
         self.forge.remove_manager(id);
     }
