@@ -6,6 +6,10 @@
     reason = "tests touch the world, and fail by panicking"
 )]
 
+#[cfg(feature = "aws")]
+#[path = "../support/aws/mod.rs"]
+#[allow(unused_imports, reason = "each test binary uses a part of it")]
+mod aws;
 #[path = "../support/moto.rs"]
 mod moto;
 #[path = "../support/mod.rs"]

@@ -1,5 +1,8 @@
 //! Coming from drone-autoscaler and circleci-runner-autoscaler: their environment becomes a stack file.
 
+#[cfg(feature = "aws")]
+mod day;
+
 use crate::support::Project;
 
 const DRONE: &str = "\
