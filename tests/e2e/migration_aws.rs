@@ -87,7 +87,7 @@ fn an_environment_that_lacks_something_writes_nothing_and_says_what_to_type() {
     let from = |kind: &str, path: &str| project.run(&["init", "--from", kind, path]).exits(1);
     from("drone-autoscaler", "scaler.env")
         .says("line 3: DRONE_AGENT_MAX_BUILDS is missing")
-        .says("line 2: DRONE_SERVER_HOST is missing")
+        .says("DRONE_SERVER_HOST is missing")
         .says("DRONE_AGENT_MAX_BUILDS=2")
         .says("DRONE_SERVER_HOST=drone.example.com");
     from("circleci-runner-autoscaler", "scaler.env").says("none of the variables");

@@ -6,6 +6,7 @@ use super::*;
 use crate::model::resource::Ec2Launch;
 
 pub(super) const DRONE_ASG: &str = include_str!("../../../stacks/drone-asg.toml");
+const EC2_EXAMPLE: &str = include_str!("../../../stacks/ec2.toml");
 const CIRCLECI_ASG: &str = include_str!("../../../stacks/circleci-asg.toml");
 
 /// A Drone server's agents in a group.
@@ -117,6 +118,7 @@ fn the_example_stacks_are_valid_and_fit_the_schema() {
     for (name, text) in [
         ("drone-asg", DRONE_ASG),
         ("circleci-asg", CIRCLECI_ASG),
+        ("ec2", EC2_EXAMPLE),
         ("prod", DRONE),
         ("prod", CIRCLECI),
         ("prod", EC2),
