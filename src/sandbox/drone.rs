@@ -9,9 +9,8 @@ use super::{
     api::{Answer, Call, Handler, Party, Reply, Route},
     gitlab::user_of,
     world::{
-        World,
-        drone::{Stage, StageStatus},
-        millis,
+        World, millis,
+        stage::{Stage, StageStatus},
     },
 };
 

@@ -171,9 +171,11 @@ impl Harness for OnMoto {
 }
 
 pub(crate) fn backend() -> Backend<dyn Harness> {
-    Backend::new("asg", "moto, and a layer in front of it", || {
-        Box::pin(async { Some(Box::new(OnMoto::start().await?) as Box<dyn Harness>) })
-    })
+    Backend::new(
+        "asg",
+        "moto, and a layer in front of it",
+        Some(|| Box::pin(async { Some(Box::new(OnMoto::start().await?) as Box<dyn Harness>) })),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

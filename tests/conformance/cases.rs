@@ -65,21 +65,7 @@ impl<H: ?Sized + 'static> Backend<H> {
         Self {
             name,
             party,
-            start: Some(start),
-            ran: OnceCell::new(),
-        }
-    }
-
-    /// The column of a backend that this build is without.
-    #[cfg_attr(
-        feature = "aws",
-        expect(dead_code, reason = "in this build every backend is there")
-    )]
-    pub(crate) fn not_built(name: &'static str, party: &'static str) -> Self {
-        Self {
-            name,
-            party,
-            start: None,
+            start,
             ran: OnceCell::new(),
         }
     }

@@ -161,9 +161,11 @@ impl Bench for Class {
 }
 
 pub(crate) fn backend() -> Backend<dyn Bench> {
-    Backend::new("circleci", "the sandbox, over HTTP", || {
-        Box::pin(async { Some(Box::new(Class::start(CircleciApi::V3).await) as Box<dyn Bench>) })
-    })
+    Backend::new(
+        "circleci",
+        "the sandbox, over HTTP",
+        Some(|| Box::pin(async { Some(Box::new(Class::start(CircleciApi::V3).await) as Box<dyn Bench>) })),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

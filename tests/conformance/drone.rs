@@ -171,9 +171,11 @@ impl Bench for Queue {
 }
 
 pub(crate) fn backend() -> Backend<dyn Bench> {
-    Backend::new("drone", "the sandbox, over HTTP", || {
-        Box::pin(async { Some(Box::new(Queue::start().await) as Box<dyn Bench>) })
-    })
+    Backend::new(
+        "drone",
+        "the sandbox, over HTTP",
+        Some(|| Box::pin(async { Some(Box::new(Queue::start().await) as Box<dyn Bench>) })),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

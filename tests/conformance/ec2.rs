@@ -239,12 +239,16 @@ impl Harness for OnMoto {
 }
 
 pub(crate) fn backend() -> Backend<dyn Harness> {
-    Backend::new("ec2", "moto, and a layer in front of it", || {
-        Box::pin(async {
-            let harness = OnMoto::start(aws::Options::default()).await?;
-            Some(Box::new(harness) as Box<dyn Harness>)
-        })
-    })
+    Backend::new(
+        "ec2",
+        "moto, and a layer in front of it",
+        Some(|| {
+            Box::pin(async {
+                let harness = OnMoto::start(aws::Options::default()).await?;
+                Some(Box::new(harness) as Box<dyn Harness>)
+            })
+        }),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

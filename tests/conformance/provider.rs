@@ -143,11 +143,11 @@ pub(crate) static SUITE: LazyLock<Suite<dyn Harness>> = LazyLock::new(|| Suite {
         #[cfg(feature = "aws")]
         crate::ec2::backend(),
         #[cfg(not(feature = "aws"))]
-        cases::Backend::not_built("ec2", "moto"),
+        cases::Backend::new("ec2", "moto, and a layer in front of it", None),
         #[cfg(feature = "aws")]
         crate::asg::backend(),
         #[cfg(not(feature = "aws"))]
-        cases::Backend::not_built("asg", "moto"),
+        cases::Backend::new("asg", "moto, and a layer in front of it", None),
     ],
     clean: |harness| Box::pin(is_empty(harness)),
     stop: |harness| harness.stop(),

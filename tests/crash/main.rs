@@ -15,4 +15,5 @@ mod boundaries;
 mod converge;
 mod kill9;
 mod killer;
+mod leaving;
 mod races;

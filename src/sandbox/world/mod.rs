@@ -13,6 +13,7 @@ pub(crate) mod forge;
 pub(crate) mod host;
 mod machine;
 pub(crate) mod network;
+pub(crate) mod stage;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
