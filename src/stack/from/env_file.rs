@@ -300,12 +300,11 @@ impl Scanner<'_> {
                 Some(letter) if letter == quote => return Ok(()),
                 Some('\\') if quote == '"' => match self.next() {
                     Some(letter @ ('"' | '\\' | '$' | '`')) => value.push(letter),
-                    Some('\n') => {}
+                    Some('\n') | None => {}
                     Some(letter) => {
                         value.push('\\');
                         value.push(letter);
                     }
-                    None => {}
                 },
                 Some(letter) => value.push(letter),
             }

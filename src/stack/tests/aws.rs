@@ -93,13 +93,13 @@ fn problems(base: &str, cases: &[(&str, &str)]) -> String {
     for (old, new) in cases {
         assert!(base.contains(old), "{old}");
         let broken = base.replacen(old, new, 1);
-        let problems = match parse(&broken, "stacks/prod.toml") {
-            Ok(_) => panic!("nothing is wrong with {new}"),
-            Err(problems) => problems,
+        let Err(problems) = parse(&broken, "stacks/prod.toml") else {
+            panic!("nothing is wrong with {new}");
         };
-        let told = match new.is_empty() {
-            true => format!("without {old}"),
-            false => (*new).to_owned(),
+        let told = if new.is_empty() {
+            format!("without {old}")
+        } else {
+            (*new).to_owned()
         };
         let _ = writeln!(text, "{}\n{}", told.replace('\n', " ⏎ "), brief(&problems));
     }

@@ -7,14 +7,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    aws::{GroupShape, Layer, Options, Rule, TemplateShape, wire::Service},
+    aws::{GroupShape, Layer, Options, Rule, TemplateShape, market, wire::Service},
     migration::{minutes, told},
     moto,
     support::{Project, Ran, Sandbox},
 };
 
 /// Minutes between two ticks.
-const EVERY: i64 = 5;
+const EVERY: i64 = 10;
 /// What the launch templates say in place of a secret, which here is the secret.
 const SECRET: &str = "in-the-parameter-store";
 
@@ -22,6 +22,9 @@ const SECRET: &str = "in-the-parameter-store";
 struct Day {
     environment: String,
     group: Group,
+    /// Jobs that end on purpose: with a machine that is taken back, or that was given up.
+    #[serde(default)]
+    killed: u32,
     step: Vec<Step>,
 }
 
@@ -112,7 +115,8 @@ impl Stage {
             max: day.group.max,
             desired: day.group.desired,
             tags: day.group.tags.clone().into_iter().collect(),
-            cooldown: 0,
+            // moto takes none at all for AWS's own five minutes.
+            cooldown: 1,
             template: TemplateShape {
                 user_data,
                 ..TemplateShape::default()
@@ -121,6 +125,9 @@ impl Stage {
         };
         let layer = runtime.block_on(async {
             let layer = Layer::start(&moto, options).await;
+            // A list that does not answer is waited for by each tick.
+            let price = market::product(&shape.template.instance_type, "eu-central-1", "0.0970000000");
+            layer.set_products(Some(vec![price]));
             layer.make_group(&day.group.name, &shape).await;
             layer
         });
@@ -214,8 +221,12 @@ impl Stage {
                 "PutScalingPolicy",
                 &[
                     ("PolicyName", name),
-                    ("AdjustmentType", "ChangeInCapacity"),
-                    ("ScalingAdjustment", "1"),
+                    ("PolicyType", "TargetTrackingScaling"),
+                    ("TargetTrackingConfiguration.TargetValue", "50"),
+                    (
+                        "TargetTrackingConfiguration.PredefinedMetricSpecification.PredefinedMetricType",
+                        "ASGAverageCPUUtilization",
+                    ),
                 ],
             ),
             None => {}
@@ -239,7 +250,11 @@ impl Stage {
         let ran = self.run(&["scale"]);
         // 3: a machine stays because a job came, or an answer was lost.
         assert!(matches!(ran.code, 0 | 3), "{}\n{}", ran.stdout, ran.stderr);
-        told(&plan)
+        let mut text = told(&plan);
+        if ran.code == 3 {
+            text.push_str("  done in part\n");
+        }
+        text
     }
 
     fn standing(&self) -> String {
@@ -284,7 +299,7 @@ fn plays(system: System) {
         text.push_str(&stage.tick());
         let _ = writeln!(text, "{}", stage.standing());
     }
-    assert_eq!(stage.sandbox.world()["jobs_killed"], json!(0), "{text}");
+    assert_eq!(stage.sandbox.world()["jobs_killed"], json!(day.killed), "{text}");
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&transcript, &text).unwrap();
     }
