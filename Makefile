@@ -66,9 +66,9 @@ docs: whole ## write the generated pages of docs/ anew
 	@echo 'docs/providers.md and docs/ci-systems.md come from the runs of the conformance suites; to write them anew:'
 	@echo '  RUNFLEET_WRITE_DOCS=1 cargo test --locked --all-features --test conformance the_page'
 
-test-crash: ## 1,000 kills with kill -9 while applying
+test-crash: ## 1,000 kills with kill -9 while applying, and 10,000 schedules of leaving for each CI
 	@scripts/setup test
-	@RUNFLEET_KILLS=1000 cargo test --locked --all-features --test crash -- --nocapture
+	@RUNFLEET_KILLS=1000 RUNFLEET_SCHEDULES=10000 cargo test --locked --all-features --test crash -- --nocapture
 
 fuzz: whole ## any bytes as stack file, state, journal and plan file, a minute each (needs cargo-fuzz)
 	@scripts/fuzz

@@ -60,6 +60,8 @@ use crate::{
 
 /// The waits before each try to lift a pause; each try repeats its call by itself.
 const LIFTS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
+/// The same for one that an earlier apply left: what is to be done now does not wait for a CI that is away.
+const LEFTOVER_LIFTS: [Duration; 1] = [Duration::ZERO];
 
 /// Who is retired, and through whom.
 pub(super) struct Leaving<'a> {
@@ -125,7 +127,7 @@ impl Run<'_> {
                     return Ok(Entry::Refused(cordon_failed(why)));
                 }
                 State::Lifted(at) if at.elapsed() < settle => {
-                    let rest = settle - at.elapsed();
+                    let rest = settle.saturating_sub(at.elapsed());
                     drop(state);
                     self.stop.sleep(rest).await;
                 }
@@ -195,7 +197,7 @@ impl Run<'_> {
             Err(_) => "no answer in time".to_owned(),
         };
         *state = State::Stuck;
-        if self.lift(&address, pause, leaving.control).await? {
+        if self.lift(&address, pause, leaving.control, &LIFTS).await? {
             *state = State::Lifted(Instant::now());
         }
         Ok(Entry::Refused(cordon_failed(&why)))
@@ -228,7 +230,7 @@ impl Run<'_> {
             );
             Ok(false)
         } else {
-            self.lift(&shut.address, shut.pause, control).await
+            self.lift(&shut.address, shut.pause, control, &LIFTS).await
         };
         if matches!(lifted, Ok(true)) {
             *state = State::Lifted(Instant::now());
@@ -250,7 +252,7 @@ impl Run<'_> {
             return Ok(End::Held { reason });
         }
         let address = &leaving.action.address;
-        self.delete(address, leaving.provider, leaving.target, owner(leaving))
+        self.delete(address, leaving.provider, leaving.target, Some(owner(leaving)))
             .await
     }
 
@@ -300,7 +302,7 @@ impl Run<'_> {
         let id = new_intent();
         let intent = Intent::Delete {
             target: (*target).clone(),
-            registration: owner(leaving),
+            registration: Some(owner(leaving)),
         };
         self.ledger.begin(address, &id, intent).await?;
         if Instant::now() + DELETE_ROOM > end {
@@ -314,10 +316,10 @@ impl Run<'_> {
             Sent::Unknown(_) => find_out(*provider, target, end).await,
         };
         let (Sent::Refused(why) | Sent::Unknown(why)) = sent else {
-            return self.deleted(address, &id, owner(leaving)).await;
+            return self.deleted(address, &id, Some(owner(leaving))).await;
         };
         match known {
-            Known::Gone => self.deleted(address, &id, owner(leaving)).await,
+            Known::Gone => self.deleted(address, &id, Some(owner(leaving))).await,
             Known::Stays => {
                 self.refused(address, &id, &why).await?;
                 Ok(End::Failed { why })
@@ -333,16 +335,18 @@ impl Run<'_> {
         address: &Address,
         pause: Pause,
         control: &dyn RunnerControl,
+        tries: &[Duration],
     ) -> Result<bool, LedgerError> {
         let registration = RegistrationId::from(pause.what.as_str());
         let mut last = None;
-        for wait in LIFTS {
-            tokio::time::sleep(wait).await;
+        for wait in tries {
+            tokio::time::sleep(*wait).await;
             let Err(error) = control.uncordon(&registration).await else {
                 last = None;
                 break;
             };
-            if matches!(control.read(&registration).await, Ok(None)) {
+            let refused = matches!(error, DemandError::Rejected { .. });
+            if refused && matches!(control.read(&registration).await, Ok(None)) {
                 last = None;
                 break;
             }
@@ -373,15 +377,15 @@ impl Run<'_> {
             let ci = CiName::from(pause.owner.as_str());
             if let Some(control) = self.control(&ci) {
                 let address = Address::machine(&pause.owner.as_str().into(), &pause.what.as_str().into());
-                self.lift(&address, pause, control).await?;
+                self.lift(&address, pause, control, &LEFTOVER_LIFTS).await?;
             }
         }
         Ok(())
     }
 }
 
-fn owner(leaving: &Leaving<'_>) -> Option<(CiName, RegistrationId)> {
-    Some((leaving.profile.ci.clone(), leaving.registration.clone()))
+fn owner(leaving: &Leaving<'_>) -> (CiName, RegistrationId) {
+    (leaving.profile.ci.clone(), leaving.registration.clone())
 }
 
 /// Said where the pause is too old for a delete.

@@ -272,7 +272,13 @@ fn runners(snapshot: &mut Snapshot, ci: &CiName) {
     let running: HashSet<&ResourceRef> = snapshot
         .clouds
         .values()
-        .flat_map(|cloud| &cloud.listing.resources)
+        .flat_map(|cloud| {
+            cloud
+                .listing
+                .resources
+                .iter()
+                .chain(cloud.reread.values().flatten())
+        })
         .filter(|seen| seen.status == CloudStatus::Running)
         .map(|seen| &seen.target)
         .collect();

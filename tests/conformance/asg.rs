@@ -1,6 +1,9 @@
 //! Auto Scaling groups in the suite: moto is the cloud, and the layer before it makes the trouble.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use runfleet::{
@@ -15,7 +18,7 @@ use runfleet::{
 use crate::{
     aws::{GroupShape, Layer, Options, Refusal, Rule, groups::GroupView, wire::Service},
     cases::Backend,
-    groups::{END, provider, tagged},
+    groups::{COOLDOWN, END, provider, tagged},
     moto,
     provider::{Groups, Harness, Trouble, keeps_the_contract},
 };
@@ -65,11 +68,12 @@ impl Groups for OnMoto {
             min,
             max,
             desired: size,
-            cooldown: 0,
+            cooldown: COOLDOWN,
             tags: vec![("resource-class".to_owned(), format!("acme/{name}"))],
             ..GroupShape::default()
         };
         self.layer.make_group(&name, &shape).await;
+        self.layer.advance(Duration::from_secs(COOLDOWN.into())).await;
         ResourceRef {
             provider: "aws".into(),
             kind: ResourceKind::Group,

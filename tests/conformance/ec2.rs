@@ -500,7 +500,7 @@ async fn prices_are_the_lists_and_the_spot_markets_of_today() {
         .with(|options| {
             options
                 .choices
-                .push(choice("c6g.large", Market::OnDemand, &image))
+                .push(choice("c6g.large", Market::OnDemand, &image));
         })
         .await;
     let all = cloud.provider.offerings().await.expect("offerings");

@@ -56,6 +56,9 @@ pub(crate) fn tagged(namespace: &str) -> GroupChoice {
     }
 }
 
+/// The shortest that moto takes, in seconds: it takes none for AWS's own default.
+pub(crate) const COOLDOWN: u32 = 1;
+
 /// A layer with a world of its own; none where there is no moto.
 async fn layer(options: Options) -> Option<Layer> {
     Some(Layer::start(&moto::endpoint().await?, options).await)
@@ -78,10 +81,14 @@ pub(crate) async fn provider(layer: &Layer, choices: Vec<GroupChoice>) -> Groups
     Groups::new(config, choices).await.unwrap()
 }
 
-/// A group `linux` of this size that cools down at once, and a provider of it.
+/// A group `linux` of this size that has cooled down, and a provider of it.
 async fn linux(layer: &Layer, leave: Leave, shape: GroupShape) -> Groups {
-    let shape = GroupShape { cooldown: 0, ..shape };
+    let shape = GroupShape {
+        cooldown: COOLDOWN,
+        ..shape
+    };
     layer.make_group("linux", &shape).await;
+    layer.advance(Duration::from_secs(COOLDOWN.into())).await;
     provider(layer, vec![named("linux", leave)]).await
 }
 
@@ -462,11 +469,28 @@ async fn a_size_whose_answer_was_lost_is_set_once_more_to_the_same() {
     };
     let provider = linux(&layer, Leave::Terminate, sized(0, 1, 9)).await;
     let have = listed(&provider).await;
-    layer.rule(Rule::lose_reply("SetDesiredCapacity").times(2));
+    layer.rule(Rule::lose_request("SetDesiredCapacity").times(2));
     let error = provider.update(&have, &spec(3, 1, &[])).await.unwrap_err();
     assert!(matches!(error, ProviderError::Ambiguous { .. }), "{error:?}");
+    assert_eq!(truth(&layer).await.0, 1);
+    layer.clear_calls();
+    layer.rule(Rule::lose_reply("SetDesiredCapacity"));
     let after = provider.update(&have, &spec(3, 1, &[])).await.unwrap();
     assert_eq!((after.size, truth(&layer).await.0), (Some(3), 3));
+    let said = spoke(&layer, "SetDesiredCapacity");
+    assert_eq!(
+        said,
+        [Spoke::Moto, Spoke::Layer],
+        "done, and then told that the group cools down"
+    );
+    layer.advance(Duration::from_secs(COOLDOWN.into())).await;
+    layer.rule(Rule::lose_reply("SetDesiredCapacity").times(2));
+    let after = provider.update(&after, &spec(4, 3, &[])).await.unwrap();
+    assert_eq!(
+        (after.size, truth(&layer).await.0),
+        (Some(4), 4),
+        "no answer came, and it was looked at"
+    );
 }
 
 #[tokio::test]
@@ -1059,7 +1083,10 @@ fn the_policy_allows_what_the_code_calls_and_nothing_else() {
     allowed.sort_unstable();
     assert_eq!(allowed, ACTIONS);
     // The list beside the code is what the code calls, too: each operation of the SDK is named where it is sent.
-    let code = include_str!("../../src/provider/aws/groups/api.rs");
+    let code = concat!(
+        include_str!("../../src/provider/aws/groups/api.rs"),
+        include_str!("../../src/provider/aws/groups/writes.rs"),
+    );
     let code: String = code.split_whitespace().collect();
     let mut called: Vec<String> = [("self.groups.", "autoscaling"), ("self.ec2.", "ec2")]
         .into_iter()

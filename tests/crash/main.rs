@@ -1,6 +1,7 @@
 //! Crash safety: a kill at every boundary of an apply, crossed with faults, and `kill -9` at random.
 //!
-//! `RUNFLEET_KILLS` says how many random kills there are (200 without it).
+//! `RUNFLEET_KILLS` says how many random kills there are (200 without it), `RUNFLEET_SCHEDULES` how many schedules of
+//! leaving (3,000 of each CI).
 
 #![allow(
     clippy::disallowed_methods,

@@ -85,6 +85,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    #[expect(clippy::needless_pass_by_value, reason = "it is handed literals")]
     fn takes(tags: &[&str], run_untagged: bool, more: Value) -> bool {
         let pool = PoolSelector {
             pool: "linux".into(),

@@ -46,6 +46,7 @@ fn pools() -> [PoolSelector; 2] {
 }
 
 /// A stage as the server writes it, so many seconds old.
+#[expect(clippy::needless_pass_by_value, reason = "it is handed literals")]
 fn stage(id: u64, status: &str, age: i64, more: Value) -> Value {
     let mut row = json!({
         "id": id, "repo_id": 7, "build_id": id, "number": 1, "name": "default", "kind": "pipeline", "type": "docker",

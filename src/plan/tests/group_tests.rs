@@ -5,6 +5,7 @@ use crate::{
     model::{
         ids::ResourceKind,
         resource::{GroupSpec, Member},
+        runner::RunnerState,
     },
     plan::{invariants, members},
     stack::{GroupChoice, GroupSelector, Leave},
@@ -378,6 +379,19 @@ fn a_switched_off_machine_is_cleared_away_where_only_leaving_lets_it_go() {
         verbs(&plan)
     );
     assert!(invariants::check(&plan, &world.snapshot, &world.stack).is_empty());
+}
+
+#[test]
+fn a_machine_that_a_stale_listing_lacks_is_ready_where_the_ci_tells_no_runners() {
+    let mut world = World::new();
+    let control = &mut world.ci().control;
+    (control.cordon, control.lists_runners) = (CordonKind::PauseAll, false);
+    let address = world.machine("brave-otter", -900, false);
+    let seen = world.cloud().listing.resources.pop();
+    world.cloud().reread.insert(address, seen);
+    let plan = world.plan();
+    assert!(plan.is_noop(), "{:?}", verbs(&plan));
+    assert_eq!(plan.kept[0].state, Some(RunnerState::Idle));
 }
 
 #[test]

@@ -1,9 +1,4 @@
 //! How Amazon's SDK is let in and how long it may take: one configuration for all its services.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "the shell: Amazon's SDK reads its own environment and files"
-)]
 
 use std::time::Duration;
 

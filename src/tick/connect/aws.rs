@@ -19,8 +19,9 @@ pub(super) async fn provider(
     use crate::stack::ProviderKind;
 
     match config.kind {
-        ProviderKind::Ec2 => with_sdk::ec2(stack, config, folder, trust).await,
-        ProviderKind::Asg => with_sdk::groups(stack, config, folder, trust).await,
+        // What the SDK loads is large.
+        ProviderKind::Ec2 => Box::pin(with_sdk::ec2(stack, config, folder, trust)).await,
+        ProviderKind::Asg => Box::pin(with_sdk::groups(stack, config, folder, trust)).await,
         ProviderKind::Hetzner => Err(ConnectError::NotBuilt {
             what: format!("providers.{} ({})", config.name, config.kind.as_str()),
             feature: "aws",

@@ -22,7 +22,7 @@ use runfleet::{
 use super::{
     races::{Kind, Race},
     scene::{Scene, timestamp},
-    world::{Fate, Ms, SETTLE, Told, World},
+    world::{Fate, Ms, SETTLE, World},
 };
 
 /// A CI in memory, with the semantics of one of the real ones.
@@ -123,7 +123,7 @@ fn lie(world: &mut World, runner: &RegistrationId, race: Race) {
 fn note_truth(world: &mut World) {
     for (id, runner) in &world.runners {
         if runner.machine.is_some() {
-            let told = world.told.entry(id.clone()).or_insert_with(Told::default);
+            let told = world.told.entry(id.clone()).or_default();
             told.busy = runner.is_busy();
         }
     }

@@ -31,6 +31,8 @@ use super::{
 const READY_TIMEOUT: Ms = 60_000;
 /// Ticks of a world that lies.
 const DISTURBED: u32 = 3;
+/// The time between ticks after that, in which the longest job ends.
+const CALM_GAP: Ms = 90_000;
 /// Ticks after that until everything must be as wished.
 const CALM: u32 = 20;
 
@@ -126,7 +128,7 @@ impl Fleet {
         world.lies = false;
         world.slots = slots;
         world.jobs_come(8, 1);
-        let mut play = Play::of(template, world, Sight::Sees).await;
+        let mut play = Play::of(template, world, Sight::Sees);
         play.tick().await;
         let state = play.store.load().await.unwrap().state.unwrap();
         let mut machines = play.cloud.resources().await;
@@ -205,13 +207,13 @@ impl Play {
         let mut world = World::new(template.kind, seed, log);
         let count = 1 + usize::try_from(world.dice.below(4)).unwrap();
         let fleet = &template.fleets[world.slots - 1];
-        let play = Self::of(template, world, sight).await;
+        let play = Self::of(template, world, sight);
         fleet.move_in(count, &play).await;
         play
     }
 
     /// A stage with nothing on record.
-    async fn of(template: &Template, mut world: World, sight: Sight) -> Self {
+    fn of(template: &Template, mut world: World, sight: Sight) -> Self {
         let kind = template.kind;
         let mut stack = template.stack.clone();
         let pool = &mut stack.pools[0];
@@ -278,7 +280,7 @@ impl Play {
         let mut unsettled = None;
         if sight == Sight::Sees {
             for _ in 0..CALM {
-                self.scene.pass(45_000).await;
+                self.scene.pass(CALM_GAP).await;
                 let rests = self.tick().await;
                 unsettled = self.unsettled(rests).await;
                 if unsettled.is_none() {

@@ -150,8 +150,8 @@ pub struct World {
 impl World {
     pub fn new(kind: Kind, seed: u64, log: bool) -> Self {
         let mut dice = Dice(seed);
-        let lag = [0, 4_000, 15_000, 40_000][dice.below(4) as usize];
-        let slots = 1 + dice.below(2) as usize;
+        let lag = *dice.pick(&[0, 4_000, 15_000, 40_000]);
+        let slots = *dice.pick(&[1, 2]);
         let idle_out = 15_000 + 1_000 * i64::try_from(dice.below(45)).unwrap();
         Self {
             kind,

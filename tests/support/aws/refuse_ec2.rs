@@ -3,11 +3,12 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
-    errors::Refusal,
+    errors::{Body, Refusal},
     flow::{Inner, Turn},
     market,
     state::State,
     wire::Asked,
+    xml::Element,
 };
 
 /// The filters of DescribeInstances that moto does.
@@ -64,12 +65,54 @@ pub(super) async fn judge(inner: &Inner, asked: &mut Asked, request: &str) -> Tu
                 .iter()
                 .map(|id| (*id).to_owned())
                 .collect();
+            // moto fails on the network interface that went with it; EC2 says once more what it is.
+            let is_dead = |id: &String| {
+                inner
+                    .state()
+                    .machines
+                    .get(id)
+                    .is_some_and(|one| one.died.is_some())
+            };
+            if !ids.is_empty() && ids.iter().all(is_dead) {
+                return Turn::Say(terminated(&ids, request));
+            }
             for id in ids {
                 inner.leave_blocked_group(&id).await;
             }
             Turn::Forward
         }
         _ => Turn::Forward,
+    }
+}
+
+/// The answer to TerminateInstances for machines that are terminated.
+fn terminated(ids: &[String], request: &str) -> Body {
+    let state = |name: &str| {
+        Element::node(
+            name,
+            vec![Element::leaf("code", "48"), Element::leaf("name", "terminated")],
+        )
+    };
+    let items = ids.iter().map(|id| {
+        let of = vec![
+            Element::leaf("instanceId", id),
+            state("currentState"),
+            state("previousState"),
+        ];
+        Element::node("item", of)
+    });
+    let mut root = Element::node(
+        "TerminateInstancesResponse",
+        vec![
+            Element::leaf("requestId", request),
+            Element::node("instancesSet", items.collect()),
+        ],
+    );
+    root.namespace = Some("http://ec2.amazonaws.com/doc/2016-11-15/".to_owned());
+    Body {
+        status: 200,
+        content_type: "text/xml;charset=UTF-8",
+        text: root.document(),
     }
 }
 

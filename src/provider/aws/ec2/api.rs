@@ -11,6 +11,7 @@ use aws_sdk_ec2::{
     operation::run_instances::RunInstancesError,
     types::Filter,
 };
+use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -76,51 +77,58 @@ impl Api {
     }
 
     /// Waits for its turn, sends, and says what an error means. Deletes find a turn even while everything else waits.
-    pub(super) async fn send<T, E, R>(
-        &self,
+    pub(super) fn send<'a, T, E, R>(
+        &'a self,
         kind: Kind,
         priority: Priority,
-        call: impl Future<Output = Result<T, SdkError<E, R>>>,
-    ) -> Result<T, Failed>
+        call: impl Future<Output = Result<T, SdkError<E, R>>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, Failed>>
     where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: fmt::Debug,
+        T: Send + 'a,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        R: fmt::Debug + Send + Sync + 'a,
     {
-        // Neither is ever closed, so that a turn always comes.
-        let _normal = match priority {
-            Priority::Normal => self.normal.acquire().await.ok(),
-            Priority::Delete => None,
-        };
-        let _turn = self.all.acquire().await.ok();
-        // The SDK's futures are large.
-        Box::pin(call).await.map_err(|error| Failed {
-            code: error.code().map(str::to_owned),
-            error: failure::of(kind, &error),
-        })
+        // The SDK's futures are large: here they end, and are carried about no further.
+        let call = call.boxed();
+        async move {
+            // Neither is ever closed, so that a turn always comes.
+            let _normal = match priority {
+                Priority::Normal => self.normal.acquire().await.ok(),
+                Priority::Delete => None,
+            };
+            let _turn = self.all.acquire().await.ok();
+            call.await.map_err(|error| Failed {
+                code: error.code().map(str::to_owned),
+                error: failure::of(kind, &error),
+            })
+        }
+        .boxed()
     }
 
     /// A call that only reads.
-    pub(super) async fn read<T, E, R>(
-        &self,
-        call: impl Future<Output = Result<T, SdkError<E, R>>>,
-    ) -> Result<T, Failed>
+    pub(super) fn read<'a, T, E, R>(
+        &'a self,
+        call: impl Future<Output = Result<T, SdkError<E, R>>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, Failed>>
     where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: fmt::Debug,
+        T: Send + 'a,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        R: fmt::Debug + Send + Sync + 'a,
     {
-        self.send(Kind::Read, Priority::Normal, call).await
+        self.send(Kind::Read, Priority::Normal, call)
     }
 
     /// A call that makes or changes something.
-    pub(super) async fn write<T, E, R>(
-        &self,
-        call: impl Future<Output = Result<T, SdkError<E, R>>>,
-    ) -> Result<T, Failed>
+    pub(super) fn write<'a, T, E, R>(
+        &'a self,
+        call: impl Future<Output = Result<T, SdkError<E, R>>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, Failed>>
     where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: fmt::Debug,
+        T: Send + 'a,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        R: fmt::Debug + Send + Sync + 'a,
     {
-        self.send(Kind::Write, Priority::Normal, call).await
+        self.send(Kind::Write, Priority::Normal, call)
     }
 }
 

@@ -65,8 +65,17 @@ pub(super) struct Catalog {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ami {
     pub(super) id: String,
-    /// The device of its root volume; none where that is no volume of EBS.
-    pub(super) root: Option<String>,
+    /// Its root volume; none where that is no volume of EBS.
+    pub(super) root: Option<Root>,
+}
+
+/// An image's root volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Root {
+    /// `/dev/xvda`
+    pub(super) device: String,
+    /// Its size; none where the image does not say.
+    pub(super) gib: Option<i32>,
 }
 
 /// What a launch template says that a request replaces as a whole.
@@ -358,8 +367,18 @@ fn newest(images: &[Image], architecture: Architecture) -> Option<Ami> {
         id: best.image_id()?.to_owned(),
         root: match best.root_device_type() {
             Some(DeviceType::InstanceStore) => None,
-            _ => best.root_device_name().map(str::to_owned),
+            _ => root(best),
         },
+    })
+}
+
+fn root(image: &Image) -> Option<Root> {
+    let device = image.root_device_name()?;
+    let mut volumes = image.block_device_mappings().iter();
+    let volume = volumes.find(|mapping| mapping.device_name() == Some(device));
+    Some(Root {
+        device: device.to_owned(),
+        gib: volume.and_then(|volume| volume.ebs()?.volume_size()),
     })
 }
 
@@ -426,7 +445,8 @@ pub(super) fn word(architecture: Architecture) -> &'static str {
 #[cfg(test)]
 mod tests {
     use aws_sdk_ec2::types::{
-        ImageState, LaunchTemplateInstanceNetworkInterfaceSpecification, ResponseLaunchTemplateData,
+        BlockDeviceMapping, EbsBlockDevice, ImageState, LaunchTemplateInstanceNetworkInterfaceSpecification,
+        ResponseLaunchTemplateData,
     };
 
     use super::*;
@@ -439,6 +459,12 @@ mod tests {
             .state(ImageState::Available)
             .root_device_name("/dev/xvda")
             .root_device_type(DeviceType::Ebs)
+            .block_device_mappings(
+                BlockDeviceMapping::builder()
+                    .device_name("/dev/xvda")
+                    .ebs(EbsBlockDevice::builder().volume_size(8).build())
+                    .build(),
+            )
             .build()
     }
 
@@ -452,6 +478,12 @@ mod tests {
         let pending = Image::builder().image_id("ami-4").state(ImageState::Pending);
         let pending = pending.architecture(ArchitectureValues::X8664);
         images.push(pending.creation_date("2026-05-01T00:00:00.000Z").build());
+        let root = newest(&images, Architecture::X86).and_then(|ami| ami.root);
+        let expected = Root {
+            device: "/dev/xvda".to_owned(),
+            gib: Some(8),
+        };
+        assert_eq!(root, Some(expected));
         let found = |architecture| newest(&images, architecture).map(|ami| ami.id);
         assert_eq!(found(Architecture::X86).as_deref(), Some("ami-2"));
         assert_eq!(found(Architecture::Arm).as_deref(), Some("ami-3"));

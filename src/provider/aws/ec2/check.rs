@@ -122,13 +122,13 @@ impl Ec2 {
         let types: BTreeSet<String> = whole(pages(ask).await)?.into_iter().collect();
         let zones = self.api.ec2.describe_availability_zones().send();
         let zones = self.api.read(zones).await?;
-        let infos = match names.is_empty() {
-            true => Vec::new(),
-            false => self.types(&names, &clock).await?,
-        };
-        let sold = match names.is_empty() {
-            true => BTreeSet::new(),
-            false => self.sold(&names, &clock).await?,
+        let (infos, sold) = if names.is_empty() {
+            (Vec::new(), BTreeSet::new())
+        } else {
+            (
+                self.types(&names, &clock).await?,
+                self.sold(&names, &clock).await?,
+            )
         };
         let architectures = infos
             .iter()

@@ -205,16 +205,17 @@ impl Launch<'_> {
     }
 
     fn root(&self) -> Option<BlockDeviceMapping> {
+        let root = self.image.root.as_ref()?;
+        let wished = self.how.root_gib.and_then(|gib| i32::try_from(gib).ok());
         let volume = EbsBlockDevice::builder()
             .volume_type(VolumeType::Gp3)
             .encrypted(true)
             .delete_on_termination(true)
-            .set_volume_size(self.how.root_gib.and_then(|gib| i32::try_from(gib).ok()))
+            .set_volume_size(wished.or(root.gib))
             .build();
-        let device = self.image.root.as_deref()?;
         Some(
             BlockDeviceMapping::builder()
-                .device_name(device)
+                .device_name(&root.device)
                 .ebs(volume)
                 .build(),
         )
@@ -261,7 +262,7 @@ fn profile(name: &str) -> IamInstanceProfileSpecification {
 mod tests {
     use aws_sdk_ec2::operation::run_instances::RunInstancesInput;
 
-    use super::*;
+    use super::{super::catalog::Root, *};
     use crate::model::{offering::OfferingKey, resource::ImageRef};
 
     fn spec(market: Market) -> MachineSpec {
@@ -306,7 +307,10 @@ mod tests {
             how,
             image: Ami {
                 id: "ami-1".to_owned(),
-                root: Some("/dev/xvda".to_owned()),
+                root: Some(Root {
+                    device: "/dev/xvda".to_owned(),
+                    gib: Some(8),
+                }),
             },
             subnet: "subnet-1".to_owned(),
             security_groups: vec!["sg-1".to_owned()],
@@ -331,7 +335,7 @@ mod tests {
         );
         assert_eq!(
             (volume.delete_on_termination(), volume.volume_size()),
-            (Some(true), None)
+            (Some(true), Some(8))
         );
         let metadata = request.metadata_options().unwrap();
         assert_eq!(metadata.http_tokens(), Some(&HttpTokensState::Required));

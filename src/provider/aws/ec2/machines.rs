@@ -160,9 +160,9 @@ impl Ec2 {
             }
             Err(failed) => return Err(failed.error),
         };
-        let found = wire::instances(&answer).into_iter().map(|(_, instance)| instance);
-        let found = found.filter(|instance| !wire::was_deleted(instance)).next();
-        Ok(found.and_then(|instance| wire::machine(self.name(), &instance)))
+        let mut found = wire::instances(&answer).into_iter().map(|(_, instance)| instance);
+        let seen = found.find(|instance| !wire::was_deleted(instance));
+        Ok(seen.and_then(|instance| wire::machine(self.name(), &instance)))
     }
 
     pub(super) async fn update_machine(

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::{
     primitives::DateTime,
-    types::{InstanceType, InstanceTypeInfo, LocationType, SpotPrice},
+    types::{InstanceType, InstanceTypeInfo, LocationType, MemoryInfo, SpotPrice, VCpuInfo},
 };
 use futures::future;
 use rust_decimal::Decimal;
@@ -278,8 +278,8 @@ impl Shelf {
 
 /// An offering; none where no runner runs on it.
 fn offering(key: OfferingKey, info: &InstanceTypeInfo, hourly: Decimal) -> Option<Offering> {
-    let cpus = info.v_cpu_info().and_then(|cpu| cpu.default_v_cpus())?;
-    let memory = info.memory_info().and_then(|memory| memory.size_in_mib())?;
+    let cpus = info.v_cpu_info().and_then(VCpuInfo::default_v_cpus)?;
+    let memory = info.memory_info().and_then(MemoryInfo::size_in_mib)?;
     let price = |amount: Decimal| Price {
         hourly: Money {
             amount: amount.normalize(),
@@ -301,7 +301,7 @@ fn offering(key: OfferingKey, info: &InstanceTypeInfo, hourly: Decimal) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_ec2::types::{ArchitectureType, MemoryInfo, ProcessorInfo, VCpuInfo};
+    use aws_sdk_ec2::types::{ArchitectureType, ProcessorInfo};
 
     use super::*;
     use crate::model::offering::Architecture;

@@ -21,6 +21,9 @@ const ALL: &str = "-1";
 /// Every address of IPv4, and of IPv6.
 const ANYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
+/// The first and the last port.
+type Ports = Option<(i32, i32)>;
+
 /// One peer that is let through one way: what EC2 keeps, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Grant {
@@ -28,7 +31,7 @@ pub(super) struct Grant {
     /// EC2's word: `tcp`, `icmp`, `icmpv6`, `50`, `-1`.
     protocol: String,
     /// The first and the last port; none where there are none.
-    ports: Option<(i32, i32)>,
+    ports: Ports,
     /// A network; or a group `sg-…` or a prefix list `pl-…`.
     peer: String,
 }
@@ -73,7 +76,7 @@ fn everything(network: &str) -> Grant {
 
 /// As permissions, one per direction, protocol and port.
 pub(super) fn permissions(grants: &BTreeSet<Grant>, direction: Direction) -> Vec<IpPermission> {
-    let mut peers: BTreeMap<(&str, Option<(i32, i32)>), Vec<&str>> = BTreeMap::new();
+    let mut peers: BTreeMap<(&str, Ports), Vec<&str>> = BTreeMap::new();
     for grant in grants.iter().filter(|grant| grant.direction == direction) {
         peers
             .entry((&grant.protocol, grant.ports))

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use aws_sdk_ec2::{
     operation::describe_instances::DescribeInstancesOutput,
     types::{
-        Instance, InstanceLifecycleType, InstanceStateName, KeyPairInfo, SecurityGroup, StateReason, Tag,
+        Instance, InstanceLifecycleType, InstanceNetworkInterface, InstanceStateName, KeyPairInfo,
+        Reservation, SecurityGroup, StateReason, Tag,
     },
 };
 use jiff::Timestamp;
@@ -59,7 +60,7 @@ pub(super) fn tags(labels: &Labels, name: Option<&str>) -> Vec<Tag> {
 
 /// The instances of an answer, each with its id.
 pub(super) fn instances(answer: &DescribeInstancesOutput) -> Vec<(String, Instance)> {
-    let all = answer.reservations().iter().flat_map(|of| of.instances());
+    let all = answer.reservations().iter().flat_map(Reservation::instances);
     all.filter_map(|instance| Some((instance.instance_id()?.to_owned(), instance.clone())))
         .collect()
 }
@@ -118,7 +119,7 @@ fn addresses(instance: &Instance) -> Vec<IpAddr> {
     let v6 = instance
         .network_interfaces()
         .iter()
-        .flat_map(|interface| interface.ipv6_addresses())
+        .flat_map(InstanceNetworkInterface::ipv6_addresses)
         .filter_map(|address| address.ipv6_address());
     let all = instance
         .public_ip_address()

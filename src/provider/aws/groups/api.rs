@@ -1,20 +1,15 @@
-//! The calls to Amazon that groups need, one function each; [`ACTIONS`] is all of them.
+//! The calls to Amazon that groups need, one function each: those that read here, those that change something in `writes`.
+//! [`ACTIONS`] is all of them.
 //!
 //! # Guarantees
 //! - A call has a time-out and bounded retries with jitter, which are the SDK's, and waits for its turn: no more than the
 //!   provider's concurrency are under way at once.
-//! - What takes a member out of its group is sent once: sent twice, it could take the group's size down by two. It is sent
-//!   again only after Amazon said that it throttled the first.
 //! - A paged listing is followed for [`PAGES`] pages at most.
-
-use std::time::Duration;
 
 use aws_sdk_autoscaling::types::{
     Activity, AutoScalingGroup, AutoScalingInstanceDetails, Filter, InstanceRefresh, ScalingPolicy,
     ScheduledUpdateGroupAction,
 };
-use aws_smithy_types::retry::RetryConfig;
-use backon::{ExponentialBuilder, Retryable};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::provider::{
@@ -27,7 +22,7 @@ use crate::provider::{
 
 use super::members::Instance;
 
-/// Every action of this file, and of the prices that EC2 is asked for, as a policy of IAM names it.
+/// Every action of these, and of the prices that EC2 is asked for, as a policy of IAM names it.
 pub const ACTIONS: [&str; 19] = [
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:DescribeAutoScalingInstances",
@@ -60,8 +55,6 @@ const PAGES: usize = 100;
 const ROWS: i32 = 100;
 /// Groups that one call names (API reference, `DescribeAutoScalingGroups`: 50).
 const NAMES: usize = 50;
-/// Instances of one `SetInstanceProtection` (API reference: 50).
-const PROTECTED: usize = 50;
 /// Values of one filter of EC2's (EC2 user guide, "Filtering": 200).
 const VALUES: usize = 200;
 /// Instances of a page of EC2's (API reference, `DescribeInstances`: 5 to 1000).
@@ -74,10 +67,10 @@ const ALIVE: [&str; 5] = ["pending", "running", "shutting-down", "stopping", "st
 /// Amazon's clients.
 #[derive(Debug)]
 pub(super) struct Api {
-    groups: aws_sdk_autoscaling::Client,
-    ec2: aws_sdk_ec2::Client,
+    pub(super) groups: aws_sdk_autoscaling::Client,
+    pub(super) ec2: aws_sdk_ec2::Client,
     turns: Semaphore,
-    retries: u32,
+    pub(super) retries: u32,
 }
 
 /// Rows of a listing.
@@ -113,6 +106,8 @@ macro_rules! send {
     }};
 }
 
+pub(super) use send;
+
 impl Api {
     pub(super) fn new(access: &Access, concurrency: usize, retries: u32) -> Self {
         Self {
@@ -124,7 +119,7 @@ impl Api {
     }
 
     /// None only if the semaphore were closed, which nobody does.
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.turns.acquire().await.ok()
     }
 
@@ -336,156 +331,12 @@ impl Api {
             let reservations = page.reservations.unwrap_or_default();
             let rows = reservations
                 .iter()
-                .flat_map(|reservation| reservation.instances())
+                .flat_map(aws_sdk_ec2::types::Reservation::instances)
                 .filter_map(Instance::of);
             Ok((rows.collect(), page.next_token))
         })
         .await
     }
-
-    /// Keeps the group from ending these members by itself, or no longer keeps it.
-    pub(super) async fn protect(
-        &self,
-        group: &str,
-        ids: &[String],
-        on: bool,
-        clock: &Clock,
-    ) -> Result<(), ProviderError> {
-        for ids in ids.chunks(PROTECTED) {
-            let call = self
-                .groups
-                .set_instance_protection()
-                .auto_scaling_group_name(group)
-                .set_instance_ids(Some(ids.to_vec()))
-                .protected_from_scale_in(on);
-            send!(self, Kind::Write, clock, call)?;
-        }
-        Ok(())
-    }
-
-    /// Sets how many members the group should have, unless it cools down.
-    pub(super) async fn set_size(&self, group: &str, size: u32, clock: &Clock) -> Result<(), ProviderError> {
-        let size = i32::try_from(size).map_err(|_| ProviderError::Rejected {
-            code: "size".to_owned(),
-            why: format!("a group of {size} members"),
-        })?;
-        let call = self
-            .groups
-            .set_desired_capacity()
-            .auto_scaling_group_name(group)
-            .desired_capacity(size)
-            .honor_cooldown(true);
-        send!(self, Kind::Write, clock, call).map(drop)
-    }
-
-    /// Ends a member, and takes the group's size down by one.
-    pub(super) async fn terminate_in_group(&self, id: &str, clock: &Clock) -> Result<(), ProviderError> {
-        self.once(|| async {
-            let _turn = self.turn().await;
-            let call = self
-                .groups
-                .terminate_instance_in_auto_scaling_group()
-                .instance_id(id)
-                .should_decrement_desired_capacity(true);
-            let call = call
-                .customize()
-                .config_override(unrepeated())
-                .interceptor(clock.clone());
-            let answer = call.send().await;
-            answer.map(drop).map_err(|error| failure::of(Kind::Write, &error))
-        })
-        .await
-    }
-
-    /// Takes a member out of its group, and the group's size down by one. It runs on.
-    pub(super) async fn detach(&self, group: &str, id: &str, clock: &Clock) -> Result<(), ProviderError> {
-        self.once(|| async {
-            let _turn = self.turn().await;
-            let call = self
-                .groups
-                .detach_instances()
-                .auto_scaling_group_name(group)
-                .instance_ids(id)
-                .should_decrement_desired_capacity(true);
-            let call = call
-                .customize()
-                .config_override(unrepeated())
-                .interceptor(clock.clone());
-            let answer = call.send().await;
-            answer.map(drop).map_err(|error| failure::of(Kind::Write, &error))
-        })
-        .await
-    }
-
-    /// Sends it again only where it was throttled, and so certainly not carried out.
-    async fn once<F>(&self, call: impl Fn() -> F) -> Result<(), ProviderError>
-    where
-        F: Future<Output = Result<(), ProviderError>>,
-    {
-        let waits = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(200))
-            .with_max_delay(Duration::from_secs(2))
-            .with_max_times(usize::try_from(self.retries).unwrap_or(usize::MAX))
-            .with_jitter();
-        call.retry(waits)
-            .when(|error| matches!(error, ProviderError::Throttled { .. }))
-            .await
-    }
-
-    /// Writes on an instance that it is leaving this group.
-    pub(super) async fn tag_leaving(
-        &self,
-        id: &str,
-        group: &str,
-        clock: &Clock,
-    ) -> Result<(), ProviderError> {
-        let tag = aws_sdk_ec2::types::Tag::builder().key(LEAVING).value(group);
-        let call = self.ec2.create_tags().resources(id).tags(tag.build());
-        send!(self, Kind::Write, clock, call).map(drop)
-    }
-
-    /// Ends an instance that is in no group any more. One that is gone is ended.
-    pub(super) async fn terminate(&self, id: &str, clock: &Clock) -> Result<(), ProviderError> {
-        let call = self.ec2.terminate_instances().instance_ids(id);
-        match send!(self, Kind::Write, clock, call) {
-            Err(ProviderError::Rejected { code, .. }) if code == "InvalidInstanceID.NotFound" => Ok(()),
-            answer => answer.map(drop),
-        }
-    }
-
-    /// Stops a process of Amazon's on the group.
-    pub(super) async fn suspend(
-        &self,
-        group: &str,
-        process: &str,
-        clock: &Clock,
-    ) -> Result<(), ProviderError> {
-        let call = self
-            .groups
-            .suspend_processes()
-            .auto_scaling_group_name(group)
-            .scaling_processes(process);
-        send!(self, Kind::Write, clock, call).map(drop)
-    }
-
-    /// Lets that process go on.
-    pub(super) async fn resume(
-        &self,
-        group: &str,
-        process: &str,
-        clock: &Clock,
-    ) -> Result<(), ProviderError> {
-        let call = self
-            .groups
-            .resume_processes()
-            .auto_scaling_group_name(group)
-            .scaling_processes(process);
-        send!(self, Kind::Write, clock, call).map(drop)
-    }
-}
-
-fn unrepeated() -> aws_sdk_autoscaling::config::Builder {
-    aws_sdk_autoscaling::config::Builder::new().retry_config(RetryConfig::disabled())
 }
 
 fn ec2_filter(name: &str, values: Vec<String>) -> aws_sdk_ec2::types::Filter {

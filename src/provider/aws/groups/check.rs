@@ -118,7 +118,7 @@ impl Groups {
         match scheduled {
             // They are left alone: at their hour they set the size, and the next tick sets it again.
             Ok(scheduled) => {
-                tracing::info!(group = name, actions = scheduled.rows.len(), "scheduled actions")
+                tracing::info!(group = name, actions = scheduled.rows.len(), "scheduled actions");
             }
             Err(error) => fails("DescribeScheduledActions", error),
         }

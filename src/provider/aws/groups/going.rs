@@ -54,7 +54,7 @@ fn is_accounted_for(activity: &Activity, members: &BTreeSet<&str>) -> bool {
 fn words(activity: &Activity) -> String {
     let status = activity
         .status_code()
-        .map(|status| status.as_str())
+        .map(ScalingActivityStatusCode::as_str)
         .unwrap_or_default();
     let told = activity.description().unwrap_or("an activity");
     format!("{told} ({status})")
@@ -82,9 +82,10 @@ fn is_running(refresh: &InstanceRefresh) -> bool {
 
 /// Policies are on unless they say otherwise, but for a predictive one that only forecasts, as it does by default.
 fn is_on(policy: &ScalingPolicy) -> bool {
-    let forecasts = policy
+    let scales = policy
         .predictive_scaling_configuration()
-        .is_some_and(|config| matches!(config.mode(), None | Some(PredictiveScalingMode::ForecastOnly)));
+        .is_some_and(|config| config.mode() == Some(&PredictiveScalingMode::ForecastAndScale));
+    let forecasts = policy.policy_type() == Some("PredictiveScaling") && !scales;
     policy.enabled() != Some(false) && !forecasts
 }
 
@@ -153,9 +154,10 @@ mod tests {
         let off = policy("off").enabled(false).build();
         let on = policy("cpu-50").enabled(true).build();
         let forecast = PredictiveScalingConfiguration::builder();
-        let only = policy("forecast").predictive_scaling_configuration(forecast.clone().build());
+        let predictive = |name: &str| policy(name).policy_type("PredictiveScaling");
+        let only = predictive("forecast").predictive_scaling_configuration(forecast.clone().build());
         let scales = forecast.mode(PredictiveScalingMode::ForecastAndScale).build();
-        let scales = policy("ahead").predictive_scaling_configuration(scales);
+        let scales = predictive("ahead").predictive_scaling_configuration(scales);
         let said = |policies: &[ScalingPolicy]| governed(policies, &[]);
         assert_eq!(said(std::slice::from_ref(&off)), None);
         assert_eq!(

@@ -40,6 +40,9 @@ impl Groups {
             Stage::Detaching => self.end_left(id, &clock).await,
             Stage::Inside => {
                 let name = member.auto_scaling_group_name().unwrap_or_default();
+                if self.leave_by_name(name) == Some(Leave::Terminate) {
+                    return self.terminate_member(id, &clock).await;
+                }
                 let (group, leave) = self.ours(name, &clock).await?;
                 match leave {
                     Leave::Terminate => self.terminate_member(id, &clock).await,

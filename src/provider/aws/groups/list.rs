@@ -30,7 +30,7 @@ use super::{
     unsupported,
 };
 
-/// From a listing's beginning, how long what goes on in groups is asked for: with 10 calls at once of 50 ms each, enough for 500
+/// From a reading's beginning, how long members and what goes on in groups are asked for: with 10 calls at once of 50 ms each, enough for 500
 /// groups. What has not been read by then is told as missing, and not the whole listing with it.
 const READING: Duration = Duration::from_secs(8);
 
@@ -65,12 +65,13 @@ impl Machines {
 
 impl Groups {
     pub(super) async fn list_chosen(&self) -> Result<Listing, ProviderError> {
+        let deadline = Instant::now() + READING;
         let clock = Clock::default();
         let (groups, mut flaws) = self.chosen(&clock).await?;
         if groups.is_empty() && clock.calls() == 0 {
             self.api.ping(&clock).await?;
         }
-        let resources = self.observe(&groups, &clock, &mut flaws).await?;
+        let resources = self.observe(&groups, deadline, &clock, &mut flaws).await?;
         Ok(Listing {
             resources,
             completeness: match flaws.as_slice() {
@@ -124,10 +125,10 @@ impl Groups {
     async fn observe(
         &self,
         groups: &[AutoScalingGroup],
+        deadline: Instant,
         clock: &Clock,
         flaws: &mut Vec<String>,
     ) -> Result<Vec<Observed>, ProviderError> {
-        let deadline = Instant::now() + READING;
         let ids: Vec<String> = groups.iter().flat_map(member_ids).map(str::to_owned).collect();
         let names: Vec<String> = groups.iter().filter_map(name).collect();
         let going = groups.iter().map(|group| async move {
@@ -248,18 +249,19 @@ impl Groups {
 
     /// The group of this name, whoever chooses it.
     pub(super) async fn read_group(&self, name: &str) -> Result<Option<Observed>, ProviderError> {
+        let deadline = Instant::now() + READING;
         let clock = Clock::default();
         let Some(group) = self.api.group(name, &clock).await? else {
             return Ok(None);
         };
         let mut flaws = Vec::new();
-        let seen = self.observe(&[group], &clock, &mut flaws).await?;
-        match flaws.is_empty() {
-            true => Ok(seen.into_iter().next()),
-            false => Err(ProviderError::Unavailable {
+        let seen = self.observe(&[group], deadline, &clock, &mut flaws).await?;
+        if !flaws.is_empty() {
+            return Err(ProviderError::Unavailable {
                 why: flaws.join("; "),
-            }),
+            });
         }
+        Ok(seen.into_iter().next())
     }
 
     async fn read_machine(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError> {

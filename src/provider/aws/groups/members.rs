@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use aws_sdk_autoscaling::types::LifecycleState;
 use aws_sdk_ec2::types::InstanceLifecycleType;
 use jiff::Timestamp;
 
@@ -181,7 +182,7 @@ pub(super) fn member(
 ) -> Option<Member> {
     let lifecycle = row
         .lifecycle_state()
-        .map(|state| state.as_str())
+        .map(LifecycleState::as_str)
         .unwrap_or_default();
     let status = status(lifecycle, row.health_status().unwrap_or_default(), machine)?;
     let instance = match machine {

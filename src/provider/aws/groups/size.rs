@@ -9,7 +9,7 @@ use crate::{
         ids::CloudId,
         resource::{GroupSpec, Observed},
     },
-    provider::{ProviderError, aws::Clock},
+    provider::{Disposition, ProviderError, aws::Clock},
 };
 
 use super::Groups;
@@ -65,7 +65,17 @@ impl Groups {
             let why = format!("{} is more than its maximum, which is {max}", want.size);
             return Err(rejected("above_max", why));
         }
-        self.api.set_size(&want.name, want.size, clock).await
+        let Err(error) = self.api.set_size(&want.name, want.size, clock).await else {
+            return Ok(());
+        };
+        // An answer was lost, perhaps, and the SDK sent it again to a group that cools down since the first: look.
+        match self.api.group(&want.name, clock).await {
+            Ok(Some(group)) if count(group.desired_capacity()) == Some(want.size) => Ok(()),
+            Err(_) if error.disposition() == Disposition::Retry => Err(ProviderError::Ambiguous {
+                why: error.to_string(),
+            }),
+            Ok(_) | Err(_) => Err(error),
+        }
     }
 
     /// Protects exactly these of the members that serve.

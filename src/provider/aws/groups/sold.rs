@@ -41,13 +41,14 @@ impl Groups {
         let wanted: BTreeSet<_> = there
             .map(|instance| instance.offering(&self.profile.name))
             .collect();
-        let mut found = match wanted.is_empty() {
-            true => Offerings {
+        let mut found = if wanted.is_empty() {
+            Offerings {
                 offerings: Vec::new(),
                 completeness: Completeness::Complete,
                 calls: 0,
-            },
-            false => self.seller(&wanted).await?.offerings().await?,
+            }
+        } else {
+            self.seller(&wanted).await?.offerings().await?
         };
         found.offerings.retain(|offering| wanted.contains(&offering.key));
         found.calls += clock.calls();
