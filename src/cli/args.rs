@@ -159,6 +159,10 @@ pub enum Kind {
     Local,
     /// The JSON or TOML configuration of gitlab-runners-fleet
     GitlabRunnersFleet,
+    /// The environment file of drone-autoscaler
+    DroneAutoscaler,
+    /// The environment file of circleci-runner-autoscaler
+    CircleciRunnerAutoscaler,
 }
 
 /// `validate`

@@ -14,17 +14,62 @@ use super::{
 };
 use crate::stack::{
     self, Scaffold, Stack,
-    from::{Converted, FromError, Left, gitlab_runners_fleet},
+    from::{Converted, FromError, Left, circleci_runner_autoscaler, drone_autoscaler, gitlab_runners_fleet},
 };
+
+/// Looks a variable up.
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A system whose configuration becomes a stack file.
+struct Other {
+    /// Its word behind `--from`.
+    name: &'static str,
+    /// What is wanted of it, in words.
+    wants: &'static str,
+    /// What that file is often called.
+    file: &'static str,
+    /// The stack's name, where none is said.
+    usual: &'static str,
+    convert: fn(&str, &str, Lookup<'_>) -> Result<Converted, FromError>,
+}
+
+impl Other {
+    fn of(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Hetzner | Kind::Local => None,
+            Kind::GitlabRunnersFleet => Some(Self {
+                name: "gitlab-runners-fleet",
+                wants: "its JSON (scale.config) or TOML",
+                file: "scale.config",
+                usual: "fleet",
+                convert: gitlab_runners_fleet::convert,
+            }),
+            Kind::DroneAutoscaler => Some(Self {
+                name: "drone-autoscaler",
+                wants: "its environment, KEY=VALUE on each line,",
+                file: "drone-autoscaler.env",
+                usual: "drone",
+                convert: drone_autoscaler::convert,
+            }),
+            Kind::CircleciRunnerAutoscaler => Some(Self {
+                name: "circleci-runner-autoscaler",
+                wants: "its environment, KEY=VALUE on each line,",
+                file: "circleci-runner-autoscaler.env",
+                usual: "circleci",
+                convert: circleci_runner_autoscaler::convert,
+            }),
+        }
+    }
+}
 
 pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, Failure> {
     if args.new_lineage {
         return super::new_lineage::run(context);
     }
-    let usual = match args.from {
-        Kind::Hetzner => "dev",
-        Kind::Local => "local",
-        Kind::GitlabRunnersFleet => "fleet",
+    let usual = match (Other::of(args.from), args.from) {
+        (Some(other), _) => other.usual,
+        (None, Kind::Local) => "local",
+        (None, _) => "dev",
     };
     let path = path(context, args, usual);
     let name = path
@@ -75,24 +120,29 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, Failure> {
 
 /// The new stack file's text, what it says, and what of another system's configuration it does not say.
 fn made(args: &Init, name: &str) -> Result<(String, Stack, Vec<Left>), Failure> {
-    let scaffold = match (args.from, &args.path) {
-        (Kind::GitlabRunnersFleet, Some(path)) => return converted(path, name),
-        (Kind::GitlabRunnersFleet, None) => {
+    match (Other::of(args.from), &args.path) {
+        (Some(other), Some(path)) => return converted(&other, path, name),
+        (Some(other), None) => {
+            let what = format!("--from {} needs the path of its configuration", other.name);
             return Err(
-                Failure::error("--from gitlab-runners-fleet needs the path of its configuration")
-                    .help("runfleet init --from gitlab-runners-fleet scale.config"),
+                Failure::error(what).help(format!("runfleet init --from {} {}", other.name, other.file))
             );
         }
-        (Kind::Hetzner | Kind::Local, Some(path)) => {
+        (None, Some(path)) => {
             let what = format!(
                 "{} is not asked for: this stack file is made from nothing else",
                 path.display()
             );
-            return Err(Failure::error(what)
-                .help("leave it out, or say what it is the configuration of: --from gitlab-runners-fleet"));
+            return Err(Failure::error(what).help(
+                "leave it out, or say what it is the configuration of: --from gitlab-runners-fleet, drone-autoscaler or \
+                 circleci-runner-autoscaler",
+            ));
         }
-        (Kind::Hetzner, None) => Scaffold::Hetzner,
-        (Kind::Local, None) => Scaffold::Local,
+        (None, None) => {}
+    }
+    let scaffold = match args.from {
+        Kind::Local => Scaffold::Local,
+        _ => Scaffold::Hetzner,
     };
     let (text, stack) = stack::scaffold(scaffold, name).map_err(Box::new)?;
     Ok((text, stack, Vec::new()))
@@ -103,19 +153,29 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn converted(path: &Path, name: &str) -> Result<(String, Stack, Vec<Left>), Failure> {
+fn converted(other: &Other, path: &Path, name: &str) -> Result<(String, Stack, Vec<Left>), Failure> {
     let text = fs_err::read_to_string(path)
         .map_err(|error| Failure::error("reading the configuration").because(error))?;
-    match gitlab_runners_fleet::convert(&text, name, &variable) {
-        Ok(Converted { text, stack, left }) => Ok((text, stack, left)),
-        Err(FromError::Stack(problems)) => Err(problems.into()),
-        Err(error) => Err(Failure::error(format!(
-            "{} cannot be read as a configuration of gitlab-runners-fleet",
-            path.display()
-        ))
-        .because(error)
-        .help("its JSON (scale.config) or TOML is wanted; nothing was written")),
-    }
+    let shown = path.display();
+    let (error, help) = match (other.convert)(&text, name, &variable) {
+        Ok(Converted { text, stack, left }) => return Ok((text, stack, left)),
+        Err(FromError::Stack(problems)) => return Err(problems.into()),
+        Err(FromError::Missing { missing }) => {
+            let lines: Vec<String> = missing
+                .iter()
+                .map(|missing| format!("{}={}", missing.key, missing.example))
+                .collect();
+            let error = FromError::Missing { missing };
+            let help = format!(
+                "write into {shown}, with values of your own: {}; nothing was written",
+                lines.join(", ")
+            );
+            (error, help)
+        }
+        Err(error) => (error, format!("{} is wanted; nothing was written", other.wants)),
+    };
+    let what = format!("{shown} cannot be read as a configuration of {}", other.name);
+    Err(Failure::error(what).because(error).help(help))
 }
 
 /// `--out`, else `--stack`, else the kind's usual name.

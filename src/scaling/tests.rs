@@ -9,6 +9,8 @@ use crate::{
     },
 };
 
+mod replaced;
+
 fn load(queued: u32, running: u32) -> Load {
     Load { queued, running }
 }

@@ -14,6 +14,7 @@ mod init;
 mod parse;
 mod parse_accounts;
 mod parse_aws;
+mod parse_group;
 mod parse_moved;
 mod parse_network;
 mod parse_policy;

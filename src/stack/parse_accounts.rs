@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -10,7 +11,10 @@ use super::{
     parse::{Check, dotted},
     raw::{RawCi, RawProvider},
 };
-use crate::model::ids::{CiName, ProviderName};
+use crate::{
+    drain::PAUSED_AT_MOST,
+    model::ids::{CiName, ProviderName},
+};
 
 /// What only a provider with a token has.
 const HETZNER_KEYS: [&str; 1] = ["token"];
@@ -27,7 +31,12 @@ impl Check<'_> {
         for (name, raw) in raw {
             let path = ["providers", name.as_str()];
             self.name(self.key_span(&path), &name, "a provider");
-            let kind: Option<ProviderKind> = self.kind(&path, raw.kind, "hetzner");
+            let aws = name.contains("aws")
+                || AWS_KEYS
+                    .iter()
+                    .any(|key| self.written(&["providers", &name, key]));
+            let example = if aws { "ec2" } else { "hetzner" };
+            let kind: Option<ProviderKind> = self.kind(&path, raw.kind, example);
             let endpoint = self.endpoint(&["providers", &name, "endpoint"], raw.endpoint.as_deref());
             match kind {
                 Some(kind) if kind.is_aws() => {
@@ -41,10 +50,14 @@ impl Check<'_> {
                         );
                     }
                 }
-                _ => {
+                Some(kind) => {
                     self.token(&path, raw.token.as_ref(), &endpoint, "HCLOUD_TOKEN");
-                    if kind.is_some() {
-                        self.only_for(&path, "hetzner", &AWS_KEYS, "ec2 and asg");
+                    self.only_for(&path, kind.as_str(), &AWS_KEYS, "ec2 and asg");
+                }
+                // Whether it has a token its kind says.
+                None => {
+                    if let Some(token) = &raw.token {
+                        self.secret(&["providers", &name, "token"], token);
                     }
                 }
             }
@@ -52,6 +65,7 @@ impl Check<'_> {
                 self.only_for(&path, "asg", &["vpc"], "ec2");
             }
             self.file(&["providers", &name, "ca_file"], raw.ca_file.as_deref());
+            self.aws_words(&path, &raw);
             let keys = self.key_pair(&path, raw.access_key, raw.secret_key);
             let aws = AwsAccess {
                 region: raw.region,
@@ -99,10 +113,13 @@ impl Check<'_> {
             self.file(&["ci", &name, "ca_file"], raw.ca_file.as_deref());
             self.projects(&["ci", &name, "projects"], &raw.projects);
             self.groups(&["ci", &name, "groups"], &raw.groups);
-            if raw.instance {
+            if raw.instance && matches!(kind, Some(CiKind::Gitlab) | None) {
                 self.instance_alone(&name, &raw);
             }
             let settle = self.duration(&["ci", &name, "settle"], &raw.settle);
+            if let (Some(CiKind::Drone), Some(settle)) = (kind, settle) {
+                self.drone_settle(&name, settle);
+            }
             let pending = raw.pending_max.as_ref();
             let pending_max = pending.and_then(|text| self.positive(&["ci", &name, "pending_max"], text));
             let running = raw.running_max.as_ref();
@@ -194,6 +211,71 @@ impl Check<'_> {
         }
     }
 
+    /// Amazon's own words, as far as their shape goes.
+    fn aws_words(&mut self, path: &[&str; 2], raw: &RawProvider) {
+        let [table, name] = *path;
+        if let Some(region) = &raw.region {
+            let path = [table, name, "region"];
+            let last = region.chars().last();
+            if region.len() > 1 && last.is_some_and(|last| last.is_ascii_lowercase()) {
+                let what = format!("`{}` cannot be \"{region}\"", dotted(&path));
+                let region = region.trim_end_matches(|c: char| c.is_ascii_lowercase());
+                let help = if region.ends_with(|c: char| c.is_ascii_digit()) {
+                    format!("that is a zone of it: write \"{region}\"")
+                } else {
+                    "write it as Amazon does: \"eu-central-1\"".to_owned()
+                };
+                self.bad(&path, what, "not a region", help);
+            } else {
+                self.cloud_word(&path, region, "region");
+            }
+        }
+        if raw
+            .profile
+            .as_ref()
+            .is_some_and(|profile| profile.trim().is_empty())
+        {
+            let path = [table, name, "profile"];
+            let what = format!("`{}` must not be empty", dotted(&path));
+            self.bad(
+                &path,
+                what,
+                "empty",
+                "name a profile of ~/.aws/config, or take the key out",
+            );
+        }
+        let is_role = |arn: &String| arn.starts_with("arn:") && arn.contains(":role/");
+        if raw.role_arn.as_ref().is_some_and(|arn| !is_role(arn)) {
+            let path = [table, name, "role_arn"];
+            let what = format!("`{}` is not the ARN of a role", dotted(&path));
+            self.bad(
+                &path,
+                what,
+                "not a role",
+                "write it whole: \"arn:aws:iam::123456789012:role/runfleet\"",
+            );
+        }
+        if raw.vpc.as_ref().is_some_and(|vpc| !vpc.starts_with("vpc-")) {
+            let path = [table, name, "vpc"];
+            let what = format!("`{}` is not a VPC's id", dotted(&path));
+            self.bad(&path, what, "not an id", "write \"vpc-0a1b2c3d\"");
+        }
+    }
+
+    /// A queue that is paused keeps every build waiting, so it is paused for a short while or not at all.
+    fn drone_settle(&mut self, name: &str, settle: SignedDuration) {
+        if settle > PAUSED_AT_MOST {
+            let path = ["ci", name, "settle"];
+            let most = PAUSED_AT_MOST.as_secs();
+            self.bad(
+                &path,
+                format!("`{}` is longer than a queue may be paused", dotted(&path)),
+                "no machine would ever leave",
+                format!("write \"{most}s\" or less, or take it out"),
+            );
+        }
+    }
+
     /// Both halves of a key, or none.
     fn key_pair(
         &mut self,
@@ -225,7 +307,7 @@ impl Check<'_> {
                         format!("needs `{missing}`"),
                     )
                     .help(format!(
-                        "add {missing}, or take {there} out: Amazon's own chain is asked then"
+                        "add `{missing}`; or take `{there}` out, to be let in as Amazon's own tools are"
                     )),
                 );
                 None

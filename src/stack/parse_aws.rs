@@ -1,18 +1,18 @@
-//! Checks of what only Amazon's providers have: groups as pools, images of EC2, how an instance is launched.
-
-use std::collections::BTreeMap;
+//! Checks of what only EC2 has: its images, and how an instance is launched.
 
 use super::{
-    CiConfig, CiKind, GroupChoice, GroupSelector, OfferingChoice, ProviderConfig, ProviderKind, StackProblem,
-    parse::{Check, Declared, dotted},
-    raw::{RawGroup, RawImage, RawImageSelector, RawOffering, RawPool},
+    ProviderKind, StackProblem,
+    parse::{Check, dotted},
+    raw::{MoneyText, RawImage, RawImageSelector, RawOffering},
 };
 use crate::model::{
-    ids::ProviderName,
+    money::Money,
     offering::Market,
     resource::{Ec2Launch, ImageRef},
 };
 
+/// How an AMI is named.
+const AMI: &str = "write \"ami-0a1b2c3d\", { owner = \"136693071363\", name = \"debian-12-amd64-*\" } or { ssm = \"/path\" }";
 /// The keys of an offering that only EC2 has.
 const LAUNCH: [&str; 7] = [
     "launch_template",
@@ -23,199 +23,8 @@ const LAUNCH: [&str; 7] = [
     "root_gib",
     "max_price",
 ];
-/// The keys of a pool that say how machines are made, which a group's launch template says for its members.
-const MADE_BY_US: [&str; 10] = [
-    "burst",
-    "cloud_init",
-    "vars",
-    "ssh_keys",
-    "firewalls",
-    "networks",
-    "spread",
-    "max_age",
-    "roll",
-    "ignore_changes",
-];
 
 impl Check<'_> {
-    /// Whether it is said, and said once, where a pool's machines come from.
-    pub(super) fn machines_from(&mut self, pool: &str, raw: &RawPool) -> bool {
-        let offerings = ["pools", pool, "offerings"];
-        let group = ["pools", pool, "group"];
-        match (self.written(&offerings), self.written(&group)) {
-            (true, true) => {
-                let problem = StackProblem::new(
-                    "stack::contradiction",
-                    self.key_span(&group),
-                    format!("the pool `{pool}` has a group, and offerings too"),
-                    "its machines are the group's members",
-                )
-                .also(self.span(&offerings), "these are machines of its own")
-                .help("take one of the two out");
-                self.report(problem);
-                false
-            }
-            (false, false) => {
-                let problem = StackProblem::new(
-                    "stack::missing_key",
-                    self.span(&["pools", pool]),
-                    format!("missing key `offerings` in `pools.{pool}`"),
-                    "needs `offerings`, or a `group`",
-                )
-                .help(format!("say what it may buy: [[pools.{pool}.offerings]]"));
-                self.report(problem);
-                false
-            }
-            (false, true) => {
-                self.only_for(
-                    &["pools", pool],
-                    "a group",
-                    &MADE_BY_US,
-                    "machines that are made by us",
-                );
-                raw.group.is_some()
-            }
-            (true, false) => raw.offerings.is_some(),
-        }
-    }
-
-    /// The group that a pool's machines are members of.
-    pub(super) fn group(
-        &mut self,
-        pool: &str,
-        raw: RawGroup,
-        providers: &BTreeMap<ProviderName, ProviderConfig>,
-        ci: Option<&CiConfig>,
-    ) -> Option<GroupChoice> {
-        let path = ["pools", pool, "group"];
-        let at = ["pools", pool, "group", "provider"];
-        let provider = ProviderName::from(raw.provider?);
-        self.reference(&at, provider.as_str(), Declared::Providers);
-        if let Some(config) = providers.get(&provider) {
-            if config.kind != ProviderKind::Asg {
-                let what = format!(
-                    "`{}` names a provider of kind {}",
-                    dotted(&at),
-                    config.kind.as_str()
-                );
-                self.bad(&at, what, "has no groups", "name one of kind \"asg\"");
-            } else if let Some(ci) = ci {
-                self.same_world(&at, pool, config, ci);
-            }
-        }
-        let which = match (raw.name, raw.discover) {
-            (Some(name), None) if !name.trim().is_empty() => GroupSelector::Named(name),
-            (None, Some(discover)) => {
-                let namespace = discover.namespace?;
-                let good = !namespace.is_empty()
-                    && !namespace.contains(['/', ' '])
-                    && !discover.tag.trim().is_empty();
-                if !good {
-                    let what = format!("`{}` names no namespace", dotted(&path));
-                    self.bad(
-                        &[&path[..], &["discover"]].concat(),
-                        what,
-                        "not what stands before the slash",
-                        "write discover = { tag = \"resource-class\", namespace = \"acme\" }",
-                    );
-                    return None;
-                }
-                GroupSelector::Tagged {
-                    key: discover.tag,
-                    namespace,
-                }
-            }
-            _ => {
-                let what = format!("`{}` does not say which group", dotted(&path));
-                self.bad(
-                    &path,
-                    what,
-                    "one of `name` and `discover`",
-                    "write name = \"drone-agents\", or discover = { namespace = \"acme\" }",
-                );
-                return None;
-            }
-        };
-        Some(GroupChoice {
-            provider,
-            which,
-            leave: raw.leave,
-        })
-    }
-
-    /// What a pool must say for its kind of CI.
-    pub(super) fn pool_of_ci(
-        &mut self,
-        pool: &str,
-        tags: &[String],
-        group: Option<&GroupChoice>,
-        offerings: &[OfferingChoice],
-        joins: bool,
-        ci: Option<&CiConfig>,
-    ) {
-        let Some(ci) = ci else { return };
-        let path = ["pools", pool, "tags"];
-        let discovers = group.is_some_and(|group| matches!(group.which, GroupSelector::Tagged { .. }));
-        match ci.kind {
-            CiKind::Gitlab if group.is_some() => {
-                let what = format!("the pool `{pool}` has a group, and {} is a GitLab", ci.name);
-                self.bad(
-                    &["pools", pool, "group"],
-                    what,
-                    "its members could not register",
-                    "a group's members share what they join with: use offerings for GitLab",
-                );
-            }
-            CiKind::Circleci if !discovers => {
-                let one = matches!(tags, [class] if is_resource_class(class));
-                if !one && self.untouched(&path) {
-                    let what = format!("the pool `{pool}` names no resource class of CircleCI");
-                    self.bad(
-                        &path,
-                        what,
-                        "not one resource class",
-                        "write the one that its runners serve: tags = [\"acme/linux\"]",
-                    );
-                }
-            }
-            CiKind::Drone => self.drone_tags(pool, tags),
-            CiKind::Gitlab | CiKind::Circleci => {}
-        }
-        if ci.kind != CiKind::Gitlab && !offerings.is_empty() && !joins && ci.url != super::Endpoint::Sandbox
-        {
-            let (what, variable) = match ci.kind {
-                CiKind::Drone => ("Drone's RPC secret", "DRONE_RPC_SECRET"),
-                _ => ("the resource class's token", "CIRCLECI_RESOURCE_CLASS_TOKEN"),
-            };
-            let problem = StackProblem::new(
-                "stack::missing_key",
-                self.span(&["pools", pool]),
-                format!("missing key `runner_token` in `pools.{pool}`"),
-                "needs `runner_token`",
-            )
-            .help(format!(
-                "its machines join with {what}: add runner_token = {{ env = \"{variable}\" }}"
-            ));
-            self.report(problem);
-        }
-    }
-
-    /// Drone's runners are told by `os=linux`, `arch=amd64` and labels.
-    fn drone_tags(&mut self, pool: &str, tags: &[String]) {
-        for (index, tag) in tags.iter().enumerate() {
-            let pair = tag.split_once('=');
-            if pair.is_none_or(|(key, value)| key.is_empty() || value.is_empty()) {
-                let what = format!("\"{tag}\" says nothing to Drone");
-                self.bad(
-                    &["pools", pool, "tags", &index.to_string()],
-                    what,
-                    "not a key with its value",
-                    "write tags = [\"os=linux\", \"arch=amd64\"]; other words are labels: \"pool=big\"",
-                );
-            }
-        }
-    }
-
     /// What an offering boots, in its provider's words.
     pub(super) fn offered_image(
         &mut self,
@@ -226,6 +35,10 @@ impl Check<'_> {
     ) -> Option<ImageRef> {
         let path = [&offering[..], &["image"]].concat();
         let aws = kind == Some(ProviderKind::Ec2);
+        if kind == Some(ProviderKind::Asg) {
+            // That it sells nothing is told already.
+            return None;
+        }
         match raw {
             None if aws && has_template && !self.written(&path) => Some(ImageRef::LaunchTemplate),
             None if !self.written(&path) => {
@@ -257,17 +70,17 @@ impl Check<'_> {
                     return Some(ImageRef::Name(name));
                 }
                 let what = format!("\"{name}\" is no AMI's id");
-                self.bad(
-                    &path,
-                    what,
-                    "not an id",
-                    "write \"ami-0a1b2c3d\", { owner = \"136693071363\", name = \"debian-12-amd64-*\" } or { ssm = \"/path\" }",
-                );
+                self.bad(&path, what, "not an id", AMI);
                 None
             }
-            Some(RawImage::Id(_)) if aws => {
-                let what = format!("`{}` is a number, and EC2 has none", dotted(&path));
-                self.bad(&path, what, "not an AMI", "write \"ami-0a1b2c3d\"");
+            Some(RawImage::Id(id)) if aws => {
+                let what = format!("{id} is no AMI's id");
+                self.bad(&path, what, "not an id", "write \"ami-0a1b2c3d\"");
+                None
+            }
+            Some(RawImage::Newest(_)) if aws => {
+                let what = format!("`{}` goes by labels, which AMIs are not chosen by", dotted(&path));
+                self.bad(&path, what, "not an AMI", AMI);
                 None
             }
             Some(image) => self.image(&path, image),
@@ -277,6 +90,10 @@ impl Check<'_> {
     /// An AMI by its owner and name, or by a parameter.
     fn ami_by(&mut self, path: &[&str], image: RawImageSelector) -> Option<ImageRef> {
         let text = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        if !image.newest {
+            self.not_newest(path);
+            return None;
+        }
         match (
             text(image.owner),
             text(image.name),
@@ -287,12 +104,7 @@ impl Check<'_> {
             (None, None, Some(parameter), None) => Some(ImageRef::Parameter(parameter)),
             _ => {
                 let what = format!("`{}` does not say which AMI", dotted(path));
-                self.bad(
-                    path,
-                    what,
-                    "an owner with a name, or a parameter",
-                    "write { owner = \"136693071363\", name = \"debian-12-amd64-*\" } or { ssm = \"/path\" }",
-                );
+                self.bad(path, what, "an owner with a name, or a parameter alone", AMI);
                 None
             }
         }
@@ -302,7 +114,7 @@ impl Check<'_> {
         match kind {
             Some(ProviderKind::Ec2) | None => Some(()),
             Some(kind) => {
-                let what = format!("`{}` is an AMI, which {} has not", dotted(path), kind.as_str());
+                let what = format!("`{}` names an AMI, and {} has none", dotted(path), kind.as_str());
                 self.bad(
                     path,
                     what,
@@ -340,52 +152,11 @@ impl Check<'_> {
             }
             None => return None,
         }
-        for (key, ids, prefix) in [
-            ("subnets", &raw.subnets, "subnet-"),
-            ("security_groups", &raw.security_groups, "sg-"),
-        ] {
-            let path = [&offering[..], &[key]].concat();
-            self.duplicates(&path, ids);
-            for (at, id) in ids.iter().enumerate() {
-                if !id.starts_with(prefix) {
-                    let what = format!("\"{id}\" is not an id of `{key}`");
-                    let at = at.to_string();
-                    let path = [&path[..], &[at.as_str()]].concat();
-                    self.bad(&path, what, "not an id", format!("write \"{prefix}0a1b2c3d\""));
-                }
-            }
-        }
-        if raw.template_version.is_some() && raw.launch_template.is_none() {
-            let path = [&offering[..], &["template_version"]].concat();
-            let what = format!("`{}` is the version of no template", dotted(&path));
-            self.bad(&path, what, "of which?", "add `launch_template`, or take it out");
-        }
-        let max = [&offering[..], &["max_price"]].concat();
-        if raw.market == Market::OnDemand && raw.max_price.is_some() {
-            let what = format!("`{}` is a cap of the spot market", dotted(&max));
-            self.bad(
-                &max,
-                what,
-                "not the spot market",
-                "add market = \"spot\", or take it out",
-            );
-        }
+        self.launch_words(offering, raw);
         let max_price = match &raw.max_price {
-            Some(text) => Some(self.money(&max, text)?),
+            Some(text) => Some(self.max_price(offering, raw.market, text)?),
             None => None,
         };
-        if max_price
-            .as_ref()
-            .is_some_and(|money| money.currency.as_str() != "USD")
-        {
-            let what = format!("`{}` is not in dollars", dotted(&max));
-            self.bad(
-                &max,
-                what,
-                "not USD",
-                "EC2's spot market counts in USD: \"0.05 USD\"",
-            );
-        }
         Some(Box::new(Ec2Launch {
             launch_template: raw.launch_template.clone(),
             template_version: raw.template_version.clone(),
@@ -396,12 +167,93 @@ impl Check<'_> {
             max_price,
         }))
     }
+
+    /// Ids and names of what is there already.
+    fn launch_words(&mut self, offering: &[&str; 4], raw: &RawOffering) {
+        for (key, ids, prefix) in [
+            ("subnets", &raw.subnets, "subnet-"),
+            ("security_groups", &raw.security_groups, "sg-"),
+        ] {
+            let path = [&offering[..], &[key]].concat();
+            self.duplicates(&path, ids);
+            for (at, id) in ids.iter().enumerate() {
+                if !id.starts_with(prefix) {
+                    let what = format!("\"{id}\" in `{}` is not an id", dotted(&path));
+                    let at = at.to_string();
+                    let path = [&path[..], &[at.as_str()]].concat();
+                    self.bad(&path, what, "not an id", format!("write \"{prefix}0a1b2c3d\""));
+                }
+            }
+        }
+        for (key, word) in [
+            ("launch_template", &raw.launch_template),
+            ("template_version", &raw.template_version),
+            ("instance_profile", &raw.instance_profile),
+        ] {
+            if word.as_ref().is_some_and(|word| word.trim().is_empty()) {
+                let path = [&offering[..], &[key]].concat();
+                let what = format!("`{}` must not be empty", dotted(&path));
+                self.bad(&path, what, "empty", format!("name one, or take `{key}` out"));
+            }
+        }
+        let template = [&offering[..], &["launch_template"]].concat();
+        let version = [&offering[..], &["template_version"]].concat();
+        if self.written(&version) && !self.written(&template) {
+            let problem = StackProblem::new(
+                "stack::contradiction",
+                self.key_span(&version),
+                format!("`{}` is the version of no template", dotted(&version)),
+                "of which one?",
+            )
+            .help("add `launch_template`, or take `template_version` out");
+            self.report(problem);
+        }
+        let locations = [&offering[..], &["locations"]].concat();
+        for (at, location) in raw.locations.iter().enumerate() {
+            if is_region(location) {
+                let at = at.to_string();
+                let path = [&locations[..], &[at.as_str()]].concat();
+                let what = format!("\"{location}\" is a region of EC2's, and not a zone");
+                let help = format!(
+                    "write its zones: [\"{location}a\", \"{location}b\"]; the region is the provider's `region`"
+                );
+                self.bad(&path, what, "not a zone", help);
+            }
+        }
+    }
+
+    /// The most that an hour on the spot market may cost.
+    fn max_price(&mut self, offering: &[&str; 4], market: Market, text: &MoneyText) -> Option<Money> {
+        let path = [&offering[..], &["max_price"]].concat();
+        if market == Market::OnDemand && self.untouched(&[&offering[..], &["market"]].concat()) {
+            let problem = StackProblem::new(
+                "stack::contradiction",
+                self.key_span(&path),
+                format!("`{}` is for the spot market", dotted(&path)),
+                "bought on demand",
+            )
+            .help("add market = \"spot\", or take `max_price` out");
+            self.report(problem);
+        }
+        let price = self.money(&path, text)?;
+        if price.currency.as_str() != "USD" {
+            let what = format!("`{}` cannot be in {}", dotted(&path), price.currency);
+            self.bad(
+                &path,
+                what,
+                "not in USD",
+                "Amazon's spot prices are in dollars: \"0.05 USD\"",
+            );
+        }
+        Some(price)
+    }
 }
 
-/// `acme/linux`
-fn is_resource_class(text: &str) -> bool {
-    text.split_once('/').is_some_and(|(namespace, name)| {
-        let good = |word: &str| !word.is_empty() && !word.contains(['/', ' ']);
-        good(namespace) && good(name)
-    })
+/// `eu-central-1`, `us-gov-west-1`: a zone ends in a letter, and the names of zones outside a region's are longer.
+fn is_region(word: &str) -> bool {
+    let parts: Vec<&str> = word.split('-').collect();
+    matches!(parts.len(), 3 | 4)
+        && parts
+            .last()
+            .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -35,19 +35,21 @@ impl Check<'_> {
                     .collect()
             })
             .unwrap_or_default();
-        names
+        let pools: Vec<Pool> = names
             .into_iter()
             .filter_map(|name| {
                 let pool = raw.remove(&name)?;
                 self.pool(name, pool, providers, ci)
             })
-            .collect()
+            .collect();
+        self.pools_apart(&pools, ci);
+        pools
     }
 
     fn pool(
         &mut self,
         name: String,
-        raw: RawPool,
+        mut raw: RawPool,
         providers: &BTreeMap<ProviderName, ProviderConfig>,
         ci: &BTreeMap<CiName, CiConfig>,
     ) -> Option<Pool> {
@@ -56,7 +58,8 @@ impl Check<'_> {
         if let Some(ci) = &raw.ci {
             self.reference(&["pools", pool, "ci"], ci, Declared::Ci);
         }
-        self.tags(pool, &raw);
+        let ci_config = raw.ci.as_deref().and_then(|name| ci.get(name));
+        self.tags(pool, &raw, ci_config.map(|ci| ci.kind));
         self.bounds(pool, &raw);
         for (key, words, place) in [
             ("ssh_keys", &raw.ssh_keys, Declared::SshKeys),
@@ -77,21 +80,17 @@ impl Check<'_> {
         if let Some(token) = &raw.runner_token {
             self.secret(&["pools", pool, "runner_token"], token);
         }
-        let ci_config = raw.ci.as_deref().and_then(|name| ci.get(name));
         let machines = self.machines_from(pool, &raw);
         let group = raw
             .group
+            .take()
             .and_then(|group| self.group(pool, group, providers, ci_config));
-        let offerings = self.offerings(pool, raw.offerings.unwrap_or_default(), providers, ci_config);
+        let offerings = raw.offerings.take().unwrap_or_default();
+        let offerings = self.offerings(pool, offerings, providers, ci_config);
+        if let Some(ci) = ci_config {
+            self.pool_of_ci(pool, &raw, group.as_ref(), &offerings, ci);
+        }
         let policy = self.policy(pool, raw.policy);
-        self.pool_of_ci(
-            pool,
-            &raw.tags,
-            group.as_ref(),
-            &offerings,
-            raw.runner_token.is_some(),
-            ci_config,
-        );
         let cloud_init = raw.cloud_init.unwrap_or_else(|| {
             let kind = ci_config.map_or(CiKind::Gitlab, |ci| ci.kind);
             kind.cloud_init().to_owned()
@@ -141,7 +140,7 @@ impl Check<'_> {
         })
     }
 
-    fn tags(&mut self, pool: &str, raw: &RawPool) {
+    fn tags(&mut self, pool: &str, raw: &RawPool, kind: Option<CiKind>) {
         let path = ["pools", pool, "tags"];
         self.duplicates(&path, &raw.tags);
         for (index, tag) in raw.tags.iter().enumerate() {
@@ -157,20 +156,31 @@ impl Check<'_> {
                 self.report(problem);
             }
         }
-        let discovers = raw.group.as_ref().is_some_and(|group| group.discover.is_some());
+        // CircleCI knows resource classes alone, which are asked for elsewhere.
         if raw.tags.is_empty()
-            && !discovers
+            && kind != Some(CiKind::Circleci)
+            && !self.written(&["pools", pool, "group", "discover"])
             && !raw.run_untagged
             && self.untouched(&path)
             && self.untouched(&["pools", pool, "run_untagged"])
         {
+            let (label, help) = match kind {
+                Some(CiKind::Drone) => (
+                    "no tags, and not every build either",
+                    "add tags = [\"os=linux\", \"arch=amd64\"]; or run_untagged = true, for every build",
+                ),
+                _ => (
+                    "no tags, and no untagged jobs either",
+                    "add tags = [\"docker\"], or run_untagged = true",
+                ),
+            };
             let problem = StackProblem::new(
                 "stack::contradiction",
                 self.key_span(&path),
                 format!("no job would ever fit the pool `{pool}`"),
-                "no tags, and no untagged jobs either",
+                label,
             )
-            .help("add tags = [\"docker\"], or run_untagged = true");
+            .help(help);
             self.report(problem);
         }
     }
@@ -215,11 +225,11 @@ impl Check<'_> {
                     self.same_world(&path, pool, provider, ci);
                 }
             }
-            if let Some(kind) = provider
+            let kind = provider
                 .as_ref()
                 .and_then(|name| providers.get(name))
-                .map(|config| config.kind)
-            {
+                .map(|config| config.kind);
+            if let Some(kind) = kind {
                 self.market(&path, kind, raw.market);
             }
             if let Some(machine_type) = &raw.machine_type {
@@ -234,10 +244,9 @@ impl Check<'_> {
                     "location",
                 );
             }
-            let kind = provider
-                .as_ref()
-                .and_then(|name| providers.get(name))
-                .map(|config| config.kind);
+            if kind == Some(ProviderKind::Ec2) {
+                self.only_for(&["pools", pool], "ec2", &["networks", "spread"], "hetzner");
+            }
             let image = self.offered_image(&path, kind, raw.image.take(), raw.launch_template.is_some());
             let ec2 = self.ec2_launch(&path, kind, &raw);
             let (Some(provider), Some(machine_type), Some(image)) = (provider, raw.machine_type, image)
@@ -315,7 +324,7 @@ impl Check<'_> {
     }
 
     /// A cloud's own word: which ones there are only `validate --online` knows.
-    fn cloud_word(&mut self, path: &[&str], word: &str, what: &str) {
+    pub(super) fn cloud_word(&mut self, path: &[&str], word: &str, what: &str) {
         let good = !word.is_empty()
             && word.bytes().all(|byte| {
                 byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'_')
@@ -338,20 +347,24 @@ impl Check<'_> {
         }
     }
 
+    pub(super) fn not_newest(&mut self, path: &[&str]) {
+        let problem = StackProblem::new(
+            "stack::contradiction",
+            self.span(&[path, &["newest"]].concat()),
+            format!("`{}` does not say which of several images", dotted(path)),
+            "which one, then?",
+        )
+        .help("write newest = true, or name the image by its id");
+        self.report(problem);
+    }
+
     pub(super) fn image(&mut self, path: &[&str], raw: RawImage) -> Option<ImageRef> {
         let empty = |text: &str| text.trim().is_empty();
         match raw {
             RawImage::Name(name) if !empty(&name) => return Some(ImageRef::Name(name)),
             RawImage::Id(id) => return Some(ImageRef::Id(id)),
             RawImage::Newest(image) if !image.newest => {
-                let problem = StackProblem::new(
-                    "stack::contradiction",
-                    self.span(&[path, &["newest"]].concat()),
-                    format!("`{}` does not say which of several images", dotted(path)),
-                    "which one, then?",
-                )
-                .help("write newest = true, or name the image by its id");
-                self.report(problem);
+                self.not_newest(path);
                 return None;
             }
             RawImage::Newest(image) => {

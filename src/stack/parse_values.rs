@@ -351,7 +351,8 @@ impl Check<'_> {
     }
 }
 
-fn is_loopback(host: &Host<&str>) -> bool {
+/// Whether it is this machine itself.
+pub(super) fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
         Host::Ipv4(address) => address.is_loopback(),

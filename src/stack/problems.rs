@@ -188,6 +188,7 @@ pub(super) fn looks_like_a_token(text: &str) -> bool {
     ["glpat-", "glrt-", "gldt-", "ghp_", "github_pat_"]
         .iter()
         .any(|prefix| text.starts_with(prefix))
+        || (text.len() == 20 && (text.starts_with("AKIA") || text.starts_with("ASIA")))
         || (text.len() >= 60 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
@@ -219,7 +220,7 @@ pub(super) fn blot_lines(text: &str) -> String {
 
 fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["token", "secret", "passw", "api_key", "private_key"]
+    ["token", "secret", "passw", "api_key", "access_key", "private_key"]
         .iter()
         .any(|word| key.contains(word))
         || key

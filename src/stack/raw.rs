@@ -456,7 +456,10 @@ pub(super) struct RawPool {
 /// An Auto Scaling group, by its name or by a tag. It stays somebody else's: only its size is set, within its own limits.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Group")]
+#[schemars(
+    rename = "Group",
+    extend("x-hint" = "write group = { provider = \"asg\", name = \"drone-agents\" }")
+)]
 pub(super) struct RawGroup {
     /// The provider of kind `asg` that has it, by its name under `[providers]`.
     #[schemars(required, extend("examples" = ["asg"]))]
@@ -528,8 +531,8 @@ impl Default for RawPolicy {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PolicyTable {
-    /// Which.
-    #[schemars(required)]
+    /// Which policy.
+    #[schemars(required, extend("examples" = ["queue"]))]
     pub(super) kind: Option<PolicyName>,
     /// `queue`: machines kept ready besides those that work.
     #[serde(default)]

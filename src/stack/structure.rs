@@ -346,8 +346,14 @@ impl<'a> Walker<'a> {
     fn wrong_type(&mut self, node: &Node, schema: &'a Value, shapes: &[&Shape]) {
         let found = found(&node.kind);
         if self.note(schema, "x-secret").is_some() && !matches!(node.kind, Kind::Table(_)) {
-            let variable = match self.place.first().map(String::as_str) {
-                Some("ci") => "GITLAB_API_TOKEN",
+            let way: Vec<&str> = self.place.iter().map(String::as_str).collect();
+            let variable = match way.as_slice() {
+                [.., "access_key"] => "AWS_ACCESS_KEY_ID",
+                [.., "secret_key"] => "AWS_SECRET_ACCESS_KEY",
+                [.., "runner_token"] => "RUNNER_TOKEN",
+                ["ci", "drone", ..] => "DRONE_TOKEN",
+                ["ci", "circleci", ..] => "CIRCLE_TOKEN",
+                ["ci", ..] => "GITLAB_API_TOKEN",
                 _ => "HCLOUD_TOKEN",
             };
             self.problems.push(

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::resource::ImageRef;
 
+mod aws;
+
 const LOCAL: &str = include_str!("../../stacks/local.toml");
 const DEV: &str = include_str!("../../stacks/dev.toml");
 const PROD: &str = include_str!("../../stacks/prod.toml");
@@ -227,7 +229,7 @@ fn problems_of_structure_and_of_meaning_are_reported_together() {
     25:7 stack::wrong_type `pools.linux.max` must be a whole number, not a string
       = for example: 20
     29:1 stack::missing_key missing key `image` in `pools.linux.offerings`
-      = add `image`: What it boots: an image by name, by id, or the newest that has some labels
+      = add image = "debian-12"
     32:10 stack::contradiction Hetzner has no spot market
       = take `market` out, or write market = "on-demand"
     "#);
@@ -385,7 +387,7 @@ fn every_kind_of_problem_has_its_message() {
     insta::assert_snapshot!(text, @r#"
     max = 5 ⏎ idel_timeout = "3m"
     25:1 stack::unknown_key unknown key `idel_timeout`, did you mean `idle_timeout`?
-      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `offerings`
+      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `offerings`, `group`
 
     [bugdet]
     18:2 stack::unknown_key unknown key `bugdet`, did you mean `budget`?
@@ -393,7 +395,7 @@ fn every_kind_of_problem_has_its_message() {
 
     max = 5 ⏎ frobnicate = 1
     25:1 stack::unknown_key unknown key `frobnicate`
-      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `offerings`
+      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `offerings`, `group`
 
     token = { enf = "HCLOUD_TOKEN" }
     5:11 stack::unknown_key unknown key `enf`, did you mean `env`?
@@ -443,7 +445,7 @@ fn every_kind_of_problem_has_its_message() {
 
     image = [1]
     31:9 stack::wrong_type `pools.linux.offerings.image` must be a string or a whole number or a table, not a list
-      = write image = "debian-12", image = 12345 or image = { selector = "role=runner", newest = true }
+      = write image = "debian-12", image = 12345 or image = { selector = "role=runner", newest = true }; at ec2 "ami-0a1b2c3d", { owner = "136693071363", name = "debian-12-amd64-*" } or { ssm = "/path" }
 
     max = 5 ⏎ mode = "advice"
     25:8 stack::bad_value `pools.linux.mode` cannot be "advice": did you mean "advise"?
@@ -479,7 +481,7 @@ fn every_kind_of_problem_has_its_message() {
 
     max = 5 ⏎ policy = "que"
     25:10 stack::bad_value `pools.linux.policy` cannot be "que": did you mean "queue"?
-      = `pools.linux.policy` is "queue"
+      = `pools.linux.policy` is "queue", "drone-autoscaler" or "asg-increment"
 
     max = 5 ⏎ ready_timeout = "0s"
     25:17 stack::bad_value `pools.linux.ready_timeout` cannot be zero
@@ -554,7 +556,7 @@ fn every_kind_of_problem_has_its_message() {
       = write "https://gitlab.example.com"; plain http goes only to this machine
 
     [ci.gitlab] ⏎ url = "https://gitlab.example.com/api/v4"
-    16:7 stack::bad_value `ci.gitlab.url` is the root of GitLab, without `/api/v4`
+    16:7 stack::bad_value `ci.gitlab.url` is the server's root, without `/api/v4`
       = write url = "https://gitlab.example.com"
 
     [ci.gitlab] ⏎ url = "gitlab.example.com"
@@ -752,6 +754,8 @@ fn piece() -> impl Strategy<Value = String> {
         Just("\"".to_owned()),
         Just("\"\"\"".to_owned()),
         Just("{ kind = \"queue\", idle = -1 }".to_owned()),
+        Just("{ kind = \"drone-autoscaler\", min_age = \"1m\" }".to_owned()),
+        Just("group = { provider = \"asg\", discover = { } }\n".to_owned()),
         Just("9999999999999999999".to_owned()),
         Just("nan".to_owned()),
         Just("0.5".to_owned()),
@@ -778,9 +782,9 @@ proptest! {
     #[test]
     fn no_mutated_stack_file_makes_the_parser_panic(
         edits in proptest::collection::vec((any::<prop::sample::Index>(), 0..20_usize, piece()), 1..6),
-        which in 0..3_usize,
+        which in 0..5_usize,
     ) {
-        let mut text = [PROD, SMALL, LOCAL][which].to_owned();
+        let mut text = [PROD, SMALL, LOCAL, aws::DRONE_ASG, aws::EC2][which].to_owned();
         for (at, length, piece) in edits {
             let mut from = at.index(text.len().max(1)).min(text.len());
             while !text.is_char_boundary(from) { from -= 1; }

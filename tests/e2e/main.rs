@@ -6,6 +6,10 @@
     reason = "tests touch the world, and fail by panicking"
 )]
 
+#[cfg(feature = "aws")]
+#[path = "../support/aws/mod.rs"]
+#[allow(unused_imports, reason = "each test binary uses a part of it")]
+mod aws;
 #[path = "../support/moto.rs"]
 mod moto;
 #[path = "../support/mod.rs"]
@@ -20,6 +24,7 @@ mod first_tick;
 mod graphs;
 mod ladders;
 mod migration;
+mod migration_aws;
 mod network;
 mod plans;
 mod reads;

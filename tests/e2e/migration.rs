@@ -34,7 +34,7 @@ struct Step {
 }
 
 /// Minutes of `59m`, `6h59m`.
-fn minutes(text: &str) -> i64 {
+pub fn minutes(text: &str) -> i64 {
     let length: jiff::SignedDuration = text.parse().unwrap();
     length.as_mins()
 }
@@ -91,7 +91,7 @@ fn without_times(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn told(plan: &Value) -> String {
+pub fn told(plan: &Value) -> String {
     let mut lines: BTreeMap<String, u32> = BTreeMap::new();
     for change in plan["changes"].as_array().unwrap() {
         let address = nameless(change["address"].as_str().unwrap());

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use super::{Converted, FromError, Left};
+use super::{Converted, FromError, Left, go};
 use crate::stack::parse;
 
 /// What stands in for an unset tag, as in the fleet's third generation.
@@ -220,7 +220,7 @@ impl<'a> Reader<'a> {
         };
         let read = match &value {
             Value::Number(number) => number.as_i64().map(SignedDuration::from_secs),
-            Value::String(text) => go_duration(text),
+            Value::String(text) => go::duration(text),
             _ => None,
         };
         read.filter(|duration| !duration.is_negative()).ok_or_else(|| {
@@ -354,39 +354,6 @@ fn root_of(host: &str) -> Option<String> {
     } else {
         format!("https://{host}")
     })
-}
-
-/// As Go's `time.ParseDuration`: `1h30m`, `1.5h`, `300ms`; a bare `0` too.
-fn go_duration(text: &str) -> Option<SignedDuration> {
-    if text == "0" {
-        return Some(SignedDuration::ZERO);
-    }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    let mut total = SignedDuration::ZERO;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let letters = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
-        let unit = match &rest[..letters] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        let part = SignedDuration::try_from_secs_f64(number * unit).ok()?;
-        total = total.checked_add(part)?;
-        rest = &rest[letters..];
-    }
-    Some(total)
 }
 
 fn line_at(text: &str, byte: usize) -> usize {
@@ -527,27 +494,5 @@ mod tests {
             ),
             Err(FromError::Stack(_))
         ));
-    }
-
-    #[test]
-    fn durations_are_read_as_go_reads_them() {
-        for (text, seconds) in [
-            ("10m", 600),
-            ("1h30m", 5400),
-            ("1.5h", 5400),
-            ("90s", 90),
-            ("0", 0),
-        ] {
-            assert_eq!(
-                go_duration(text),
-                Some(SignedDuration::from_secs(seconds)),
-                "{text}"
-            );
-        }
-        assert_eq!(go_duration("300ms"), Some(SignedDuration::from_millis(300)));
-        for text in ["", "10", "m", "1d", "1h m", "-"] {
-            assert_eq!(go_duration(text), None, "{text}");
-        }
-        assert_eq!(text::written_duration(SignedDuration::from_millis(300)), "1s");
     }
 }

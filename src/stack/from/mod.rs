@@ -1,6 +1,14 @@
 //! Stack files from other systems' configurations: text in, a stack file's text out, with what has no equivalent.
 
+pub mod circleci_runner_autoscaler;
+pub mod drone_autoscaler;
+mod env_file;
 pub mod gitlab_runners_fleet;
+mod go;
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
 
 use super::{Stack, StackProblems};
 
@@ -24,10 +32,29 @@ pub struct Left {
     pub why: String,
 }
 
+/// A variable that must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Where it stands without a value, or could be written; from 1.
+    pub line: usize,
+    /// Its name.
+    pub key: &'static str,
+    /// A value that it could have.
+    pub example: &'static str,
+}
+
+fn told(missing: &[Missing]) -> String {
+    let each: Vec<String> = missing
+        .iter()
+        .map(|missing| format!("line {}: {} is missing", missing.line, missing.key))
+        .collect();
+    each.join(", ")
+}
+
 /// Why nothing was made.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FromError {
-    /// It is neither JSON nor TOML.
+    /// It is not in the form that the other system reads.
     #[error("line {line}: {why}")]
     Syntax {
         /// From 1.
@@ -41,7 +68,13 @@ pub enum FromError {
         /// What it lacks.
         why: String,
     },
-    /// A value that the other system would not take either.
+    /// It lacks what the other system does not start without.
+    #[error("{}", told(missing))]
+    Missing {
+        /// Never empty.
+        missing: Vec<Missing>,
+    },
+    /// A value that the other system would not take either, or could do nothing with.
     #[error("line {line}: {key} is not {expected}")]
     Value {
         /// From 1.
@@ -54,4 +87,22 @@ pub enum FromError {
     /// What it comes to is no valid stack.
     #[error("what it says is not a valid stack")]
     Stack(#[from] Box<StackProblems>),
+}
+
+/// A text in TOML's quotes.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// `[providers.asg]` of a program that Amazon let in by its usual chain.
+fn aws(region: Option<&str>, profile: Option<&str>) -> String {
+    let mut table =
+        "[providers.asg]                 # let in as Amazon's own tools are: environment, profile, the machine's role\n"
+            .to_owned();
+    for (key, value) in [("region ", region), ("profile", profile)] {
+        if let Some(value) = value {
+            let _ = writeln!(table, "{key} = {}", quoted(value));
+        }
+    }
+    table
 }

@@ -103,6 +103,10 @@ fn instance(state: &State, item: &mut Element) {
     let Some(machine) = state.machines.get(item.text_at("instanceId")) else {
         return;
     };
+    // moto launched it by the clock on the wall; the layer's had gone on by then.
+    if let Ok(launched) = item.text_at("launchTime").parse::<jiff::Timestamp>() {
+        item.set("launchTime", (launched + machine.born).to_string());
+    }
     if let Some(token) = &machine.token {
         item.set("clientToken", token);
     }

@@ -61,6 +61,14 @@ impl Inner {
         }
     }
 
+    /// What time it is here, as HTTP says it: the wall's, and what the layer's clock has gone on.
+    pub(super) fn date(&self) -> String {
+        let now = jiff::Timestamp::now() + self.state().now;
+        jiff::fmt::rfc2822::DateTimePrinter::new()
+            .timestamp_to_rfc9110_string(&now)
+            .unwrap()
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -147,7 +147,7 @@ impl Layer {
         self.inner.state().problems.clone()
     }
 
-    /// Moves the layer's clock. Lifecycle hooks whose time is over end.
+    /// Moves the layer's clock, by which its answers are dated. Lifecycle hooks whose time is over end.
     pub async fn advance(&self, by: Duration) {
         let _one = self.inner.one_writer.lock().await;
         self.inner.state().now += by;

@@ -116,8 +116,13 @@ where
                 body,
             };
             // AWS finishes what it was sent, whether or not the sender lives to hear of it.
+            let clock = Arc::clone(&inner);
             let answer = tokio::spawn(async move { inner.answer(&arrived).await });
-            let reply = answer.await.map_err(|_| Lost)??;
+            let mut reply = answer.await.map_err(|_| Lost)??;
+            let date = clock.date();
+            reply
+                .headers
+                .insert(header::DATE, date.parse().map_err(|_| Lost)?);
             let mut response = Response::builder().status(reply.status);
             if let Some(headers) = response.headers_mut() {
                 *headers = reply.headers;

@@ -57,6 +57,7 @@ pub struct Machine {
     /// Of an Auto Scaling group, the one that it was last seen in.
     pub group: Option<String>,
     /// By the layer's clock, as all times here.
+    pub born: Duration,
     pub pending_until: Duration,
     pub hidden_until: Duration,
     pub died: Option<Duration>,

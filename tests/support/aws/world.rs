@@ -142,6 +142,7 @@ impl Inner {
                 instance_type: seen.instance_type.clone(),
                 zone: seen.zone.clone(),
                 group: group.clone(),
+                born: now,
                 pending_until: now + state.pending,
                 hidden_until: now + state.hidden,
                 died: None,

@@ -1,23 +1,9 @@
 //! The stack file that settings come to.
 
-use jiff::SignedDuration;
-use serde_json::Value;
-
 use super::Settings;
-
-/// In the largest unit that it is a whole number of; a part of a second counts as one.
-pub(super) fn written_duration(duration: SignedDuration) -> String {
-    let seconds = duration.as_secs() + i64::from(duration.subsec_nanos() > 0);
-    match seconds {
-        0 => "0s".to_owned(),
-        s if s % 3600 == 0 => format!("{}h", s / 3600),
-        s if s % 60 == 0 => format!("{}m", s / 60),
-        s => format!("{s}s"),
-    }
-}
+use crate::stack::from::{go, quoted};
 
 pub(super) fn written(name: &str, settings: &Settings) -> String {
-    let quoted = |text: &str| Value::from(text).to_string();
     let shown = name.escape_debug();
     let url = settings
         .url
@@ -27,7 +13,7 @@ pub(super) fn written(name: &str, settings: &Settings) -> String {
     let max_age = settings.max_age.map(|age| {
         format!(
             "max_age         = \"{}\"            # an older machine leaves when it is idle\n",
-            written_duration(age)
+            go::written(age)
         )
     });
     format!(
@@ -76,8 +62,8 @@ image     = "debian-12"
         min = settings.min,
         max = settings.max,
         grow = settings.grow,
-        provision = written_duration(settings.provision),
+        provision = go::written(settings.provision),
         max_age = max_age.unwrap_or_default(),
-        idle = written_duration(settings.idle),
+        idle = go::written(settings.idle),
     )
 }
