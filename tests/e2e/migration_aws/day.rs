@@ -162,14 +162,12 @@ impl Stage {
         self.run(&from).exits(0);
         let endpoint = format!("endpoint = \"{}\"\nregion", self.layer.endpoint);
         self.project.edit("region", &endpoint);
-        match self.system.name {
-            "drone-autoscaler" => self
-                .project
-                .edit("[ci.drone]\n", "[ci.drone]\nsettle = \"50ms\"\n"),
-            _ => {
-                let table = format!("[ci.circleci]\nurl = \"{circleci}\"\n");
-                self.project.edit("[ci.circleci]\n", &table);
-            }
+        if self.system.name == "drone-autoscaler" {
+            self.project
+                .edit("[ci.drone]\n", "[ci.drone]\nsettle = \"50ms\"\n");
+        } else {
+            let table = format!("[ci.circleci]\nurl = \"{circleci}\"\n");
+            self.project.edit("[ci.circleci]\n", &table);
         }
         self.run(&["validate"]).exits(0);
     }
