@@ -16,7 +16,7 @@ use crate::model::{
 };
 
 /// The word of ours for where an instance stands that left its group and still runs.
-pub const DETACHED: &str = "Detached";
+pub use crate::plan::members::DETACHED;
 
 /// An instance, as EC2 tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
