@@ -7,7 +7,7 @@
 
 use std::error::Error as _;
 
-use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 
 use crate::provider::ProviderError;
 
@@ -160,10 +160,20 @@ where
     E: std::error::Error + 'static,
     R: std::fmt::Debug,
 {
-    error.source().map_or_else(
-        || "the request could not be sent".to_owned(),
-        |error| DisplayErrorContext(error).to_string(),
-    )
+    let mut words: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        // An outer error often says the inner one's words too.
+        if !words.iter().any(|earlier| earlier.contains(&said)) {
+            words.push(said);
+        }
+        next = cause.source();
+    }
+    if words.is_empty() {
+        return "the request could not be sent".to_owned();
+    }
+    words.join(": ")
 }
 
 /// Whether the SDK found nothing that lets it in: its only sign of that is its words.
@@ -185,6 +195,15 @@ mod tests {
         assert_eq!(of("InternalError"), Disposition::Relist);
         assert_eq!(of("UnauthorizedOperation"), Disposition::GiveUp);
         assert_eq!(of("InvalidAMIID.NotFound"), Disposition::GiveUp);
+    }
+
+    #[test]
+    fn what_went_wrong_is_said_once_and_without_the_sdks_own_structures() {
+        let inner = std::io::Error::other("failed to lookup address information");
+        let outer = std::io::Error::other(inner);
+        let error: SdkError<std::fmt::Error, ()> =
+            SdkError::construction_failure(Box::new(outer) as Box<dyn std::error::Error + Send + Sync>);
+        assert_eq!(words(&error), "failed to lookup address information");
     }
 
     #[test]
