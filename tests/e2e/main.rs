@@ -20,6 +20,8 @@ mod bad_input;
 mod drift;
 #[cfg(feature = "aws")]
 mod ec2;
+#[cfg(feature = "aws")]
+mod ec2_day;
 mod first_tick;
 mod graphs;
 mod ladders;
