@@ -6,6 +6,7 @@
     reason = "tests touch the world, and fail by panicking"
 )]
 
+use runfleet::stack::{Endpoint, StateBackend};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -301,4 +302,45 @@ fn every_reason_is_in_the_docs() {
             "{code} is not in docs/reasons.md; run: make docs"
         );
     }
+}
+
+/// What `make scale` builds is what the stack's providers need.
+#[test]
+fn an_example_stack_is_built_with_what_it_needs_and_no_more() {
+    let stacks = fs::read_dir(root().join("stacks")).unwrap();
+    let files = stacks.map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for file in files.filter(|file| file.extension().is_some_and(|ending| ending == "toml")) {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        let stack = runfleet::stack::parse(&fs::read_to_string(&file).unwrap(), name).unwrap();
+        let kinds: Vec<_> = stack.providers.values().map(|provider| provider.kind).collect();
+        let embedded = stack.providers.values().map(|provider| &provider.endpoint);
+        let embedded = embedded.chain(stack.ci.values().map(|ci| &ci.url));
+        let needs = [
+            ("aws", kinds.iter().any(|kind| kind.is_aws())),
+            ("hetzner", kinds.iter().any(|kind| !kind.is_aws())),
+            ("object", matches!(stack.state, StateBackend::Object(_))),
+            (
+                "sandbox",
+                embedded
+                    .into_iter()
+                    .any(|endpoint| *endpoint == Endpoint::Sandbox),
+            ),
+        ];
+        let needs: Vec<&str> = needs
+            .iter()
+            .filter(|(_, needed)| *needed)
+            .map(|(name, _)| *name)
+            .collect();
+        let said = std::process::Command::new(root().join("scripts/features"))
+            .arg(name)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let wished = format!("--no-default-features --features {}", needs.join(","));
+        assert_eq!(said.trim(), wished, "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 6, "{seen} example stacks");
 }
