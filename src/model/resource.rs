@@ -403,6 +403,9 @@ pub struct Member {
     /// The cloud's word for where it stands: `InService`, `Pending:Wait`.
     #[serde(default)]
     pub lifecycle: String,
+    /// What it calls itself, as far as the cloud gives it its name: `ip-10-0-0-5`.
+    #[serde(default)]
+    pub hostname: Option<String>,
 }
 
 /// What a cloud says of a group beyond its size and its members.

@@ -11,7 +11,8 @@
 //! one (since when it is idle) is kept by its address. Both functions, done again, change nothing.
 //!
 //! # Assumptions
-//! A member's id is what its runner is called by its CI: the launch template says so.
+//! A member's runner is called by its id, or by its host name, as the stack file says. One whose name is not known counts as
+//! one that may work.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -30,7 +31,7 @@ use crate::{
         snapshot::Snapshot,
         state::{Phase, Record},
     },
-    stack::{GroupSelector, Pool, Stack},
+    stack::{GroupSelector, Pool, RunnerNaming, Stack},
 };
 
 /// The lifecycle of a member that was taken out of its group and not ended yet: it does not count in the group's size.
@@ -213,6 +214,15 @@ fn machine(pool: &Pool, group: &ResourceRef, member: &Member) -> (Record, Observ
         machine_type: String::new(),
         market: Market::OnDemand,
     });
+    let naming = pool
+        .group
+        .as_ref()
+        .map(|choice| choice.runner)
+        .unwrap_or_default();
+    let registration = match naming {
+        RunnerNaming::Id => Some(RegistrationId::from(name.as_str())),
+        RunnerNaming::Hostname => member.hostname.as_deref().map(RegistrationId::from),
+    };
     let status = match member.lifecycle.as_str() {
         DETACHED => CloudStatus::Failed("taken out of its group, and not ended".to_owned()),
         _ => member.status.clone(),
@@ -241,7 +251,7 @@ fn machine(pool: &Pool, group: &ResourceRef, member: &Member) -> (Record, Observ
         spec: ResourceSpec::Machine(spec),
         price: None,
         ci: Some(pool.ci.clone()),
-        registration: Some(RegistrationId::from(name.as_str())),
+        registration,
         phase: Phase::Live,
     };
     let seen = Observed {

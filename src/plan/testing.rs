@@ -26,7 +26,8 @@ use crate::{
     scaling,
     stack::{
         Budget, CiConfig, CiKind, Endpoint, Firewall, GroupChoice, GroupSelector, Leave, Mode, Network,
-        OfferingChoice, Policy, Pool, ProviderConfig, ProviderKind, SshKey, Stack, StateBackend,
+        OfferingChoice, Policy, Pool, ProviderConfig, ProviderKind, RunnerNaming, SshKey, Stack,
+        StateBackend,
     },
 };
 
@@ -595,6 +596,7 @@ impl World {
             provider: "hetzner".into(),
             which: GroupSelector::Named("agents".to_owned()),
             leave: Leave::Terminate,
+            runner: RunnerNaming::Id,
         });
         self.by_second();
         let control = &mut self.ci().control;
@@ -607,6 +609,7 @@ impl World {
             addresses: Vec::new(),
             protected: false,
             lifecycle: "InService".to_owned(),
+            hostname: Some(format!("ip-10-0-0-{number}")),
         };
         let spec = ResourceSpec::Group(GroupSpec {
             name: "agents".to_owned(),

@@ -323,6 +323,8 @@ pub struct GroupChoice {
     pub which: GroupSelector,
     /// How a member leaves.
     pub leave: Leave,
+    /// What a member's runner is called by its CI.
+    pub runner: RunnerNaming,
 }
 
 /// Which groups are meant.
@@ -338,6 +340,17 @@ pub enum GroupSelector {
         /// What stands before the slash of its value.
         namespace: String,
     },
+}
+
+/// What the runner on a member of a group is called by its CI.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RunnerNaming {
+    /// The instance's id: its launch template says so.
+    #[default]
+    Id,
+    /// The machine's host name, which EC2 makes from its private address: what a runner that is told nothing takes.
+    Hostname,
 }
 
 /// How a member of a group leaves.

@@ -101,6 +101,7 @@ impl Check<'_> {
             provider: provider?,
             which,
             leave: raw.leave,
+            runner: raw.runner,
         })
     }
 

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CiKind, CircleciApi, Leave, Mode, Part, ProviderKind, SecretRef};
+use super::{CiKind, CircleciApi, Leave, Mode, Part, ProviderKind, RunnerNaming, SecretRef};
 use crate::model::{offering::Market, resource::Direction};
 
 /// A stack of runfleet: one environment, as a person writes it.
@@ -472,6 +472,9 @@ pub(super) struct RawGroup {
     /// How a member leaves: `terminate` within the group, or `detach` first.
     #[serde(default)]
     pub(super) leave: Leave,
+    /// What the runner on a member is called by its CI: `id` is the instance's, `hostname` the machine's own (`ip-10-0-0-5`), which a runner takes that is told no name.
+    #[serde(default)]
+    pub(super) runner: RunnerNaming,
 }
 
 /// Groups by a tag whose value is `NAMESPACE/NAME`.

@@ -42,6 +42,7 @@ fn named(name: &str, leave: Leave) -> GroupChoice {
         provider: "aws".into(),
         which: GroupSelector::Named(name.to_owned()),
         leave,
+        runner: runfleet::stack::RunnerNaming::Id,
     }
 }
 
@@ -53,6 +54,7 @@ pub(crate) fn tagged(namespace: &str) -> GroupChoice {
             namespace: namespace.to_owned(),
         },
         leave: Leave::Terminate,
+        runner: runfleet::stack::RunnerNaming::Id,
     }
 }
 

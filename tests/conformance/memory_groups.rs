@@ -111,6 +111,7 @@ impl InMemory {
             addresses: Vec::new(),
             protected: *protected,
             lifecycle: "InService".to_owned(),
+            hostname: None,
         });
         Observed {
             target: ResourceRef {

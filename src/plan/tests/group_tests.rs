@@ -208,6 +208,7 @@ fn each_group_that_is_found_is_a_pool_and_one_that_goes_takes_its_pool_with_it()
             namespace: "acme".into(),
         },
         leave: Leave::Terminate,
+        runner: crate::stack::RunnerNaming::Id,
     });
     let other = {
         let mut other = world.seen("agents").clone();
@@ -426,4 +427,16 @@ fn a_ci_with_rules_of_its_own_says_which_pools_could_run_a_job() {
     let plan = world.plan();
     let queued: Vec<u32> = plan.pools.iter().map(|pool| pool.queued).collect();
     assert_eq!(queued, [0, 4]);
+}
+
+#[test]
+fn a_runner_is_told_by_its_machines_host_name_where_the_stack_file_says_so() {
+    let mut world = group_of(3, 0, 10);
+    world.pool().group.as_mut().unwrap().runner = crate::stack::RunnerNaming::Hostname;
+    world.pool().idle_timeout = secs(0);
+    world.run("ip-10-0-0-2");
+    world.seen("agents").members[2].hostname = None;
+    let plan = world.plan();
+    // The second works, and of the third it is not known.
+    assert_eq!(retired(&plan), ["i-1"], "{:?}", verbs(&plan));
 }

@@ -233,6 +233,7 @@ mod tests {
             provider: ProviderName::from("asg"),
             which: GroupSelector::Named("ci agents".to_owned()),
             leave: Leave::Terminate,
+            runner: crate::stack::RunnerNaming::Id,
         };
         assert_eq!(pool.group, Some(group));
         assert_eq!(

@@ -33,6 +33,8 @@ pub(super) struct Instance {
     pub tags: Labels,
     /// Why it is in that state, where EC2 says so.
     pub reason: Option<String>,
+    /// The first label of its private DNS name, which Amazon's images take for their host name.
+    pub hostname: Option<String>,
 }
 
 impl Instance {
@@ -69,6 +71,11 @@ impl Instance {
                 .collect(),
             tags: tags.collect(),
             reason: reason(row),
+            hostname: row
+                .private_dns_name()
+                .and_then(|name| name.split('.').next())
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
         })
     }
 
@@ -110,6 +117,7 @@ impl Instance {
             addresses: self.addresses.clone(),
             protected: false,
             lifecycle: DETACHED.to_owned(),
+            hostname: self.hostname.clone(),
         }
     }
 }
@@ -199,6 +207,7 @@ pub(super) fn member(
             .unwrap_or_default(),
         protected: row.protected_from_scale_in().unwrap_or(false),
         lifecycle: lifecycle.to_owned(),
+        hostname: instance.and_then(|instance| instance.hostname.clone()),
     })
 }
 
@@ -218,6 +227,7 @@ mod tests {
             market: Market::OnDemand,
             addresses: Vec::new(),
             tags: Labels::new(),
+            hostname: None,
             reason: None,
         }
     }

@@ -285,6 +285,7 @@ mod tests {
             provider: "aws".into(),
             which,
             leave: Leave::Terminate,
+            runner: crate::stack::RunnerNaming::Id,
         }
     }
 
