@@ -24,7 +24,7 @@ python=$(command -v python3) || skip "no python3 here"
 server=$(command -v moto_server || true)
 if [ -z "$server" ] || ! has_moto "$python"; then
     # New requirements, new environment.
-    venv="$cache/moto-$(cksum <"$requirements" | tr ' ' '-')"
+    venv="${cache:?unpack.sh comes first}/moto-$(cksum <"$requirements" | tr ' ' '-')"
     if [ ! -e "$venv/.complete" ]; then
         rm -rf "$venv"
         mkdir -p "$cache"
