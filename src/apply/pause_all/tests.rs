@@ -16,11 +16,11 @@ use crate::{
     demand::{Cordoned, DemandError, Registration, RegistrationRequest, RunnerControl, RunnerReading},
     journal::Fold,
     model::{
-        ids::{Address, CiName, CloudId, ProviderName, RegistrationId, Serial, StackName},
+        ids::{Address, CiName, CloudId, ProviderName, RegistrationId, ResourceKind, Serial, StackName},
         reason::Reason,
         resource::{
-            CloudStatus, ControlProfile, CordonKind, Listing, Observed, ProviderProfile, ResourceRef,
-            ResourceSpec,
+            CloudStatus, ControlProfile, CordonKind, GroupView, Listing, Observed, ProviderProfile,
+            ResourceRef, ResourceSpec,
         },
         state::Pause,
     },
@@ -80,6 +80,8 @@ struct Inner {
     pauses: VecDeque<Turn>,
     lifts: VecDeque<Turn>,
     deletes: VecDeque<Delete>,
+    /// How many times a group's process cannot be resumed.
+    unresumable: u32,
     gone: BTreeSet<CloudId>,
 }
 
@@ -222,6 +224,25 @@ impl Provider for Double {
             Delete::Nothing => pending().await,
             Delete::Refused => Err(ProviderError::Unavailable { why }),
         }
+    }
+
+    async fn suspend(&self, group: &ResourceRef, process: &str) -> Result<(), ProviderError> {
+        self.note(&format!("suspend {process} of {}", group.id));
+        Ok(())
+    }
+
+    async fn resume(&self, group: &ResourceRef, process: &str) -> Result<(), ProviderError> {
+        self.note(&format!("resume {process} of {}", group.id));
+        let refused = self.with(|inner| {
+            let refused = inner.unresumable > 0;
+            inner.unresumable = inner.unresumable.saturating_sub(1);
+            refused
+        });
+        let why = "as ordered".to_owned();
+        if refused {
+            return Err(ProviderError::Unavailable { why });
+        }
+        Ok(())
     }
 
     async fn check(&self, _: &[Choice]) -> Result<Vec<Problem>, ProviderError> {
@@ -552,5 +573,65 @@ async fn between_two_pauses_jobs_are_handed_out() {
     let applied = bench.run().await;
     assert_eq!(applied.done.delete, 2);
     assert_eq!(bench.double.noted("pause"), [0, 10]);
+    bench.assert_lifted().await;
+}
+
+/// The machines are members of a group, whose rebalancing somebody suspended before us, or nobody did.
+async fn members(names: &[&str], suspended: bool) -> Bench {
+    let mut bench = Bench::new(names).await;
+    let mut group = bench.double.sample.clone();
+    group.target = ResourceRef {
+        provider: "hetzner".into(),
+        kind: ResourceKind::Group,
+        id: "agents".into(),
+    };
+    let mut view = GroupView::default();
+    view.suspended.extend(suspended.then(|| "AZRebalance".to_owned()));
+    group.group = Some(Box::new(view));
+    for action in &bench.plan.actions {
+        let members = &mut bench.world.snapshot.members;
+        members.insert(action.address.clone(), group.target.clone());
+    }
+    bench.world.cloud().listing.resources.push(group);
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_groups_rebalancing_is_suspended_once_while_members_leave_and_resumed_after_them() {
+    let bench = members(&["a", "b"], false).await;
+    let applied = bench.run().await;
+    assert_eq!(applied.done.delete, 2, "{applied:?}");
+    let notes: Vec<String> = bench
+        .double
+        .with(|inner| inner.notes.iter().map(|(_, note)| note.clone()).collect());
+    assert_eq!(notes.first().unwrap(), "suspend AZRebalance of agents");
+    assert_eq!(notes.last().unwrap(), "resume AZRebalance of agents");
+    assert_eq!(bench.double.noted("suspend").len(), 1);
+    bench.assert_lifted().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebalancing_that_is_left_suspended_is_on_record_and_resumed_by_the_next_apply() {
+    let bench = members(&["a"], false).await;
+    bench.order(|inner| inner.unresumable = 1);
+    bench.run().await;
+    let left = bench.pauses().await;
+    let left: Vec<(&str, &str)> = left
+        .iter()
+        .map(|pause| (pause.what.as_str(), pause.owner.as_str()))
+        .collect();
+    assert_eq!(left, [("AZRebalance of agents", "hetzner")]);
+    bench.next().await;
+    assert_eq!(bench.double.noted("resume").len(), 2);
+    bench.assert_lifted().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebalancing_that_somebody_else_suspended_stays_so() {
+    let bench = members(&["a"], true).await;
+    let applied = bench.run().await;
+    assert_eq!(applied.done.delete, 1);
+    assert!(bench.double.noted("suspend").is_empty());
+    assert!(bench.double.noted("resume").is_empty());
     bench.assert_lifted().await;
 }
