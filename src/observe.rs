@@ -262,6 +262,7 @@ fn unread_demand(
         calls: 1,
         control: control.profile().clone(),
         passed_over: BTreeMap::new(),
+        metrics: BTreeMap::new(),
     }
 }
 

@@ -89,6 +89,8 @@ fn stack(vars: Value) -> Stack {
         api: runfleet::stack::CircleciApi::default(),
         pending_max: None,
         running_max: None,
+        scrape: None,
+        program: None,
     };
     let pool = Pool {
         name: "linux".into(),
@@ -119,8 +121,12 @@ fn stack(vars: Value) -> Stack {
             public_ipv4: true,
             market: Market::OnDemand,
             ec2: None,
+            priority: 0,
         }],
         group: None,
+        order: runfleet::stack::Order::default(),
+        health: None,
+        hooks: Vec::new(),
     };
     Stack {
         name: "test".into(),
@@ -132,6 +138,8 @@ fn stack(vars: Value) -> Stack {
         firewalls: BTreeMap::new(),
         pools: vec![pool],
         budget: Budget::default(),
+        currency: runfleet::stack::Currencies::default(),
+        login: runfleet::stack::hooks::Login::default(),
         networks: BTreeMap::new(),
         guard: runfleet::stack::Guard::default(),
         moved: Vec::new(),

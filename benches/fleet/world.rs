@@ -136,6 +136,7 @@ impl World {
                 lists_runners: true,
             },
             passed_over: BTreeMap::new(),
+            metrics: BTreeMap::new(),
         };
         Self {
             stack: stack::parse(STACK, "bench.toml").expect("a valid stack"),

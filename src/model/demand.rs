@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ids::{CiName, JobId, Lineage, PoolName, RegistrationId},
+    metrics::{Metering, PoolMetrics},
     resource::{Completeness, ControlProfile},
 };
 
@@ -152,6 +153,9 @@ pub struct DemandSnapshot {
     /// Jobs that wait and are not in `wanted`, by why.
     #[serde(default)]
     pub passed_over: BTreeMap<PassedOver, u32>,
+    /// What was measured, by pool, where the source measures.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<PoolName, PoolMetrics>,
 }
 
 /// What a source needs to know of a pool to find its jobs.
@@ -166,6 +170,9 @@ pub struct PoolSelector {
     /// Whether they take only jobs of protected branches and tags.
     #[serde(default)]
     pub protected_refs: bool,
+    /// What is measured of it, where its source measures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metering: Option<Box<Metering>>,
 }
 
 impl PoolSelector {
@@ -202,6 +209,7 @@ mod tests {
             tags: vec!["docker".into(), "linux".into()],
             run_untagged: false,
             protected_refs: false,
+            metering: None,
         };
         assert!(pool.matches(&["linux".into()]));
         assert!(!pool.matches(&["linux".into(), "gpu".into()]));

@@ -5,6 +5,7 @@ pub mod ids;
 pub mod intent;
 pub mod invariants;
 pub mod kind;
+pub mod metrics;
 pub mod money;
 pub mod offering;
 pub mod reason;

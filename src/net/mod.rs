@@ -291,6 +291,7 @@ impl Client {
         let base = parse_base(&config.base)?;
         let here = is_loopback(&base);
         let mut builder = reqwest::Client::builder()
+            .use_rustls_tls()
             .user_agent(concat!("runfleet/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT.min(config.call_timeout))
             .redirect(reqwest::redirect::Policy::none());

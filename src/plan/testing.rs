@@ -77,6 +77,7 @@ pub(crate) fn choice(machine_type: &str, locations: &[&str]) -> OfferingChoice {
         public_ipv4: true,
         market: Market::OnDemand,
         ec2: None,
+        priority: 0,
     }
 }
 
@@ -104,6 +105,9 @@ pub(crate) fn pool(name: &str, tags: &[&str]) -> Pool {
         registering: crate::stack::Registering::default(),
         offerings: vec![choice("cx33", &["nbg1", "fsn1"])],
         group: None,
+        order: crate::stack::Order::default(),
+        health: None,
+        hooks: Vec::new(),
     }
 }
 
@@ -152,12 +156,16 @@ impl World {
                     api: crate::stack::CircleciApi::default(),
                     pending_max: None,
                     running_max: None,
+                    scrape: None,
+                    program: None,
                 },
             )]),
             ssh_keys: BTreeMap::new(),
             firewalls: BTreeMap::new(),
             pools: vec![pool("linux", &["linux", "docker"])],
             budget: Budget::default(),
+            currency: crate::stack::Currencies::default(),
+            login: crate::stack::hooks::Login::default(),
             networks: BTreeMap::new(),
             guard: crate::stack::Guard::default(),
             moved: Vec::new(),
@@ -212,6 +220,7 @@ impl World {
                 lists_runners: true,
             },
             passed_over: BTreeMap::new(),
+            metrics: BTreeMap::new(),
         };
         Self {
             snapshot: Snapshot {

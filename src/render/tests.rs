@@ -58,8 +58,12 @@ fn pool() -> Pool {
             public_ipv4: true,
             market: Market::OnDemand,
             ec2: None,
+            priority: 0,
         }],
         group: None,
+        order: crate::stack::Order::default(),
+        health: None,
+        hooks: Vec::new(),
     }
 }
 
@@ -77,6 +81,8 @@ fn ci() -> CiConfig {
         api: crate::stack::CircleciApi::default(),
         pending_max: None,
         running_max: None,
+        scrape: None,
+        program: None,
     }
 }
 
@@ -91,6 +97,8 @@ fn stack() -> Stack {
         firewalls: BTreeMap::new(),
         pools: vec![pool()],
         budget: Budget::default(),
+        currency: crate::stack::Currencies::default(),
+        login: crate::stack::hooks::Login::default(),
         networks: BTreeMap::new(),
         guard: crate::stack::Guard::default(),
         moved: Vec::new(),

@@ -47,8 +47,9 @@ pub struct Have {
 /// The target of a pool under this load.
 pub fn target(pool: &Pool, load: Load, have: Have) -> Target {
     let per = pool.jobs_per_runner.max(1);
-    let (work, wanted, how) = match pool.policy {
+    let (work, wanted, how) = match &pool.policy {
         Policy::Queue { idle } => {
+            let idle = *idle;
             let work = load.queued.saturating_add(load.running).div_ceil(per);
             let how = format!("ceil(({} + {}) / {per}) + {idle}", load.queued, load.running);
             (work, work.saturating_add(idle), how)
@@ -65,6 +66,7 @@ pub fn target(pool: &Pool, load: Load, have: Have) -> Target {
             );
             (wanted, wanted, how)
         }
+        Policy::Step(_) => (have.serving, have.serving, "steps".to_owned()),
         Policy::AsgIncrement => {
             let room = have.booting.saturating_mul(per);
             let wanted = have
@@ -95,7 +97,7 @@ pub fn target(pool: &Pool, load: Load, have: Have) -> Target {
 pub fn reason(pool: &Pool, load: Load, target: &Target, ordinal: u32) -> Reason {
     let idle = match pool.policy {
         Policy::Queue { idle } => idle,
-        Policy::DroneAutoscaler { .. } | Policy::AsgIncrement => 0,
+        Policy::DroneAutoscaler { .. } | Policy::AsgIncrement | Policy::Step(_) => 0,
     };
     if ordinal < target.work {
         Reason::Demand {

@@ -10,23 +10,30 @@
 //! A text with errors of syntax gets no further than 1; all other problems of a text are reported together.
 
 pub mod from;
+pub mod hooks;
 mod init;
 mod parse;
 mod parse_accounts;
 mod parse_aws;
 mod parse_group;
+mod parse_hooks;
+mod parse_money;
 mod parse_moved;
 mod parse_network;
 mod parse_policy;
 mod parse_pool;
 mod parse_rules;
+mod parse_source;
 mod parse_state;
+mod parse_step;
 mod parse_values;
 mod problems;
 mod raw;
 mod reference;
 mod schema;
 mod shape;
+pub mod source;
+pub mod step;
 mod structure;
 mod tree;
 
@@ -45,13 +52,15 @@ use std::{
 };
 
 use jiff::SignedDuration;
+use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
     demand::PoolSelector,
     ids::{CiName, PoolName, ProviderName, ResourceKind, StackName},
-    money::Money,
+    metrics::HealthCheck,
+    money::{Currency, Money},
     offering::Market,
     resource::{Ec2Launch, FirewallRule, ImageRef, Subnet},
 };
@@ -151,6 +160,8 @@ pub enum Endpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderKind {
+    /// Droplets of DigitalOcean.
+    Digitalocean,
     /// Hetzner Cloud.
     Hetzner,
     /// Instances of Amazon EC2, each made and removed by us.
@@ -163,6 +174,7 @@ impl ProviderKind {
     /// Its word in the stack file.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Digitalocean => "digitalocean",
             Self::Hetzner => "hetzner",
             Self::Ec2 => "ec2",
             Self::Asg => "asg",
@@ -221,6 +233,12 @@ pub enum CiKind {
     Drone,
     /// CircleCI's self-hosted runners.
     Circleci,
+    /// No CI: what machines tell of themselves, read from each of them or from a Prometheus server.
+    Prometheus,
+    /// Any CI, told by a command.
+    Exec,
+    /// Any CI, told by URLs.
+    Http,
 }
 
 impl CiKind {
@@ -230,7 +248,15 @@ impl CiKind {
             Self::Gitlab => "gitlab",
             Self::Drone => "drone",
             Self::Circleci => "circleci",
+            Self::Prometheus => "prometheus",
+            Self::Exec => "exec",
+            Self::Http => "http",
         }
+    }
+
+    /// Whether it lets nobody in without a token.
+    pub fn wants_token(self) -> bool {
+        matches!(self, Self::Gitlab | Self::Drone | Self::Circleci)
     }
 
     /// The template of the user data of its machines, where a pool names none.
@@ -239,6 +265,7 @@ impl CiKind {
             Self::Gitlab => "cloud-init/gitlab-runner.yaml.tera",
             Self::Drone => "cloud-init/drone-runner.yaml.tera",
             Self::Circleci => "cloud-init/circleci-runner.yaml.tera",
+            Self::Prometheus | Self::Exec | Self::Http => "cloud-init/machine.yaml.tera",
         }
     }
 }
@@ -281,6 +308,10 @@ pub struct CiConfig {
     pub running_max: Option<SignedDuration>,
     /// CircleCI: which version of its API.
     pub api: CircleciApi,
+    /// Prometheus: how each machine is asked; none: only the server is.
+    pub scrape: Option<source::Scrape>,
+    /// Exec and HTTP: what is called.
+    pub program: Option<Box<source::Program>>,
 }
 
 /// Whether a pool is acted on.
@@ -312,6 +343,8 @@ pub enum Policy {
     /// That of vela-games' circleci-runner-autoscaler, its mistakes mended: what serves, and one for each task that nobody has
     /// claimed and no booting machine is for. Never fewer: its runners leave by themselves.
     AsgIncrement,
+    /// Add or remove some machines while conditions on metrics hold, as do-scaler does, its mistakes mended.
+    Step(Box<step::StepPolicy>),
 }
 
 /// An Auto Scaling group that is a pool's machines.
@@ -364,6 +397,17 @@ pub enum Leave {
     Detach,
 }
 
+/// By what offerings of one priority are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// The price of the work: per job where that is learnt for all that are compared, else per virtual processor.
+    #[default]
+    Work,
+    /// The price of a machine.
+    Price,
+}
+
 /// What a pool may buy: one machine type in some locations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfferingChoice {
@@ -381,6 +425,8 @@ pub struct OfferingChoice {
     pub market: Market,
     /// How it is launched on EC2; none elsewhere.
     pub ec2: Option<Box<Ec2Launch>>,
+    /// Offerings of a lower number are bought first, whatever they cost; those of a higher one when no lower one can be had.
+    pub priority: u32,
 }
 
 /// How long machines of a pool are kept, and how they are made anew.
@@ -533,6 +579,12 @@ pub struct Pool {
     pub offerings: Vec<OfferingChoice>,
     /// The group that its machines are members of, in place of what it may buy.
     pub group: Option<GroupChoice>,
+    /// By what its offerings are compared.
+    pub order: Order,
+    /// What must answer on a machine before it counts as ready; only where its source measures.
+    pub health: Option<HealthCheck>,
+    /// What is called when something happens to its machines.
+    pub hooks: Vec<hooks::Hook>,
 }
 
 impl Pool {
@@ -543,6 +595,7 @@ impl Pool {
             tags: self.tags.clone(),
             run_untagged: self.run_untagged,
             protected_refs: self.registering.protected_refs,
+            metering: None,
         }
     }
 }
@@ -621,6 +674,19 @@ pub struct Guard {
 pub struct Budget {
     /// Per hour, over all pools; none: no limit.
     pub hourly: Option<Money>,
+    /// Per day of UTC, over all pools; none: no limit.
+    pub daily: Option<Money>,
+    /// Per calendar month of UTC, over all pools; none: no limit.
+    pub monthly: Option<Money>,
+}
+
+/// What other currencies are worth.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Currencies {
+    /// What all is compared and summed in; none: each currency for itself.
+    pub base: Option<Currency>,
+    /// What one of another is worth in `base`.
+    pub rates: BTreeMap<Currency, Decimal>,
 }
 
 /// The sandbox that runs in this process, for the stacks that name it.
@@ -655,6 +721,10 @@ pub struct Stack {
     pub pools: Vec<Pool>,
     /// What may be spent.
     pub budget: Budget,
+    /// What other currencies are worth.
+    pub currency: Currencies,
+    /// How machines are logged in to.
+    pub login: hooks::Login,
     /// What refuses a plan.
     pub guard: Guard,
     /// What had other names before.

@@ -7,9 +7,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Budget, Firewall, SandboxConfig, SecretRef, SshKey, Stack, StackProblem, StackProblems, StateBackend,
+    Firewall, SandboxConfig, SecretRef, SshKey, Stack, StackProblem, StackProblems, StateBackend,
     problems::{blot_lines, blot_tree},
-    raw::{RawBudget, RawFirewall, RawHead, RawSandbox, RawSetting, RawSshKey, RawStack},
+    raw::{RawFirewall, RawHead, RawSandbox, RawSetting, RawSshKey, RawStack},
     schema::schema,
     shape::{listed, nearest},
     structure,
@@ -195,6 +195,8 @@ impl Check<'_> {
         let providers = self.providers(raw.providers);
         let ci = self.ci_systems(raw.ci);
         let budget = self.budget(&raw.budget);
+        let currency = self.currencies(&raw.currency);
+        let login = self.login(raw.ssh);
         let ssh_keys = self.ssh_keys(raw.ssh_keys);
         let firewalls = self.firewalls(raw.firewalls);
         let networks = self.networks(raw.networks);
@@ -223,6 +225,8 @@ impl Check<'_> {
             networks,
             pools,
             budget,
+            currency,
+            login,
             guard,
             moved,
             keep_states,
@@ -265,15 +269,6 @@ impl Check<'_> {
             keep_states: raw.keep_states,
             plan_key: raw.plan_key,
         })
-    }
-
-    fn budget(&mut self, raw: &RawBudget) -> Budget {
-        Budget {
-            hourly: raw
-                .hourly
-                .as_ref()
-                .and_then(|money| self.money(&["budget", "hourly"], money)),
-        }
     }
 
     fn ssh_keys(&mut self, raw: BTreeMap<String, RawSshKey>) -> BTreeMap<String, SshKey> {

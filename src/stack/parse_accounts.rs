@@ -107,9 +107,14 @@ impl Check<'_> {
             let variable = match kind {
                 Some(CiKind::Drone) => "DRONE_TOKEN",
                 Some(CiKind::Circleci) => "CIRCLE_TOKEN",
+                Some(CiKind::Prometheus | CiKind::Exec | CiKind::Http) => "",
                 Some(CiKind::Gitlab) | None => "GITLAB_API_TOKEN",
             };
-            self.token(&path, raw.token.as_ref(), &url, variable);
+            if kind.is_none_or(CiKind::wants_token) {
+                self.token(&path, raw.token.as_ref(), &url, variable);
+            } else if let Some(token) = &raw.token {
+                self.secret(&["ci", &name, "token"], token);
+            }
             self.file(&["ci", &name, "ca_file"], raw.ca_file.as_deref());
             self.projects(&["ci", &name, "projects"], &raw.projects);
             self.groups(&["ci", &name, "groups"], &raw.groups);
@@ -127,6 +132,11 @@ impl Check<'_> {
             let (Some(kind), Some(settle)) = (kind, settle) else {
                 continue;
             };
+            let program = match kind {
+                CiKind::Exec | CiKind::Http => self.program(&name, kind, &raw),
+                _ => None,
+            };
+            let scrape = raw.scrape.and_then(|scrape| self.scrape(&name, scrape));
             let name = CiName::from(name);
             systems.insert(
                 name.clone(),
@@ -143,6 +153,8 @@ impl Check<'_> {
                     pending_max,
                     running_max,
                     api: raw.api.unwrap_or_default(),
+                    scrape,
+                    program,
                 },
             );
         }
@@ -155,6 +167,8 @@ impl Check<'_> {
             Some(CiKind::Gitlab) | None => &["/api/v4"],
             Some(CiKind::Drone) => &["/api"],
             Some(CiKind::Circleci) => &["/api/v2", "/api/v3"],
+            Some(CiKind::Prometheus) => &["/api/v1"],
+            Some(CiKind::Exec | CiKind::Http) => &[],
         };
         match url {
             Endpoint::Url(url) => {
@@ -187,6 +201,21 @@ impl Check<'_> {
             (&["projects", "groups", "instance"][..], CiKind::Gitlab),
             (&["pending_max", "running_max"], CiKind::Drone),
             (&["api"], CiKind::Circleci),
+            (&["scrape"], CiKind::Prometheus),
+            (
+                &["demand", "cordon", "uncordon", "register", "forget"],
+                CiKind::Exec,
+            ),
+            (
+                &[
+                    "demand_url",
+                    "cordon_url",
+                    "uncordon_url",
+                    "register_url",
+                    "forget_url",
+                ],
+                CiKind::Http,
+            ),
         ] {
             if kind != own {
                 self.only_for(path, kind.as_str(), keys, own.as_str());

@@ -208,6 +208,7 @@ impl Check<'_> {
                 }
                 return;
             }
+            CiKind::Prometheus | CiKind::Exec | CiKind::Http => return,
             CiKind::Drone => self.drone_pool(pool, &raw.tags, discovers),
             CiKind::Circleci => {
                 self.only_for(&path, "circleci", &["run_untagged"], "gitlab and drone");

@@ -5,21 +5,27 @@ use jiff::SignedDuration;
 use super::{
     Policy, StackProblem,
     parse::{Check, dotted},
-    raw::{PolicyName, PolicyTable, RawPolicy},
+    raw::{PolicyName, PolicyTable, RawPolicy, step::RawStep},
+    step::StepPolicy,
 };
 
 /// As drone-autoscaler has it (`DRONE_AGENT_MIN_RETIREMENT_AGE`).
 const MIN_AGE: SignedDuration = SignedDuration::from_mins(10);
 
+/// Longer than a machine takes to boot and to tell what it bears.
+const COOLDOWN: SignedDuration = SignedDuration::from_mins(5);
+
 impl Check<'_> {
     /// A policy and its settings; each policy takes its own.
-    pub(super) fn policy(&mut self, pool: &str, raw: RawPolicy) -> Option<Policy> {
+    pub(super) fn policy(&mut self, pool: &str, raw: RawPolicy, steps: Vec<RawStep>) -> Option<Policy> {
         let path = ["pools", pool, "policy"];
         let table = match raw {
             RawPolicy::Name(kind) => PolicyTable {
                 kind: Some(kind),
                 idle: 0,
                 min_age: None,
+                cooldown: None,
+                hysteresis: None,
             },
             RawPolicy::Table(table) => table,
         };
@@ -27,6 +33,8 @@ impl Check<'_> {
         for (key, own) in [
             ("idle", PolicyName::Queue),
             ("min_age", PolicyName::DroneAutoscaler),
+            ("cooldown", PolicyName::Step),
+            ("hysteresis", PolicyName::Step),
         ] {
             let path = [&path[..], &[key]].concat();
             if kind != own && self.written(&path) {
@@ -49,6 +57,22 @@ impl Check<'_> {
                 },
             },
             PolicyName::AsgIncrement => Policy::AsgIncrement,
+            PolicyName::Step => {
+                let steps = self.steps(pool, steps);
+                let cooldown = match &table.cooldown {
+                    Some(text) => self.duration(&[&path[..], &["cooldown"]].concat(), text)?,
+                    None => COOLDOWN,
+                };
+                let hysteresis = match &table.hysteresis {
+                    Some(text) => self.duration(&[&path[..], &["hysteresis"]].concat(), text)?,
+                    None => cooldown * 2,
+                };
+                Policy::Step(Box::new(StepPolicy {
+                    steps,
+                    cooldown,
+                    hysteresis,
+                }))
+            }
         })
     }
 }

@@ -90,7 +90,10 @@ impl Check<'_> {
         if let Some(ci) = ci_config {
             self.pool_of_ci(pool, &raw, group.as_ref(), &offerings, ci);
         }
-        let policy = self.policy(pool, raw.policy);
+        let steps = std::mem::take(&mut raw.steps);
+        let policy = self.policy(pool, raw.policy, steps);
+        let health = raw.health.and_then(|health| self.health(pool, health));
+        let hooks = self.hooks(pool, std::mem::take(&mut raw.hooks));
         let cloud_init = raw.cloud_init.unwrap_or_else(|| {
             let kind = ci_config.map_or(CiKind::Gitlab, |ci| ci.kind);
             kind.cloud_init().to_owned()
@@ -121,6 +124,9 @@ impl Check<'_> {
             },
             offerings,
             group,
+            order: raw.order,
+            health,
+            hooks,
             name: PoolName::from(name),
         })
     }
@@ -261,6 +267,7 @@ impl Check<'_> {
                 public_ipv4: raw.public_ipv4,
                 market: raw.market,
                 ec2,
+                priority: raw.priority,
             };
             if let Some(first) = offerings.iter().find(|other| overlap(other, &offering)) {
                 let problem = StackProblem::new(
@@ -282,6 +289,10 @@ impl Check<'_> {
 
     /// A machine of the sandbox can only join a CI of the sandbox, and one that is paid for only one outside.
     pub(super) fn same_world(&mut self, path: &[&str], pool: &str, provider: &ProviderConfig, ci: &CiConfig) {
+        // Where machines join nothing, it does not matter.
+        if matches!(ci.kind, CiKind::Exec | CiKind::Http) {
+            return;
+        }
         if (provider.endpoint == Endpoint::Sandbox) == (ci.url == Endpoint::Sandbox) {
             return;
         }
@@ -310,11 +321,11 @@ impl Check<'_> {
     fn market(&mut self, path: &[&str; 4], kind: ProviderKind, market: Market) {
         match (kind, market) {
             (_, Market::OnDemand) | (ProviderKind::Ec2 | ProviderKind::Asg, Market::Spot) => {}
-            (ProviderKind::Hetzner, Market::Spot) => {
+            (ProviderKind::Hetzner | ProviderKind::Digitalocean, Market::Spot) => {
                 let problem = StackProblem::new(
                     "stack::contradiction",
                     self.span(&[&path[..], &["market"]].concat()),
-                    "Hetzner has no spot market",
+                    format!("{} has no spot market", kind.as_str()),
                     "not sold",
                 )
                 .help("take `market` out, or write market = \"on-demand\"");

@@ -5,13 +5,20 @@
 //! wrong*: the structural check takes out what does not fit and reports it, and what is left is read into these types, so
 //! that the checks of meaning still see the rest. What must be there says `#[schemars(required)]`.
 
+pub(super) mod hooks;
+pub(super) mod step;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CiKind, CircleciApi, Leave, Mode, Part, ProviderKind, RunnerNaming, SecretRef};
+use self::{
+    hooks::{RawHook, RawSsh},
+    step::{RawHealth, RawScrape, RawStep},
+};
+use super::{CiKind, CircleciApi, Leave, Mode, Order, Part, ProviderKind, RunnerNaming, SecretRef};
 use crate::model::{offering::Market, resource::Direction};
 
 /// A stack of runfleet: one environment, as a person writes it.
@@ -31,6 +38,12 @@ pub(super) struct RawStack {
     /// What may be spent.
     #[serde(default)]
     pub(super) budget: RawBudget,
+    /// What other currencies are worth, where prices and budgets are in several.
+    #[serde(default)]
+    pub(super) currency: RawCurrency,
+    /// How machines are logged in to.
+    #[serde(default)]
+    pub(super) ssh: RawSsh,
     /// Login keys, by name.
     #[serde(default)]
     pub(super) ssh_keys: BTreeMap<String, RawSshKey>,
@@ -235,6 +248,33 @@ pub(super) struct RawCi {
     pub(super) running_max: Option<DurationText>,
     /// `circleci`: the version of its API. Without: `v3`.
     pub(super) api: Option<CircleciApi>,
+    /// `prometheus`: how each machine's exporter is asked. Without: only the server at `url` is.
+    pub(super) scrape: Option<RawScrape>,
+    /// `exec`: the program that prints what is wanted, as JSON.
+    #[schemars(extend("examples" = [["./demand.py"]]))]
+    pub(super) demand: Option<Vec<String>>,
+    /// `exec`: the program that keeps a runner from taking new jobs.
+    pub(super) cordon: Option<Vec<String>>,
+    /// `exec`: the program that lets it take jobs again.
+    pub(super) uncordon: Option<Vec<String>>,
+    /// `exec`: the program that makes a registration, and prints what a machine joins with.
+    pub(super) register: Option<Vec<String>>,
+    /// `exec`: the program that removes a registration.
+    pub(super) forget: Option<Vec<String>>,
+    /// `http`: the URL that answers with what is wanted, as JSON; absolute, or relative to `url`.
+    #[schemars(extend("examples" = ["/demand"]))]
+    pub(super) demand_url: Option<String>,
+    /// `http`: the URL that keeps a runner from taking new jobs.
+    pub(super) cordon_url: Option<String>,
+    /// `http`: the URL that lets it take jobs again.
+    pub(super) uncordon_url: Option<String>,
+    /// `http`: the URL that makes a registration, and answers with what a machine joins with.
+    pub(super) register_url: Option<String>,
+    /// `http`: the URL that removes a registration.
+    pub(super) forget_url: Option<String>,
+    /// `exec`, `http`: how long one call may take.
+    #[serde(default = "thirty_seconds")]
+    pub(super) timeout: DurationText,
 }
 
 /// What may be spent.
@@ -244,6 +284,24 @@ pub(super) struct RawCi {
 pub(super) struct RawBudget {
     /// At most this per hour over all pools, tax and addresses included. Without: no limit but the pools' `max`.
     pub(super) hourly: Option<MoneyText>,
+    /// At most this in a day of UTC. Without: no limit.
+    pub(super) daily: Option<MoneyText>,
+    /// At most this in a calendar month of UTC. Without: no limit.
+    pub(super) monthly: Option<MoneyText>,
+}
+
+/// What other currencies are worth.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Currency")]
+pub(super) struct RawCurrency {
+    /// What prices are compared in, and all is summed in.
+    #[schemars(extend("examples" = ["EUR"]))]
+    pub(super) base: Option<String>,
+    /// What one unit of another currency is worth in `base`: a decimal number as text.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{"USD": "0.92"}]))]
+    pub(super) rates: BTreeMap<String, String>,
 }
 
 /// A login key.
@@ -446,6 +504,17 @@ pub(super) struct RawPool {
     pub(super) protected_refs: bool,
     /// What all machines of the pool join with: at GitLab the authentication token of a runner that exists already (without: each machine has a runner of its own), at Drone the server's RPC secret, at CircleCI the token of the resource class. A group's machines have it from their launch template.
     pub(super) runner_token: Option<SecretRef>,
+    /// `step`: what adds and removes machines.
+    #[serde(default)]
+    pub(super) steps: Vec<RawStep>,
+    /// What must answer on a machine before it counts as ready, where the pool's source is `prometheus`. Without: its metrics.
+    pub(super) health: Option<RawHealth>,
+    /// What is called when something happens to its machines.
+    #[serde(default)]
+    pub(super) hooks: Vec<RawHook>,
+    /// By what offerings of one priority are compared: `work` is the price per job where that is learnt for all of them, else per virtual processor; `price` that of a machine.
+    #[serde(default)]
+    pub(super) order: Order,
     /// What it may buy, in the order of preference at equal price. Must be there unless `group` is.
     #[schemars(length(min = 1))]
     pub(super) offerings: Option<Vec<RawOffering>>,
@@ -501,6 +570,8 @@ pub(super) enum PolicyName {
     DroneAutoscaler,
     /// That of vela-games' circleci-runner-autoscaler, its mistakes mended: what serves, and one for each task that nobody has claimed and no booting machine is for; never fewer.
     AsgIncrement,
+    /// Adds or removes machines while the conditions of a step hold. Its `steps` stand in the pool.
+    Step,
 }
 
 impl PolicyName {
@@ -509,6 +580,7 @@ impl PolicyName {
             Self::Queue => "queue",
             Self::DroneAutoscaler => "drone-autoscaler",
             Self::AsgIncrement => "asg-increment",
+            Self::Step => "step",
         }
     }
 }
@@ -542,6 +614,10 @@ pub(super) struct PolicyTable {
     pub(super) idle: u32,
     /// `drone-autoscaler`: an idle machine younger than this stays. Without: `10m`.
     pub(super) min_age: Option<DurationText>,
+    /// `step`: after a step acted, none of the same direction acts for so long. Without: `5m`.
+    pub(super) cooldown: Option<DurationText>,
+    /// `step`: after a step acted, none of the other direction acts for so long. Without: twice `cooldown`.
+    pub(super) hysteresis: Option<DurationText>,
 }
 
 /// A machine type in some locations.
@@ -565,6 +641,9 @@ pub(super) struct RawOffering {
     /// Whether it gets a public IPv4 address, which costs something.
     #[serde(default = "yes")]
     pub(super) public_ipv4: bool,
+    /// Offerings of a lower number are bought first, whatever they cost; those of a higher one only while no lower one can be had.
+    #[serde(default)]
+    pub(super) priority: u32,
     /// How it is bought.
     #[serde(default)]
     pub(super) market: Market,
@@ -664,6 +743,10 @@ fn interval() -> DurationText {
 
 fn settle() -> DurationText {
     DurationText("5s".to_owned())
+}
+
+fn thirty_seconds() -> DurationText {
+    DurationText("30s".to_owned())
 }
 
 fn keep_states() -> u32 {

@@ -2,6 +2,9 @@
 
 mod aws;
 mod ci;
+mod digitalocean;
+mod metrics;
+mod program;
 mod store;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
@@ -157,6 +160,9 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
     let mut providers: BTreeMap<_, Arc<dyn Provider>> = BTreeMap::new();
     for (name, config) in &stack.providers {
         let provider = match config.kind {
+            ProviderKind::Digitalocean => {
+                digitalocean::provider(config, embedded.as_ref(), &folder, trust).await?
+            }
             ProviderKind::Hetzner => provider(config, embedded.as_ref(), &folder, trust).await?,
             ProviderKind::Ec2 | ProviderKind::Asg => aws::provider(stack, config, &folder, trust).await?,
         };

@@ -97,6 +97,7 @@ impl Bench for Class {
             tags: vec![CLASS.to_owned()],
             run_untagged: false,
             protected_refs: false,
+            metering: None,
         }
     }
 

@@ -83,6 +83,7 @@ impl Bench for Queue {
             tags: vec!["os=linux".to_owned(), "pool=a".to_owned()],
             run_untagged: false,
             protected_refs: false,
+            metering: None,
         }
     }
 

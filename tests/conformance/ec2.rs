@@ -62,6 +62,7 @@ fn choice(machine_type: &str, market: Market, image: &str) -> OfferingChoice {
         public_ipv4: true,
         market,
         ec2: None,
+        priority: 0,
     }
 }
 

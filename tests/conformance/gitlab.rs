@@ -172,6 +172,7 @@ pub(crate) fn pool() -> PoolSelector {
         tags: vec!["docker".to_owned(), "linux".to_owned()],
         run_untagged: false,
         protected_refs: false,
+        metering: None,
     }
 }
 

@@ -462,5 +462,6 @@ fn demand() -> DemandSnapshot {
         calls: 4,
         control: control(),
         passed_over: BTreeMap::new(),
+        metrics: BTreeMap::new(),
     }
 }

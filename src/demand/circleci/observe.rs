@@ -207,6 +207,7 @@ impl Circleci {
             calls: self.client.calls().saturating_sub(calls),
             control: self.profile.clone(),
             passed_over: BTreeMap::new(),
+            metrics: BTreeMap::new(),
         })
     }
 

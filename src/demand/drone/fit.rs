@@ -92,6 +92,7 @@ mod tests {
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             run_untagged,
             protected_refs: false,
+            metering: None,
         };
         let mut row = json!({"id": 1, "status": "pending"});
         row.as_object_mut()

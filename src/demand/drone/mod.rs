@@ -233,6 +233,7 @@ impl Demand for Drone {
             calls: self.client.calls().saturating_sub(calls),
             control: self.profile.clone(),
             passed_over,
+            metrics: BTreeMap::new(),
         })
     }
 

@@ -38,6 +38,7 @@ fn pool(name: &str, tags: &[&str]) -> PoolSelector {
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         run_untagged: false,
         protected_refs: false,
+        metering: None,
     }
 }
 

@@ -169,6 +169,7 @@ impl Gitlab {
             calls: self.api.calls().saturating_sub(calls),
             control: self.profile.clone(),
             passed_over: BTreeMap::new(),
+            metrics: BTreeMap::new(),
         })
     }
 

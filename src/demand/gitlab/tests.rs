@@ -201,6 +201,7 @@ fn pools() -> Vec<PoolSelector> {
         tags: vec!["docker".to_owned(), "linux".to_owned()],
         run_untagged: false,
         protected_refs: false,
+        metering: None,
     }]
 }
 

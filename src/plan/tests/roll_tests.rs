@@ -264,6 +264,7 @@ fn a_budget_without_room_lets_idle_ones_go_first_and_none_when_a_new_one_cannot_
     let mut world = fleet(2);
     world.stack.budget = Budget {
         hourly: Some("0.020 EUR".parse().unwrap()),
+        ..Budget::default()
     };
     new_template(&mut world);
     assert_eq!(tick(&mut world), ["retire m0: made from another template"]);

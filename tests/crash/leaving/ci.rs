@@ -106,6 +106,7 @@ impl Demand for Ci {
             calls: 2,
             control: self.profile.clone(),
             passed_over: BTreeMap::new(),
+            metrics: BTreeMap::new(),
         })
     }
 

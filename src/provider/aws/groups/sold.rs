@@ -93,6 +93,7 @@ fn choices(wanted: &BTreeSet<OfferingKey>) -> Vec<OfferingChoice> {
         public_ipv4: false,
         market,
         ec2: None,
+        priority: 0,
     })
     .collect()
 }
