@@ -83,12 +83,14 @@ pub struct ClientConfig {
     pub retries: u32,
     /// How many requests this credential may make in an hour; none where that is not limited.
     pub requests_per_hour: Option<u32>,
+    /// How many it may make in any minute; none where that is not limited.
+    pub requests_per_minute: Option<u32>,
     /// How many requests are under way at once.
     pub concurrency: usize,
 }
 
 impl ClientConfig {
-    /// The usual times: 10 s for a try, 30 s and 4 more tries for a call, 20 calls at once, no limit per hour.
+    /// The usual times: 10 s for a try, 30 s and 4 more tries for a call, 20 calls at once, no limit per hour or minute.
     pub fn new(base: impl Into<String>, auth: Auth) -> Self {
         Self {
             base: base.into(),
@@ -98,6 +100,7 @@ impl ClientConfig {
             total_timeout: Duration::from_secs(30),
             retries: 4,
             requests_per_hour: None,
+            requests_per_minute: None,
             concurrency: 20,
         }
     }
@@ -319,7 +322,7 @@ impl Client {
                 http: builder.build().map_err(|e| NetError::Tls { why: chain(&e) })?,
                 auth: auth_header(&config.auth)?,
                 places: Arc::new(Semaphore::new(config.concurrency.max(1))),
-                budget: Budget::new(config.requests_per_hour),
+                budget: Budget::new(config.requests_per_hour, config.requests_per_minute),
                 calls: AtomicU32::new(0),
                 config,
             }),

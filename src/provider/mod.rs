@@ -2,6 +2,8 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "digitalocean")]
+pub mod digitalocean;
 #[cfg(feature = "hetzner")]
 pub mod hetzner;
 pub mod memory;

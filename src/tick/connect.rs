@@ -317,6 +317,7 @@ async fn provider(
         total_timeout: TOTAL,
         retries: RETRIES,
         requests_per_hour: Some(config.requests_per_hour.unwrap_or(HETZNER_PER_HOUR)),
+        requests_per_minute: None,
         concurrency: config.concurrency,
     };
     let made = Hetzner::new(config.name.clone(), client, config.concurrency);
@@ -394,6 +395,7 @@ async fn gitlab(
         total_timeout: TOTAL,
         retries: RETRIES,
         requests_per_hour: None,
+        requests_per_minute: None,
         concurrency,
     };
     let made = Gitlab::new(GitlabConfig {

@@ -136,6 +136,7 @@ async fn client(
         total_timeout: TOTAL,
         retries: RETRIES,
         requests_per_hour: None,
+        requests_per_minute: None,
         concurrency: CONCURRENCY,
     })
 }
