@@ -28,6 +28,9 @@ mod claims;
 mod control;
 #[path = "conformance/demand.rs"]
 mod demand;
+#[path = "conformance/digitalocean.rs"]
+#[cfg(feature = "digitalocean")]
+mod digitalocean;
 #[path = "conformance/drone.rs"]
 mod drone;
 #[path = "conformance/ec2.rs"]

@@ -155,6 +155,8 @@ pub struct Init {
 pub enum Kind {
     /// One pool on Hetzner for projects on gitlab.com
     Hetzner,
+    /// One pool on DigitalOcean for projects on gitlab.com
+    Digitalocean,
     /// The embedded sandbox, with jobs in its queue: needs no account
     Local,
     /// The JSON or TOML configuration of gitlab-runners-fleet

@@ -251,7 +251,8 @@ impl Check<'_> {
                 );
             }
             if kind == Some(ProviderKind::Ec2) {
-                self.only_for(&["pools", pool], "ec2", &["networks", "spread"], "hetzner");
+                self.only_for(&["pools", pool], "ec2", &["networks"], "hetzner and digitalocean");
+                self.only_for(&["pools", pool], "ec2", &["spread"], "hetzner");
             }
             let image = self.offered_image(&path, kind, raw.image.take(), raw.launch_template.is_some());
             let ec2 = self.ec2_launch(&path, kind, &raw);

@@ -125,7 +125,10 @@ struct Embedded {
         expect(dead_code, reason = "only its provider asks")
     )]
     hetzner: String,
-    #[expect(dead_code, reason = "its provider is to come")]
+    #[cfg_attr(
+        not(feature = "digitalocean"),
+        expect(dead_code, reason = "only its provider asks")
+    )]
     digitalocean: String,
     gitlab: String,
     drone: String,
