@@ -17,6 +17,7 @@ mod parse_accounts;
 mod parse_aws;
 mod parse_group;
 mod parse_hooks;
+mod parse_metrics;
 mod parse_money;
 mod parse_moved;
 mod parse_network;

@@ -1,6 +1,6 @@
 //! From a stack's configuration to the source that asks machines.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use super::{
     CALL, Clock, ConnectError, Embedded, TOTAL, Trust, allowed, base_url, ca_pem,
