@@ -291,7 +291,9 @@ impl Client {
     pub fn new(config: ClientConfig) -> Result<Self, NetError> {
         let base = parse_base(&config.base)?;
         if base.scheme() == "http" && !is_loopback(&base) {
-            return Err(NetError::Insecure { url: base.to_string() });
+            return Err(NetError::Insecure {
+                url: base.to_string(),
+            });
         }
         Self::to(base, config)
     }
@@ -487,11 +489,13 @@ impl Client {
         }
         let begun = Instant::now();
         let end = deadline.min(begun + inner.config.call_timeout);
-        let outcome = timeout_at(end, read(builder, BODY_LIMIT)).await.unwrap_or_else(|_| {
-            Err(NetError::Lost {
-                why: format!("no whole answer within {:.1?}", end - begun),
-            })
-        });
+        let outcome = timeout_at(end, read(builder, BODY_LIMIT))
+            .await
+            .unwrap_or_else(|_| {
+                Err(NetError::Lost {
+                    why: format!("no whole answer within {:.1?}", end - begun),
+                })
+            });
         let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (method, path) = (&request.method, &request.path);
         match &outcome {

@@ -115,9 +115,12 @@ impl Plain {
     pub async fn connect(&self, at: SocketAddr, timeout: Duration) -> Result<(), NetError> {
         self.within(timeout, async {
             match &self.proxy {
-                None => TcpStream::connect(at).await.map(drop).map_err(|e| NetError::NotSent {
-                    why: format!("{at}: {e}"),
-                }),
+                None => TcpStream::connect(at)
+                    .await
+                    .map(drop)
+                    .map_err(|e| NetError::NotSent {
+                        why: format!("{at}: {e}"),
+                    }),
                 Some(proxy) => tunnel(proxy, at).await,
             }
         })
@@ -130,9 +133,11 @@ impl Plain {
         timeout: Duration,
         work: impl Future<Output = Result<T, NetError>>,
     ) -> Result<T, NetError> {
-        let _place = self.places.acquire().await.map_err(|e| NetError::NotSent {
-            why: e.to_string(),
-        })?;
+        let _place = self
+            .places
+            .acquire()
+            .await
+            .map_err(|e| NetError::NotSent { why: e.to_string() })?;
         self.calls.fetch_add(1, Ordering::Relaxed);
         let end = Instant::now() + timeout;
         timeout_at(end, work).await.unwrap_or_else(|_| {
@@ -256,9 +261,19 @@ mod tests {
         let plain = Plain::new(Some(&at), 1).unwrap();
         let reply = plain.get(there, "/metrics", None, SECOND, 100).await.unwrap();
         assert_eq!(reply.body, b"hi");
-        assert!(told.recv().await.unwrap().starts_with("GET http://10.0.0.7:9100/metrics HTTP/1.1\r\n"));
+        assert!(
+            told.recv()
+                .await
+                .unwrap()
+                .starts_with("GET http://10.0.0.7:9100/metrics HTTP/1.1\r\n")
+        );
         assert_eq!(plain.connect(there, SECOND).await, Ok(()));
-        assert!(told.recv().await.unwrap().starts_with("CONNECT 10.0.0.7:9100 HTTP/1.1\r\n"));
+        assert!(
+            told.recv()
+                .await
+                .unwrap()
+                .starts_with("CONNECT 10.0.0.7:9100 HTTP/1.1\r\n")
+        );
     }
 
     #[tokio::test]
@@ -272,7 +287,12 @@ mod tests {
 
     #[test]
     fn a_proxy_is_an_http_address_without_a_password() {
-        for bad in ["https://proxy:3128", "http://me:secret@proxy:3128", "socks5://proxy", "proxy"] {
+        for bad in [
+            "https://proxy:3128",
+            "http://me:secret@proxy:3128",
+            "socks5://proxy",
+            "proxy",
+        ] {
             let error = Plain::new(Some(bad), 1).unwrap_err();
             assert!(!error.to_string().contains("secret"), "{error}");
         }

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 use crate::{
     model::{
-        demand::RunnerView,
+        demand::{DemandSnapshot, RunnerView},
         ids::{
             Address, CiName, IntentId, PoolName, ProviderName, RegistrationId, ResourceKind, RunnerName,
             SpecHash,
@@ -32,7 +32,7 @@ use crate::{
             ResourceSpec,
         },
         snapshot::Snapshot,
-        state::{Phase, Record},
+        state::{Phase, Record, State},
     },
     stack::{GroupSelector, Pool, RunnerNaming, Stack, StackPath},
 };
@@ -168,7 +168,9 @@ pub fn seen(
 ) -> (Vec<MachineSeen>, Option<Timestamp>) {
     if let (Some(seen), Some(choice)) = (group(pool, clouds), &pool.group) {
         let members = seen.members.iter();
-        let members = members.filter_map(|member| as_seen(choice.runner, member)).collect();
+        let members = members
+            .filter_map(|member| as_seen(choice.runner, member))
+            .collect();
         let now = clouds.get(&choice.provider).map(|cloud| cloud.listing.now);
         return (members, now);
     }
@@ -248,6 +250,24 @@ pub fn enrol(snapshot: &mut Snapshot, stack: &Stack) {
         .collect();
     for ci in silent {
         runners(snapshot, &ci);
+    }
+    for (name, demand) in &mut snapshot.demand {
+        if stack.ci.get(name).is_some_and(|ci| ci.kind.asks_machines()) {
+            pauses(&snapshot.state, demand);
+        }
+    }
+}
+
+/// Nobody but our records tells of the cordon of a machine without a CI.
+fn pauses(state: &State, demand: &mut DemandSnapshot) {
+    let cordoned = state.resources.values().filter(|record| {
+        record.ci.as_ref() == Some(&demand.ci) && matches!(record.phase, Phase::Cordoned { .. })
+    });
+    let cordoned: HashSet<&RegistrationId> = cordoned
+        .filter_map(|record| record.registration.as_ref())
+        .collect();
+    for runner in &mut demand.runners {
+        runner.paused |= cordoned.contains(&runner.registration);
     }
 }
 

@@ -104,7 +104,9 @@ pub(super) async fn jobs(plain: &Plain, scrape: &Scrape, jobs: &str, machine: &M
     }
     let told = told(plain, scrape, machine, &[]).await;
     let (exposition, _) = told
-        .inspect_err(|why| tracing::debug!(machine = %machine.name, why, "a machine's jobs could not be read"))
+        .inspect_err(
+            |why| tracing::debug!(machine = %machine.name, why, "a machine's jobs could not be read"),
+        )
         .ok()?;
     let jobs = exposition.sum(jobs)?.get();
     if jobs <= 0.0 {
@@ -129,7 +131,15 @@ async fn told(
     let at = socket(machine, scrape.address, scrape.port)?;
     let jobs = scrape.jobs.as_deref();
     let names = samples.iter().map(|sample| sample.name.as_str()).chain(jobs);
-    scrape_at(plain, at, &scrape.path, ACCEPT, scrape.timeout.unsigned_abs(), &names.collect()).await
+    scrape_at(
+        plain,
+        at,
+        &scrape.path,
+        ACCEPT,
+        scrape.timeout.unsigned_abs(),
+        &names.collect(),
+    )
+    .await
 }
 
 /// What an exporter tells of these names, and its clock.
@@ -168,7 +178,9 @@ fn numbers(
                 machine = %machine.name, %sample, count,
                 "several series have this name: say with labels which one is meant"
             ),
-            Found::NotANumber => tracing::warn!(machine = %machine.name, %sample, "it is not a finite number"),
+            Found::NotANumber => {
+                tracing::warn!(machine = %machine.name, %sample, "it is not a finite number")
+            }
         }
     }
     numbers
@@ -184,7 +196,10 @@ async fn check(
     let timeout = health.timeout.unsigned_abs();
     let ports = health.tcp.iter().map(|port| async move {
         let at = socket(machine, kind, *port)?;
-        plain.connect(at, timeout).await.map_err(|error| error.to_string())
+        plain
+            .connect(at, timeout)
+            .await
+            .map_err(|error| error.to_string())
     });
     let resource = async {
         match &health.http {

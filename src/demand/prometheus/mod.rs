@@ -277,7 +277,9 @@ impl RunnerControl for Prometheus {
             .and_then(|scrape| Some((scrape, scrape.jobs.as_deref()?)));
         let jobs = match (counted, machine) {
             (None, _) => Some(0),
-            (Some((scrape, jobs)), Some(machine)) => exporter::jobs(&self.plain, scrape, jobs, &machine).await,
+            (Some((scrape, jobs)), Some(machine)) => {
+                exporter::jobs(&self.plain, scrape, jobs, &machine).await
+            }
             (Some(_), None) => None,
         };
         Ok(Some(RunnerReading { jobs, paused }))

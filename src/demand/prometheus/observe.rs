@@ -31,16 +31,14 @@ pub(super) const OBSERVATION: Duration = Duration::from_secs(60);
 const QUESTIONS_AT_ONCE: usize = 8;
 
 /// Answers by their question, and the server's clock.
-type Answers = (
-    BTreeMap<String, Result<Measured, DemandError>>,
-    Option<Timestamp>,
-);
+type Answers = (BTreeMap<String, Result<Measured, DemandError>>, Option<Timestamp>);
 
 impl Prometheus {
     pub(super) async fn observe_pools(&self, pools: &[PoolSelector]) -> Result<DemandSnapshot, DemandError> {
         let calls = self.calls();
         let deadline = Instant::now() + OBSERVATION;
-        let (looks, (answers, server)) = join(self.looks(pools, deadline), self.answers(pools, deadline)).await;
+        let (looks, (answers, server)) =
+            join(self.looks(pools, deadline), self.answers(pools, deadline)).await;
         // Where the server is all that there is, its silence is the source's.
         if self.scrape.is_none()
             && !answers.is_empty()
@@ -97,10 +95,14 @@ impl Prometheus {
                 continue;
             };
             for machine in &metering.machines {
-                looks.push(async move { (&pool.pool, machine, self.look(metering, machine, deadline).await) });
+                looks
+                    .push(async move { (&pool.pool, machine, self.look(metering, machine, deadline).await) });
             }
         }
-        stream::iter(looks).buffered(super::MACHINES_AT_ONCE).collect().await
+        stream::iter(looks)
+            .buffered(super::MACHINES_AT_ONCE)
+            .collect()
+            .await
     }
 
     async fn look(&self, metering: &Metering, machine: &MachineSeen, deadline: Instant) -> Look {

@@ -45,14 +45,21 @@ struct Data {
 ///
 /// # Errors
 /// When the server does not answer, does not let us in, or is no Prometheus.
-pub(super) async fn ask(client: &Client, question: &str) -> Result<(Measured, Option<Timestamp>), DemandError> {
+pub(super) async fn ask(
+    client: &Client,
+    question: &str,
+) -> Result<(Measured, Option<Timestamp>), DemandError> {
     let reply = answer::send(client, Request::get(QUERY).query("query", question)).await?;
     // What is wrong with the question itself: its grammar, or what it comes to.
     let refused = matches!(
         reply.status,
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY
     );
-    let reply = if refused { reply } else { accept(reply, Effect::Read)? };
+    let reply = if refused {
+        reply
+    } else {
+        accept(reply, Effect::Read)?
+    };
     let answer: Answer = decode(&reply)?;
     for warning in &answer.warnings {
         tracing::warn!(question, warning = cut(warning), "the Prometheus server warns");
@@ -89,7 +96,9 @@ fn number(answer: Answer) -> Result<Finite, String> {
         (other, _) => return Err(format!("a {}, and no number", cut(other))),
     };
     let text = point.get(1).and_then(Value::as_str).ok_or_else(none)?;
-    let value: f64 = text.parse().map_err(|_| format!("{:?} is no number", cut(text)))?;
+    let value: f64 = text
+        .parse()
+        .map_err(|_| format!("{:?} is no number", cut(text)))?;
     Finite::new(value).ok_or_else(|| format!("{}: it is not a finite number", cut(text)))
 }
 

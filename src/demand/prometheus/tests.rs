@@ -56,7 +56,12 @@ async fn proxy(script: impl Fn(&str, &str) -> Option<(u16, String)> + Send + Syn
                 return std::future::pending().await;
             };
             let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
-            (StatusCode::from_u16(status).unwrap(), [(header::DATE, DATE), kind], body).into_response()
+            (
+                StatusCode::from_u16(status).unwrap(),
+                [(header::DATE, DATE), kind],
+                body,
+            )
+                .into_response()
         }
     });
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -134,7 +139,11 @@ async fn observed(source: &Prometheus, metering: Metering) -> Result<DemandSnaps
     let snapshot = source
         .observe(&"prod".into(), &[pool(metering)], &Cursor::default())
         .await?;
-    assert_eq!(snapshot.wanted, Wanted::Counts(BTreeMap::new()), "there are no jobs");
+    assert_eq!(
+        snapshot.wanted,
+        Wanted::Counts(BTreeMap::new()),
+        "there are no jobs"
+    );
     assert_eq!(snapshot.completeness, Completeness::Complete);
     Ok(snapshot)
 }
@@ -177,7 +186,12 @@ async fn what_one_machine_does_stops_no_other() {
     let mut machines: Vec<_> = (1..=7).map(machine).collect();
     machines[5].running = false;
     machines[6].addresses.truncate(1);
-    let snapshot = observed(&source(Some(scrape(Some(&proxy), None)), None), metering(machines)).await.unwrap();
+    let snapshot = observed(
+        &source(Some(scrape(Some(&proxy), None)), None),
+        metering(machines),
+    )
+    .await
+    .unwrap();
     assert_eq!(snapshot.runners.len(), 7, "each is a runner");
     assert_eq!(told(&snapshot, "web-1"), &read(&[("load", 0.5), ("free", 7.0)]));
     for (name, says) in [
@@ -222,8 +236,14 @@ async fn its_jobs_are_the_sum_of_a_sample() {
     .await;
     let source = source(Some(scrape(Some(&proxy), Some("jobs"))), None);
     let reading = |jobs, paused| Ok(Some(RunnerReading { jobs, paused }));
-    assert_eq!(source.read(&"web-1".into()).await, reading(None, false), "never seen");
-    let snapshot = observed(&source, metering((1..=5).map(machine).collect())).await.unwrap();
+    assert_eq!(
+        source.read(&"web-1".into()).await,
+        reading(None, false),
+        "never seen"
+    );
+    let snapshot = observed(&source, metering((1..=5).map(machine).collect()))
+        .await
+        .unwrap();
     for (name, busy, jobs) in [
         ("web-1", Some(true), Some(2)),
         ("web-2", Some(false), Some(0)),
@@ -242,10 +262,17 @@ async fn a_cordon_is_a_note_and_where_nothing_counts_jobs_there_are_none() {
     assert_eq!(source.profile().cordon, CordonKind::Pause);
     let mut off = machine(1);
     off.running = false;
-    assert_eq!(source.cordon(&"web-1".into()).await.unwrap().since, at(OURS), "nobody else has told the time");
+    assert_eq!(
+        source.cordon(&"web-1".into()).await.unwrap().since,
+        at(OURS),
+        "nobody else has told the time"
+    );
     observed(&source, metering(vec![off.clone()])).await.unwrap();
     let since = source.cordon(&"web-1".into()).await.unwrap().since;
-    assert!(since >= at(NOW + 7) && since < at(NOW + 60), "by the clouds' clock: {since}");
+    assert!(
+        since >= at(NOW + 7) && since < at(NOW + 60),
+        "by the clouds' clock: {since}"
+    );
     let reading = |paused| {
         Ok(Some(RunnerReading {
             jobs: Some(0),
@@ -253,7 +280,11 @@ async fn a_cordon_is_a_note_and_where_nothing_counts_jobs_there_are_none() {
         }))
     };
     assert_eq!(source.read(&"web-1".into()).await, reading(true));
-    assert_eq!(source.read(&"web-2".into()).await, reading(false), "of one and no other");
+    assert_eq!(
+        source.read(&"web-2".into()).await,
+        reading(false),
+        "of one and no other"
+    );
     let snapshot = observed(&source, metering(vec![off])).await.unwrap();
     assert!(view(&snapshot, "web-1").paused);
     source.uncordon(&"web-1".into()).await.unwrap();
@@ -288,7 +319,11 @@ async fn a_health_check_goes_before_the_scrape() {
         timeout: SignedDuration::from_secs(5),
     };
     let source = source(Some(scrape(Some(&proxy), None)), None);
-    for (status, online) in [(None, [true, false, false]), (Some(204), [true, false, false]), (Some(503), [false, false, true])] {
+    for (status, online) in [
+        (None, [true, false, false]),
+        (Some(204), [true, false, false]),
+        (Some(503), [false, false, true]),
+    ] {
         let asked = Metering {
             health: Some(health(status)),
             ..metering((1..=3).map(machine).collect())
@@ -297,7 +332,11 @@ async fn a_health_check_goes_before_the_scrape() {
         for (number, online) in (1..=3).zip(online) {
             let name = format!("web-{number}");
             assert_eq!(view(&snapshot, &name).online, Some(online), "{name}, {status:?}");
-            assert_eq!(told(&snapshot, &name), &read(&[("load", 1.0)]), "{name}: its metrics are read all the same");
+            assert_eq!(
+                told(&snapshot, &name),
+                &read(&[("load", 1.0)]),
+                "{name}: its metrics are read all the same"
+            );
         }
     }
 }
@@ -341,7 +380,10 @@ async fn each_question_is_asked_once_and_answered_by_itself() {
     let mut asked = questions(&["one", "none", "bad(", "html", "other"]);
     asked.now = None;
     let pools = [pool(asked.clone()), pool(asked)];
-    let snapshot = source.observe(&"prod".into(), &pools, &Cursor::default()).await.unwrap();
+    let snapshot = source
+        .observe(&"prod".into(), &pools, &Cursor::default())
+        .await
+        .unwrap();
     assert_eq!(answer(&snapshot, "one"), Ok(4.5));
     for (question, why) in [
         ("none", "no series"),
@@ -353,8 +395,17 @@ async fn each_question_is_asked_once_and_answered_by_itself() {
         assert!(error.contains(why), "{question}: {error}");
     }
     assert_eq!(server.asked().len(), 5);
-    assert!(server.seen().iter().all(|call| call.credential == format!("Bearer {TOKEN}")));
-    assert_eq!(snapshot.now, at(NOW), "by the server's clock, since no cloud told one");
+    assert!(
+        server
+            .seen()
+            .iter()
+            .all(|call| call.credential == format!("Bearer {TOKEN}"))
+    );
+    assert_eq!(
+        snapshot.now,
+        at(NOW),
+        "by the server's clock, since no cloud told one"
+    );
     // Nobody asks the machines: one that is on is well.
     assert_eq!(view(&snapshot, "web-1").online, Some(true));
     assert!(snapshot.metrics["web"].machines.is_empty());
@@ -368,7 +419,10 @@ async fn a_silent_server_fails_a_source_that_has_only_it() {
     assert!(matches!(error, DemandError::Unauthorized { .. }), "{error}");
     assert!(!format!("{error} {only:?}").contains(TOKEN));
     let proxy = proxy(|_, _| Some((200, "load 1\n".into()))).await;
-    let both = source(Some(scrape(Some(&proxy), None)), Some(server.client(Auth::Bearer)));
+    let both = source(
+        Some(scrape(Some(&proxy), None)),
+        Some(server.client(Auth::Bearer)),
+    );
     let snapshot = observed(&both, questions(&["a"])).await.unwrap();
     assert!(answer(&snapshot, "a").unwrap_err().contains("not authorised"));
     assert_eq!(told(&snapshot, "web-1"), &read(&[("load", 1.0)]));
@@ -436,9 +490,15 @@ async fn what_is_wrong_with_the_server_is_found_before_the_first_tick() {
         ),
     ] {
         let server = Server::saying(status, body).await;
-        let problems = source(None, Some(server.client(Auth::Bearer))).check().await.unwrap();
+        let problems = source(None, Some(server.client(Auth::Bearer)))
+            .check()
+            .await
+            .unwrap();
         let places: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
         assert_eq!(places, [place], "{status} {body}");
     }
-    assert_eq!(source(Some(scrape(None, None)), None).check().await, Ok(Vec::new()));
+    assert_eq!(
+        source(Some(scrape(None, None)), None).check().await,
+        Ok(Vec::new())
+    );
 }

@@ -104,7 +104,8 @@ pub(super) fn read(
         if !wanted && !first {
             continue;
         }
-        let series = series(name, rest).ok_or_else(|| format!("line {} of its answer is no sample", index + 1))?;
+        let series =
+            series(name, rest).ok_or_else(|| format!("line {} of its answer is no sample", index + 1))?;
         first = false;
         if wanted {
             exposition.series.entry(name.to_owned()).or_default().push(series);
@@ -231,7 +232,10 @@ mod tests {
         let body = "free{mount=\"/\"} 1\nfree{mount=\"/home\"} 2\nfree{mount=\"/\",ro=\"1\"} 4\n";
         assert_eq!(one(body, &name("free", &[])), Found::Several(3));
         assert_eq!(one(body, &name("free", &[("mount", "/")])), Found::Several(2));
-        assert_eq!(one(body, &name("free", &[("mount", "/"), ("ro", "")])), number(1.0));
+        assert_eq!(
+            one(body, &name("free", &[("mount", "/"), ("ro", "")])),
+            number(1.0)
+        );
         let read = read(body.as_bytes(), None, &BTreeSet::from(["free"])).unwrap();
         assert_eq!(read.sum("free").map(Finite::get), Some(7.0));
         assert_eq!(read.sum("other"), None);
@@ -284,8 +288,30 @@ mod tests {
     /// Text that is nearly an exposition.
     fn nearly() -> impl Strategy<Value = String> {
         let word = prop::sample::select(vec![
-            "up", "{", "}", "\"", "\\", ",", "=", " ", "\n", "#", "# EOF", "1", "-", "e", ".", "Inf", "NaN", "a", "é", "\t",
-            "\r", "0x", "1e999", "# TYPE up gauge\n",
+            "up",
+            "{",
+            "}",
+            "\"",
+            "\\",
+            ",",
+            "=",
+            " ",
+            "\n",
+            "#",
+            "# EOF",
+            "1",
+            "-",
+            "e",
+            ".",
+            "Inf",
+            "NaN",
+            "a",
+            "é",
+            "\t",
+            "\r",
+            "0x",
+            "1e999",
+            "# TYPE up gauge\n",
         ]);
         prop::collection::vec(word, 0..40).prop_map(|words| words.concat())
     }

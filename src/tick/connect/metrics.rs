@@ -80,7 +80,15 @@ async fn auth(
         return Ok(Auth::None);
     }
     let place = format!("ci.{}", config.name);
-    let token = token(config.token.as_ref(), &config.url, embedded, &place, folder, trust).await?;
+    let token = token(
+        config.token.as_ref(),
+        &config.url,
+        embedded,
+        &place,
+        folder,
+        trust,
+    )
+    .await?;
     Ok(Auth::Bearer(token))
 }
 
@@ -89,6 +97,11 @@ fn questions(stack: &Stack, config: &CiConfig) -> Vec<(PoolName, String)> {
     let pools = stack.pools.iter().filter(|pool| pool.ci == config.name);
     let asked = pools.filter_map(|pool| Some((pool.name.clone(), pool.selector().metering?)));
     asked
-        .flat_map(|(pool, metering)| metering.queries.into_iter().map(move |query| (pool.clone(), query)))
+        .flat_map(|(pool, metering)| {
+            metering
+                .queries
+                .into_iter()
+                .map(move |query| (pool.clone(), query))
+        })
         .collect()
 }
