@@ -6,6 +6,7 @@ use crate::{
         demand::Wanted,
         metrics::MachineSeen,
         resource::{CloudStatus, CordonKind},
+        runner::RunnerState,
         state::Phase,
     },
     plan::members,
