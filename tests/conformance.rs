@@ -52,6 +52,8 @@ mod memory_groups;
 mod moto;
 #[path = "conformance/named.rs"]
 mod named;
+#[path = "conformance/prometheus.rs"]
+mod prometheus;
 #[path = "conformance/provider.rs"]
 mod provider;
 #[path = "conformance/report.rs"]

@@ -346,11 +346,19 @@ impl<'a> Facts<'a> {
             (Some(true), _) => Work::Busy(0),
             _ if !complete => Work::Unknown,
             (Some(false), _) => Work::Idle,
-            (None, Some(runner)) if !has_called(runner) => Work::Idle,
+            (None, Some(runner)) if !has_called(runner) && !self.was_ready(ci, registration) => Work::Idle,
             _ if !by_job || self.adrift(ci, pool) => Work::Unknown,
             (None, Some(_)) => Work::Idle,
             (None, None) => Work::NoRunner,
         }
+    }
+
+    /// Whether a machine on record was ready once: one that does not answer now may run jobs all the same.
+    fn was_ready(&self, ci: &CiName, registration: &RegistrationId) -> bool {
+        let memory = self
+            .owner(ci, registration)
+            .and_then(|address| self.snapshot.history.machines.get(address));
+        memory.is_some_and(|memory| memory.ready_at.is_some())
     }
 
     fn adrift(&self, ci: &CiName, pool: Option<&PoolName>) -> bool {

@@ -12,6 +12,7 @@ use crate::model::resource::ImageRef;
 
 mod aws;
 mod digitalocean;
+mod metrics;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");
 const DEV: &str = include_str!("../../stacks/dev.toml");

@@ -134,9 +134,8 @@ struct Embedded {
     drone: String,
     circleci: String,
     /// A forward proxy through which the sandbox's machines are reached.
-    #[expect(dead_code, reason = "the source that asks is to come")]
     exporters: String,
-    #[expect(dead_code, reason = "the source that asks is to come")]
+    /// The root of a Prometheus that scrapes them.
     prometheus: String,
     /// What runners join the sandbox's Drone with.
     drone_rpc_secret: String,

@@ -97,7 +97,7 @@ async fn circleci(
     both(made, config)
 }
 
-fn both<C: Demand + RunnerControl + 'static>(
+pub(super) fn both<C: Demand + RunnerControl + 'static>(
     made: Result<C, DemandError>,
     config: &CiConfig,
 ) -> Result<Both, ConnectError> {
