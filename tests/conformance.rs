@@ -49,6 +49,8 @@ mod memory_groups;
 mod moto;
 #[path = "conformance/named.rs"]
 mod named;
+#[path = "conformance/program.rs"]
+mod program;
 #[path = "conformance/provider.rs"]
 mod provider;
 #[path = "conformance/report.rs"]

@@ -27,7 +27,7 @@ use runfleet::{
 
 use crate::{
     cases::{self, Case, Fit, Suite},
-    circleci, control, demand, drone, gitlab,
+    circleci, control, demand, drone, gitlab, program,
 };
 
 pub(crate) const STACK: &str = "prod";
@@ -155,7 +155,13 @@ pub(crate) enum About {
 pub(crate) static SUITE: LazyLock<Suite<dyn Bench>> = LazyLock::new(|| Suite {
     name: "ci",
     cases: demand::cases().into_iter().chain(control::cases()).collect(),
-    backends: vec![gitlab::backend(), drone::backend(), circleci::backend()],
+    backends: vec![
+        gitlab::backend(),
+        drone::backend(),
+        circleci::backend(),
+        program::exec(),
+        program::http(),
+    ],
     clean: |bench| Box::pin(nobody_lost_a_job(bench)),
     stop: |bench| bench.stop(),
 });

@@ -4,8 +4,9 @@
 //! - A command runs in the stack file's folder, in a process group of its own, with this program's environment and
 //!   `RUNFLEET_TOKEN`. A program with a `/` is looked for from that folder, others in `$PATH`.
 //! - It ends within the configured time, or is killed with all that it started; and so it is when nobody waits for it any more.
-//! - Exit codes: 0 done; 75 (`EX_TEMPFAIL`) not done, try later; 77 (`EX_NOPERM`) not done, not authorised; any other, or
-//!   a signal: failed, and of a change it is not known whether it was done.
+//! - Exit codes: 0 done; 65 (`EX_DATAERR`) refused; 75 (`EX_TEMPFAIL`) too many requests; 77 (`EX_NOPERM`) not authorised.
+//!   With these three nothing was done. With any other, or a signal, it failed, and of a change it is not known whether it
+//!   was done.
 //! - What it says on stderr goes to the log, and its last line into the error, without the values of what the environment
 //!   calls a secret.
 
@@ -49,7 +50,9 @@ const LONGEST: u64 = 32 << 20;
 const WORDS: u64 = 64 * 1024;
 /// The lines of it that are logged.
 const LINES: usize = 20;
-/// Not done, try later (sysexits.h).
+/// Not done: it is refused, and would be again (sysexits.h).
+const REFUSED: i32 = 65;
+/// Not done: there were too many requests (sysexits.h).
 const TRY_LATER: i32 = 75;
 /// Not done, not authorised (sysexits.h).
 const NOT_AUTHORISED: i32 = 77;
@@ -157,9 +160,10 @@ impl Commands {
                 Err(unknown(call, why))
             }
             Some(0) => Ok(ended.output),
-            Some(TRY_LATER) => Err(DemandError::Unavailable {
-                why: with_words(format!("{program} says to try later")),
+            Some(REFUSED) => Err(DemandError::Rejected {
+                why: with_words(program.clone()),
             }),
+            Some(TRY_LATER) => Err(DemandError::Throttled { retry_after: None }),
             Some(NOT_AUTHORISED) => Err(DemandError::Unauthorized {
                 why: with_words(program.clone()),
             }),

@@ -345,7 +345,7 @@ impl Demand for Program {
             Ok(_) => {}
             Err(DemandError::Unauthorized { why }) => {
                 let hint = "look at `token`, and at what the environment holds for it";
-                problems.push(self.problem(&key, format!("it is not let in: {why}"), hint));
+                problems.push(self.problem("token", format!("`{key}` is not let in: {why}"), hint));
             }
             Err(DemandError::Rejected { why } | DemandError::Malformed { why }) => {
                 problems.push(self.problem(&key, why, GUIDE));

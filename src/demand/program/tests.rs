@@ -375,12 +375,18 @@ async fn exit_codes_say_what_was_done() {
         }
         (read, write)
     };
-    let all = (by_code("75").await, by_code("77").await, by_code("3").await);
+    let all = (
+        by_code("65").await,
+        by_code("75").await,
+        by_code("77").await,
+        by_code("3").await,
+    );
     assert!(
         matches!(
             all,
             (
-                (DemandError::Unavailable { .. }, DemandError::Unavailable { .. }),
+                (DemandError::Rejected { .. }, DemandError::Rejected { .. }),
+                (DemandError::Throttled { .. }, DemandError::Throttled { .. }),
                 (DemandError::Unauthorized { .. }, DemandError::Unauthorized { .. }),
                 (DemandError::Unavailable { .. }, DemandError::Ambiguous { .. }),
             )

@@ -64,25 +64,38 @@ fn commands_and_urls_are_read() {
     assert_eq!(program.cordon, None);
 }
 
+/// What is told of each, one below the other.
+fn told_of<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
+    let all: Vec<String> = texts.into_iter().map(|text| told(text.as_ref())).collect();
+    all.join("\n")
+}
+
 #[test]
 fn what_is_missing_of_a_command_is_told() {
-    insta::assert_snapshot!(told(&EXEC.replace("demand = [\"./ci.sh\", \"demand\"]\n", "")), @"");
-    insta::assert_snapshot!(told(&EXEC.replace("forget = [\"./ci.sh\", \"forget\"]\n", "")), @"");
-    insta::assert_snapshot!(told(&EXEC.replace("uncordon = [\"./ci.sh\", \"uncordon\"]\n", "")), @"");
-    insta::assert_snapshot!(told(&EXEC.replace("\ncordon = [\"./ci.sh\", \"cordon\"]\n", "\n")), @"");
-    insta::assert_snapshot!(told(&EXEC.replace("[\"./ci.sh\", \"demand\"]", "[]")), @"");
-    insta::assert_snapshot!(told(&EXEC.replace("kind = \"exec\"", "kind = \"exec\"\nurl = \"sandbox\"\ndemand_url = \"/demand\"")), @"");
+    let without = |line: &str| EXEC.replace(&format!("\n{line}\n"), "\n");
+    insta::assert_snapshot!(told_of([
+        without("demand = [\"./ci.sh\", \"demand\"]"),
+        without("forget = [\"./ci.sh\", \"forget\"]"),
+        without("uncordon = [\"./ci.sh\", \"uncordon\"]"),
+        without("cordon = [\"./ci.sh\", \"cordon\"]"),
+        EXEC.replace("[\"./ci.sh\", \"demand\"]", "[]"),
+        EXEC.replace("[\"./ci.sh\", \"forget\"]", "[\"./ci.sh\", \"a\\u0000b\"]"),
+        EXEC.replace("kind = \"exec\"", "kind = \"exec\"\nurl = \"sandbox\"\ndemand_url = \"/demand\""),
+    ]), @"");
 }
 
 #[test]
 fn what_is_wrong_with_a_url_is_told() {
-    insta::assert_snapshot!(told(&http("")), @"");
-    insta::assert_snapshot!(told(&http("demand_url = \"/demand\"")), @"");
-    insta::assert_snapshot!(told(&http("demand_url = \"ci.example.com/demand\"")), @"");
-    insta::assert_snapshot!(told(&http("demand_url = \"file:///demand.json\"")), @"");
-    insta::assert_snapshot!(told(&http("demand_url = \"http://ci.example.com/demand\"")), @"");
-    insta::assert_snapshot!(told(&http("demand_url = \"https://me:secret@ci.example.com/demand\"")), @"");
-    insta::assert_snapshot!(told(&http("demand_url = \"https://ci.example.com/demand#all\"\nregister_url = \"https://ci.example.com/register\"")), @"");
+    let cases = [
+        "",
+        "demand_url = \"/demand\"",
+        "demand_url = \"ci.example.com/demand\"",
+        "demand_url = \"file:///demand.json\"",
+        "demand_url = \"http://ci.example.com/demand\"",
+        "demand_url = \"https://me:secret@ci.example.com/demand\"",
+        "demand_url = \"https://ci.example.com/demand#all\"\nregister_url = \"https://ci.example.com/register\"",
+    ];
+    insta::assert_snapshot!(told_of(cases.map(http)), @"");
     assert!(
         parse(
             &http("demand_url = \"http://127.0.0.1:8080/demand\""),
