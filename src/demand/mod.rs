@@ -4,6 +4,7 @@ mod answer;
 pub mod circleci;
 pub mod drone;
 pub mod gitlab;
+pub mod program;
 pub mod prometheus;
 #[cfg(test)]
 mod testing;

@@ -21,7 +21,7 @@ use crate::{
         snapshot::Snapshot,
         state::Record,
     },
-    stack::Stack,
+    stack::{CiKind, Stack},
 };
 
 /// Whether a runner runs jobs, as all sources together say it.
@@ -236,7 +236,10 @@ impl<'a> Facts<'a> {
     /// of a retire.
     pub fn control_of(&self, ci: &CiName, registration: &RegistrationId) -> Option<ControlProfile> {
         let mut control = self.control(ci)?.clone();
-        if control.cordon == CordonKind::Pause && registration.shared().is_some() {
+        // Elsewhere a dot is a letter of a name.
+        let config = self.stack.ci.get(ci);
+        let shares = config.is_none_or(|config| config.kind == CiKind::Gitlab);
+        if control.cordon == CordonKind::Pause && shares && registration.shared().is_some() {
             control.cordon = CordonKind::PauseAll;
         }
         Some(control)

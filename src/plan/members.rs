@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 use crate::{
     model::{
-        demand::{DemandSnapshot, RunnerView},
+        demand::{DemandSnapshot, RunnerView, Wanted},
         ids::{
             Address, CiName, IntentId, PoolName, ProviderName, RegistrationId, ResourceKind, RunnerName,
             SpecHash,
@@ -28,8 +28,8 @@ use crate::{
         metrics::MachineSeen,
         offering::{Market, OfferingKey},
         resource::{
-            CloudSnapshot, CloudStatus, ImageRef, Labels, MachineSpec, Member, Observed, ResourceRef,
-            ResourceSpec,
+            CloudSnapshot, CloudStatus, CordonKind, ImageRef, Labels, MachineSpec, Member, Observed,
+            ResourceRef, ResourceSpec,
         },
         snapshot::Snapshot,
         state::{Phase, Record, State},
@@ -395,7 +395,7 @@ fn runners(snapshot: &mut Snapshot, ci: &CiName) {
         .iter()
         .map(|runner| runner.registration.clone())
         .collect();
-    for record in snapshot.state.resources.values() {
+    for (address, record) in &snapshot.state.resources {
         let (Some(own), Some(registration)) = (&record.ci, &record.registration) else {
             continue;
         };
@@ -404,11 +404,22 @@ fn runners(snapshot: &mut Snapshot, ci: &CiName) {
                 registration: registration.clone(),
                 description: registration.to_string(),
                 online: Some(true),
-                paused: false,
+                // Nobody else tells: what we cordoned is paused.
+                paused: demand.control.cordon == CordonKind::Pause
+                    && matches!(record.phase, Phase::Cordoned { .. }),
                 last_contact: Some(demand.now),
-                // Its jobs say it: what runs is told with the machine that runs it.
-                busy: None,
+                busy: idle_by_count(&demand.wanted, address),
             });
         }
     }
+}
+
+/// That it is idle, where its pool runs nothing by a count. Jobs say it themselves: what runs is told with the machine that
+/// runs it.
+fn idle_by_count(wanted: &Wanted, address: &Address) -> Option<bool> {
+    let Wanted::Counts(counts) = wanted else {
+        return None;
+    };
+    let count = counts.get(address.pool.as_ref()?)?;
+    (count.running == 0).then_some(false)
 }

@@ -27,7 +27,7 @@ use runfleet::{
 
 use crate::{
     cases::{self, Case, Fit, Suite},
-    circleci, control, demand, drone, gitlab, prometheus,
+    circleci, control, demand, drone, gitlab, program, prometheus,
 };
 
 pub(crate) const STACK: &str = "prod";
@@ -164,6 +164,8 @@ pub(crate) static SUITE: LazyLock<Suite<dyn Bench>> = LazyLock::new(|| Suite {
         drone::backend(),
         circleci::backend(),
         prometheus::backend(),
+        program::exec(),
+        program::http(),
     ],
     clean: |bench| Box::pin(nobody_lost_a_job(bench)),
     stop: |bench| bench.stop(),
