@@ -93,7 +93,7 @@ impl Check<'_> {
         let steps = std::mem::take(&mut raw.steps);
         let policy = self.policy(pool, raw.policy, steps);
         let health = raw.health.and_then(|health| self.health(pool, health));
-        let hooks = self.hooks(pool, std::mem::take(&mut raw.hooks));
+        let hooks = self.hooks(pool, std::mem::take(&mut raw.hooks), group.is_some());
         let cloud_init = raw.cloud_init.unwrap_or_else(|| {
             let kind = ci_config.map_or(CiKind::Gitlab, |ci| ci.kind);
             kind.cloud_init().to_owned()
