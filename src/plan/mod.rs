@@ -15,6 +15,7 @@ mod decide;
 mod draft;
 pub mod drift;
 pub mod facts;
+pub mod find;
 pub mod fleet;
 mod groups;
 pub mod guard;

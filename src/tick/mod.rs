@@ -4,6 +4,7 @@
 
 mod connect;
 mod load;
+mod machine;
 mod metrics;
 mod saved;
 pub mod surgery;
@@ -18,6 +19,7 @@ use self::metrics::Tally;
 pub use self::{
     connect::{ConnectError, Trust, connect, store},
     load::{LoadError, LoadedStack, find, load},
+    machine::{MachineError, OneMachine},
     saved::{PlanFileError, plan_key, read_plan, write_plan},
 };
 pub use crate::apply::{Applied, Clock, Event, Failed, Reporter, Stop};
