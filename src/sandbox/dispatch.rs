@@ -9,9 +9,9 @@ use super::{
     api::{self, Call, Found, Party, Reply},
     circleci,
     clock::http_date,
-    control, drone,
+    control, digitalocean, drone,
     faults::{Blow, Target, Twists},
-    gitlab, hetzner,
+    gitlab, hetzner, prometheus,
     world::World,
 };
 
@@ -81,15 +81,11 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
         _ => {}
     }
     let reply_lost = twists.reply_lost;
-    let limit = if party == Party::Hetzner {
-        draw(world)
-    } else {
-        None
-    };
+    let limit = draw(world, party);
     let refusal = limit
         .as_ref()
-        .filter(|limit| limit.exhausted)
-        .map(|_| rate_limited(party, None))
+        .filter(|limit| limit.is_reached())
+        .map(|limit| rate_limited(party, limit.wait()))
         .or_else(|| blow.map(|blow| blown(party, &blow)));
     let mut changed = false;
     let reply = if let Some(reply) = refusal {
@@ -102,6 +98,10 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
         reply
     };
     let reply = limit.into_iter().fold(reply, |reply, limit| limit.onto(reply));
+    let reply = match party {
+        Party::Digitalocean => digitalocean::signed(reply, world),
+        _ => reply,
+    };
     let step = answered(world, reply, changed);
     Step {
         wait,
@@ -200,10 +200,11 @@ fn respond(
 
 fn authorized(world: &World, party: Party, method: &str, path: &str, call: &Call) -> bool {
     match party {
-        Party::Hetzner => call.token.as_deref() == Some(&world.token),
+        Party::Hetzner | Party::Digitalocean => call.token.as_deref() == Some(&world.token),
         Party::Gitlab => gitlab::takes_runner_token(method, path) || gitlab::user_of(world, call).is_some(),
         Party::Drone | Party::Circleci => gitlab::user_of(world, call).is_some(),
-        Party::Control => true,
+        // A Prometheus asks for no token either.
+        Party::Prometheus | Party::Control => true,
     }
 }
 
@@ -212,7 +213,8 @@ fn unauthorized(party: Party) -> Reply {
         Party::Hetzner => hetzner::unauthorized(),
         Party::Drone => drone::unauthorized(),
         Party::Circleci => circleci::unauthorized(),
-        Party::Gitlab | Party::Control => gitlab::unauthorized(),
+        Party::Digitalocean => digitalocean::unauthorized(),
+        Party::Gitlab | Party::Prometheus | Party::Control => gitlab::unauthorized(),
     }
 }
 
@@ -230,6 +232,9 @@ fn unknown(party: Party, found: &Found) -> Reply {
         (Party::Drone, _) => drone::message(404, "Not Found"),
         (Party::Circleci, Found::OtherMethod) => circleci::message(405, "Method Not Allowed"),
         (Party::Circleci, _) => circleci::message(404, "Not Found"),
+        (Party::Digitalocean, _) => digitalocean::not_found(),
+        (Party::Prometheus, Found::OtherMethod) => Reply::empty(405),
+        (Party::Prometheus, _) => Reply::empty(404),
         (Party::Control, _) => control::not_found(),
     }
 }
@@ -239,7 +244,8 @@ fn bad_json(party: Party) -> Reply {
         Party::Hetzner => hetzner::error(400, "json_error", "invalid JSON in the request", Value::Null),
         Party::Drone => drone::message(400, "Invalid JSON"),
         Party::Circleci => circleci::message(400, "Invalid JSON"),
-        Party::Gitlab | Party::Control => {
+        Party::Digitalocean => digitalocean::error(400, "bad_request", "Invalid JSON in the request body."),
+        Party::Gitlab | Party::Prometheus | Party::Control => {
             Reply::json(400, &serde_json::json!({"error": "the body is no JSON object"}))
         }
     }
@@ -250,7 +256,8 @@ fn rate_limited(party: Party, retry_after: Option<u64>) -> Reply {
         Party::Hetzner => hetzner::error(429, "rate_limit_exceeded", "rate limit exceeded", Value::Null),
         Party::Drone => drone::message(429, "Too Many Requests"),
         Party::Circleci => circleci::message(429, "Rate limit exceeded"),
-        Party::Gitlab | Party::Control => gitlab::message(
+        Party::Digitalocean => digitalocean::error(429, "too_many_requests", "API Rate limit exceeded."),
+        Party::Gitlab | Party::Prometheus | Party::Control => gitlab::message(
             429,
             "This endpoint has been requested too many times. Try again later.",
         ),
@@ -264,7 +271,9 @@ fn blown(party: Party, blow: &Blow) -> Reply {
     match blow {
         Blow::RateLimited { retry_after } => rate_limited(party, *retry_after),
         Blow::Unauthorized => unauthorized(party),
+        Blow::NoCapacity if party == Party::Digitalocean => digitalocean::create::no_capacity(),
         Blow::NoCapacity => hetzner::create::no_capacity(),
+        Blow::Quota if party == Party::Digitalocean => digitalocean::create::quota(),
         Blow::Quota => hetzner::create::quota(),
         Blow::ServerError(status) => server_error(party, *status),
         Blow::Error {
@@ -272,6 +281,14 @@ fn blown(party: Party, blow: &Blow) -> Reply {
             code,
             message,
         } if party == Party::Hetzner => hetzner::error(*status, code, message, Value::Null),
+        Blow::Error {
+            status,
+            code,
+            message,
+        } if party == Party::Digitalocean => digitalocean::error(*status, code, message),
+        Blow::Error { status, message, .. } if party == Party::Prometheus => {
+            prometheus::error(*status, "execution", message)
+        }
         Blow::Error { status, message, .. } => gitlab::message(*status, message),
         Blow::RequestLost | Blow::Hang(_) => server_error(party, 500),
     }
@@ -280,6 +297,8 @@ fn blown(party: Party, blow: &Blow) -> Reply {
 fn server_error(party: Party, status: u16) -> Reply {
     match party {
         Party::Hetzner => hetzner::server_error(status),
+        Party::Digitalocean => digitalocean::server_error(status),
+        Party::Prometheus => prometheus::error(status, "internal", "an error was ordered"),
         // All of them say it so.
         Party::Gitlab | Party::Drone | Party::Circleci | Party::Control => {
             gitlab::message(status, &format!("{status} Internal Server Error"))
@@ -310,15 +329,53 @@ fn parse_body(request: &Request) -> Result<Value, ()> {
     }
 }
 
+/// The state of a cloud's rate limit after a call.
+enum Limit {
+    Hetzner(Bucket),
+    Digitalocean(digitalocean::Limit),
+}
+
+impl Limit {
+    fn is_reached(&self) -> bool {
+        match self {
+            Self::Hetzner(bucket) => bucket.exhausted,
+            Self::Digitalocean(limit) => limit.wait.is_some(),
+        }
+    }
+
+    /// Seconds to wait, where the cloud says how long.
+    fn wait(&self) -> Option<u64> {
+        match self {
+            Self::Hetzner(_) => None,
+            Self::Digitalocean(limit) => limit.wait,
+        }
+    }
+
+    fn onto(self, reply: Reply) -> Reply {
+        match self {
+            Self::Hetzner(bucket) => bucket.onto(reply),
+            Self::Digitalocean(limit) => limit.onto(reply),
+        }
+    }
+}
+
+fn draw(world: &mut World, party: Party) -> Option<Limit> {
+    match party {
+        Party::Hetzner => draw_token(world).map(Limit::Hetzner),
+        Party::Digitalocean => digitalocean::draw(world).map(Limit::Digitalocean),
+        _ => None,
+    }
+}
+
 /// The state of Hetzner's rate limit after a call.
-struct Limit {
+struct Bucket {
     per_hour: u32,
     remaining: f64,
     exhausted: bool,
     reset: i64,
 }
 
-impl Limit {
+impl Bucket {
     fn onto(self, reply: Reply) -> Reply {
         #[expect(
             clippy::cast_possible_truncation,
@@ -334,7 +391,7 @@ impl Limit {
 }
 
 /// Takes a token from the bucket, which refills by the limit per hour of world time.
-fn draw(world: &mut World) -> Option<Limit> {
+fn draw_token(world: &mut World) -> Option<Bucket> {
     if !world.settings.rate_limit {
         return None;
     }
@@ -348,7 +405,7 @@ fn draw(world: &mut World) -> Option<Limit> {
     world.cloud.bucket = Some((remaining, world.now));
     #[expect(clippy::cast_possible_truncation, reason = "at most an hour in seconds")]
     let missing = ((full - remaining) / per_second).ceil() as i64;
-    Some(Limit {
+    Some(Bucket {
         per_hour: limit,
         remaining,
         exhausted,
