@@ -219,7 +219,8 @@ fn leads_to(verb: &Verb) -> Option<RunnerState> {
         | Verb::Relabel { .. }
         | Verb::Abandon { .. }
         | Verb::Forget { .. }
-        | Verb::Unregister { .. } => None,
+        | Verb::Unregister { .. }
+        | Verb::Hook { .. } => None,
     }
 }
 

@@ -102,6 +102,15 @@ pub enum AddressKind {
 }
 
 impl AddressKind {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::Public => "public",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+
     /// The address of this kind among those of a machine.
     pub fn of(self, addresses: &[IpAddr]) -> Option<IpAddr> {
         addresses.iter().copied().find(|address| match (self, address) {

@@ -205,6 +205,10 @@ reasons! {
     AbovePriceCap { offering: OfferingKey, cap: Money } => "above_price_cap", format!("{offering} costs more than max_price = {cap}");
     /// Jobs that wait are no demand: their CI holds them back, they are too old, or no pool could run them.
     PassedOver { jobs: u32, why: String } => "passed_over", format!("{jobs} waiting job{} not counted: {why}", s(*jobs));
+    /// A machine has become ready, and its `after_ready` hooks have not run.
+    BecameReady => "became_ready", "became ready".to_owned();
+    /// Not done now: a hook that goes before it failed. The next tick tries again.
+    HookFailed { moment: String, why: String } => "hook_failed", format!("its {moment} hook failed: {why}");
     /// Its user data is larger than the provider takes.
     UserDataTooLarge { bytes: u64, limit: u64 } => "user_data_too_large", format!("user data of {bytes} bytes, the provider takes {limit}");
 }

@@ -208,6 +208,12 @@ pub struct MachineMemory {
     /// Since when a person wants it made anew (`--replace`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_asked: Option<Timestamp>,
+    /// When its `after_ready` hooks had run, by our clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooked_at: Option<Timestamp>,
+    /// When the `on_error` hooks were told that it never became ready or broke, by our clock; once per machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_told_at: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

@@ -132,6 +132,8 @@ pub struct Request {
     pub text: Option<Vec<u8>>,
     /// Headers of its own, by name in lower case. No credentials: those are the client's.
     pub headers: Vec<(&'static str, String)>,
+    /// Headers with names that only the stack file knows. No credentials.
+    pub more: HeaderMap,
     /// The first and the longest wait between two tries; none: the usual ones.
     pub waits: Option<(Duration, Duration)>,
     /// Who goes first.
@@ -156,6 +158,7 @@ impl Request {
             body: None,
             text: None,
             headers: Vec::new(),
+            more: HeaderMap::new(),
             waits: None,
         }
     }
@@ -482,6 +485,7 @@ impl Client {
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
+        builder = builder.headers(request.more.clone());
         if let Some(body) = &request.body {
             builder = builder.json(body);
         }

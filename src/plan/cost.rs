@@ -132,6 +132,7 @@ fn calls(verb: &Verb) -> (u32, u32) {
         Verb::Retire { .. } => (2, 4),
         Verb::Delete { registration, .. } => (2, u32::from(registration.is_some())),
         Verb::Forget { registration } => (0, u32::from(registration.is_some())),
+        Verb::Hook { .. } => (0, 0),
     }
 }
 

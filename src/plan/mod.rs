@@ -15,9 +15,11 @@ mod decide;
 mod draft;
 pub mod drift;
 pub mod facts;
+pub mod find;
 pub mod fleet;
 mod groups;
 pub mod guard;
+mod hooks;
 pub mod import;
 pub mod invariants;
 mod judge;
@@ -65,6 +67,7 @@ use crate::model::{
     runner::RunnerState,
     state::Record,
 };
+use crate::stack::hooks::Moment;
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,6 +258,11 @@ pub enum Verb {
         /// Which.
         registration: RegistrationId,
     },
+    /// Run the pool's hooks of this moment for it; changes nothing of it. What it is about is kept.
+    Hook {
+        /// Which hooks.
+        moment: Moment,
+    },
 }
 
 /// What becomes of a cordon when the second reading shows jobs.
@@ -282,7 +290,14 @@ impl Verb {
             Self::Delete { .. } => "delete",
             Self::Forget { .. } => "forget",
             Self::Unregister { .. } => "unregister",
+            Self::Hook { .. } => "hook",
         }
+    }
+
+    /// Whether it decides what becomes of what is at its address: to abandon an attempt made nothing, and a hook changes
+    /// nothing, so that what is there is kept, or touched by another action.
+    pub fn touches(&self) -> bool {
+        !matches!(self, Self::Abandon { .. } | Self::Hook { .. })
     }
 }
 
@@ -479,6 +494,9 @@ pub struct Summary {
     pub forget: u32,
     /// Kept from taking new jobs.
     pub cordon: u32,
+    /// Hooks run for machines that became ready: these change no resource.
+    #[serde(default)]
+    pub hook: u32,
 }
 
 impl Plan {

@@ -604,6 +604,17 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Its hooks of a moment, each with its place among all, in the order in which they run.
+    pub fn hooks_of(&self, moment: hooks::Moment) -> impl Iterator<Item = (usize, &hooks::Hook)> {
+        let all = self.hooks.iter().enumerate();
+        all.filter(move |(_, hook)| hook.on.contains(&moment))
+    }
+
+    /// Whether it has hooks of a moment.
+    pub fn has_hooks(&self, moment: hooks::Moment) -> bool {
+        self.hooks_of(moment).next().is_some()
+    }
+
     /// What a demand source needs to know.
     pub fn selector(&self) -> PoolSelector {
         PoolSelector {

@@ -96,7 +96,7 @@ impl Check<'_> {
         if let Some(ci) = ci_config {
             self.measured_pool(pool, ci, policy.as_ref());
         }
-        let hooks = self.hooks(pool, std::mem::take(&mut raw.hooks));
+        let hooks = self.hooks(pool, std::mem::take(&mut raw.hooks), group.is_some());
         let cloud_init = raw.cloud_init.unwrap_or_else(|| {
             let kind = ci_config.map_or(CiKind::Gitlab, |ci| ci.kind);
             kind.cloud_init().to_owned()

@@ -17,6 +17,7 @@ use crate::{
         Demand, DemandError, RunnerControl,
         gitlab::{Gitlab, GitlabConfig},
     },
+    hooks::Hooks,
     model::ids::{CiName, PoolName},
     net::{Auth, ClientConfig},
     provider::{Provider, ProviderError},
@@ -227,11 +228,8 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
         control,
         store,
     };
-    #[cfg_attr(
-        not(feature = "sandbox"),
-        expect(unused_mut, reason = "only the sandbox is put in later")
-    )]
     let mut session = Session::new(loaded, clients, Clock::system());
+    session.hooks = Hooks::new(session.stack(), session.loaded().folder(), policy(trust));
     #[cfg(feature = "sandbox")]
     {
         session.sandbox = sandbox;
