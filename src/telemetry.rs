@@ -293,6 +293,8 @@ mod tests {
                 running: 4,
                 serving: 3,
                 formula: String::new(),
+                steps: Vec::new(),
+                memory: None,
             }],
             drift: vec![],
             orphans: vec![],

@@ -263,6 +263,26 @@ pub struct AppliedPlan {
     pub at: Timestamp,
 }
 
+/// What is remembered of a pool with the policy `step`. Times are by the clock of the pool's source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepMemory {
+    /// The size that was decided on last; none: what serves is the size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u32>,
+    /// When a step last added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown_at: Option<Timestamp>,
+    /// When a step last removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shrunk_at: Option<Timestamp>,
+    /// When more than the size were last seen to serve: what was removed had not left yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surplus_at: Option<Timestamp>,
+    /// Since when the conditions of each step have held without a break, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, Timestamp>,
+}
+
 /// What makes decisions better and may be lost: `NAME.history`. Bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
@@ -309,6 +329,9 @@ pub struct History {
     /// When each provider was last listed as a whole, by its own clock, newest last.
     #[serde(default)]
     pub ticks: BTreeMap<ProviderName, Vec<Timestamp>>,
+    /// By pool with the policy `step`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<PoolName, StepMemory>,
 }
 
 impl History {

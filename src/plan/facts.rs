@@ -13,6 +13,7 @@ use crate::{
             Address, CiName, CloudId, IntentId, JobId, PoolName, ProviderName, RegistrationId, ResourceKind,
         },
         intent::Intent,
+        metrics::PoolMetrics,
         money::Price,
         offering::{Offering, OfferingKey},
         resource::{
@@ -21,7 +22,7 @@ use crate::{
         snapshot::Snapshot,
         state::Record,
     },
-    stack::{CiKind, Stack},
+    stack::{CiKind, Pool, Stack},
 };
 
 /// Whether a runner runs jobs, as all sources together say it.
@@ -225,6 +226,11 @@ impl<'a> Facts<'a> {
             Some(demand) => gap(&demand.completeness),
             None => Some("it was not read".to_owned()),
         }
+    }
+
+    /// What was measured of a pool, where its source measures and answered.
+    pub fn metrics(&self, pool: &Pool) -> Option<&'a PoolMetrics> {
+        self.snapshot.demand.get(&pool.ci)?.metrics.get(&pool.name)
     }
 
     /// How a CI's runners are cordoned.

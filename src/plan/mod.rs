@@ -65,7 +65,7 @@ use crate::model::{
     reason::Reason,
     resource::{ControlProfile, Labels, Observed, ResourceRef, ResourceSpec},
     runner::RunnerState,
-    state::Record,
+    state::{Record, StepMemory},
 };
 use crate::stack::hooks::Moment;
 
@@ -364,6 +364,23 @@ pub struct PoolReport {
     pub serving: u32,
     /// How the target was computed, for a person: `ceil((5 + 0) / 2) + 0 = 3`.
     pub formula: String,
+    /// What each step of its policy comes to, as declared; empty with another policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepReport>,
+    /// What is remembered of its steps once this plan is carried out ([`crate::scaling::remember`]); none: as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Box<StepMemory>>,
+}
+
+/// What a step of a pool's policy comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Its name.
+    pub name: String,
+    /// Whether its conditions hold; none where that is not known.
+    pub holds: Option<bool>,
+    /// What was measured and what it is held against, for a person: `mean(node_load1) = 3.1 >= 2`.
+    pub reading: String,
 }
 
 /// Something of ours without a record, or with our name and another lineage.

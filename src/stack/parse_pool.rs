@@ -91,7 +91,7 @@ impl Check<'_> {
             self.pool_of_ci(pool, &raw, group.as_ref(), &offerings, ci);
         }
         let steps = std::mem::take(&mut raw.steps);
-        let policy = self.policy(pool, raw.policy, steps);
+        let policy = self.policy(pool, raw.policy, steps, raw.max);
         let health = raw.health.and_then(|health| self.health(pool, health));
         if let Some(ci) = ci_config {
             self.measured_pool(pool, ci, policy.as_ref());
