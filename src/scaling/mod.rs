@@ -9,6 +9,7 @@
 
 mod learn;
 mod load;
+mod spend;
 
 pub use learn::{BREAKER_MEMORY, learn};
 pub use load::{Load, loads};
