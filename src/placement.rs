@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 
 use crate::{
     model::{
-        ids::SpecHash,
+        ids::{ProviderName, SpecHash},
         money::{Currencies, Currency, Price},
         offering::{Offering, OfferingKey},
         reason::Reason,
@@ -104,14 +104,18 @@ pub struct Scale<'a> {
 /// Everything that a pool may buy, in the order in which it is asked for; with what was passed over.
 ///
 /// First by `priority`; within one priority what is sold out comes last, then the cheaper first ([`Order`]), then as the
-/// stack file has them, and its locations (by their names where it lists none).
+/// stack file has them, and its locations (by their names where it lists none). Nothing is told of providers that are
+/// `left_out`.
 pub fn options<'a>(
     pool: &'a Pool,
     offerings: &BTreeMap<&OfferingKey, &'a Offering>,
+    left_out: &BTreeSet<&ProviderName>,
     scale: Scale<'_>,
 ) -> (Vec<Rated<'a>>, Vec<Reason>) {
     let mut passed = Vec::new();
-    let found = wished(pool, offerings, &mut passed);
+    let asked = pool.offerings.iter();
+    let asked = asked.filter(|choice| !left_out.contains(&choice.provider));
+    let found = wished(asked, offerings, &mut passed);
     let first = found.first().map(|found| &found.price.hourly.currency);
     let Some(currency) = scale.currency.or(first).cloned() else {
         return (Vec::new(), passed);
@@ -142,14 +146,14 @@ pub fn options<'a>(
     (options, passed)
 }
 
-/// What the pool's offerings name and its clouds sell, in the stack file's order. The cost is not reckoned yet.
+/// What these name and their clouds sell, in the stack file's order. The cost is not reckoned yet.
 fn wished<'a>(
-    pool: &'a Pool,
+    choices: impl Iterator<Item = &'a OfferingChoice>,
     offerings: &BTreeMap<&OfferingKey, &'a Offering>,
     passed: &mut Vec<Reason>,
 ) -> Vec<Rated<'a>> {
     let mut found = Vec::new();
-    for choice in &pool.offerings {
+    for choice in choices {
         let places = places(choice, offerings);
         if places.is_empty() {
             let why = format!("{} does not sell {}", choice.provider, choice.machine_type);

@@ -90,7 +90,7 @@ impl Known {
 
     fn rate(&self, offered: &[Offering], pool: &Pool) -> (Vec<String>, Vec<String>) {
         let offerings = offered.iter().map(|offering| (&offering.key, offering)).collect();
-        let (rated, passed) = options(pool, &offerings, self.scale());
+        let (rated, passed) = options(pool, &offerings, &BTreeSet::new(), self.scale());
         let keys = rated.iter().map(|rated| rated.offering.key.to_string()).collect();
         (keys, passed.iter().map(ToString::to_string).collect())
     }
@@ -135,7 +135,7 @@ fn the_address_decides_the_price() {
     offered.price_without_ipv4 = price("0.009 EUR");
     let offerings = BTreeMap::from([(&offered.key, &offered)]);
     let known = Known::default();
-    let first = |pool: &Pool| options(pool, &offerings, known.scale()).0[0].price.clone();
+    let first = |pool: &Pool| options(pool, &offerings, &BTreeSet::new(), known.scale()).0[0].price.clone();
     assert_eq!(first(&pool), price("0.010 EUR"));
     pool.offerings[0].public_ipv4 = false;
     assert_eq!(first(&pool), price("0.009 EUR"));

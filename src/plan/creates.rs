@@ -20,7 +20,7 @@ use crate::{
         ids::{Address, PoolName, ProviderName, ResourceKind, RunnerName},
         offering::OfferingKey,
         reason::Reason,
-        resource::{MachineSpec, ResourceSpec},
+        resource::{Completeness, MachineSpec, ResourceSpec},
         state::Record,
     },
     placement::{self, Breaker, LaunchBudgets, Rated, Scale},
@@ -196,7 +196,13 @@ impl Maker<'_, '_> {
             currency: facts.stack.counted_in(),
             lengths: &facts.snapshot.history.job_lengths,
         };
-        let (rated, mut refusals) = placement::options(pool, &facts.offerings, scale);
+        let silent = silent(facts, pool);
+        let left_out = silent.keys().copied().collect();
+        let (rated, mut refusals) = placement::options(pool, &facts.offerings, &left_out, scale);
+        refusals.extend(silent.into_iter().map(|(provider, why)| Reason::CloudPassedOver {
+            provider: provider.clone(),
+            why,
+        }));
         let mut rungs = Vec::new();
         if rated.is_empty() && refusals.is_empty() {
             let why = "the pool lists none".to_owned();
@@ -274,6 +280,24 @@ impl Maker<'_, '_> {
         }
         Ok(rung)
     }
+}
+
+/// The clouds of which a pool buys nothing in this tick, and why: what is there, or what is sold, was not told in full. One
+/// that tells some of what it sells is asked for that.
+fn silent<'p>(facts: &Facts<'_>, pool: &'p Pool) -> BTreeMap<&'p ProviderName, String> {
+    let mut silent = BTreeMap::new();
+    for choice in &pool.offerings {
+        let provider = &choice.provider;
+        let why = facts.cloud_gap(provider).or_else(|| {
+            let cloud = facts.snapshot.clouds.get(provider)?;
+            match &cloud.offerings_complete {
+                Completeness::Partial { why } if cloud.offerings.is_empty() => Some(why.clone()),
+                _ => None,
+            }
+        });
+        silent.extend(why.map(|why| (provider, why)));
+    }
+    silent
 }
 
 /// What a machine of a pool on an offering is asked for, without its names.
