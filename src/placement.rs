@@ -2,7 +2,7 @@
 //!
 //! `decide` orders the ladder; [`next`] picks the rung, in `decide`, in apply and in `simulate` alike.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
@@ -61,12 +61,24 @@ impl LaunchBudgets {
     }
 }
 
-/// The rung to ask next: the first whose offering has not refused in this tick and has launches left.
-/// A rung without an offering (a shared resource's) has nothing to refuse.
-pub fn next(ladder: &[Rung], refused: &[OfferingKey], budget: &LaunchBudgets) -> Option<usize> {
-    ladder.iter().position(|rung| match &rung.offering {
-        Some(offering) => !refused.contains(offering) && budget.left(offering) != Some(0),
-        None => true,
+/// What has said no in this tick.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Offerings without a machine to sell, or beyond the account's limit.
+    pub offerings: HashSet<OfferingKey>,
+    /// Clouds that let us in no more, are throttled or down: nothing was done there, and nothing is asked of them again.
+    pub providers: HashSet<ProviderName>,
+}
+
+/// The rung to ask next: the first whose offering and cloud have not refused in this tick and that has launches left.
+/// A rung without an offering (a shared resource's) can only be refused by its cloud.
+pub fn next(ladder: &[Rung], refused: &Refused, budget: &LaunchBudgets) -> Option<usize> {
+    ladder.iter().position(|rung| {
+        let may = match &rung.offering {
+            Some(offering) => !refused.offerings.contains(offering) && budget.left(offering) != Some(0),
+            None => true,
+        };
+        may && !refused.providers.contains(&rung.provider)
     })
 }
 

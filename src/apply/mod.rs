@@ -45,13 +45,12 @@ use crate::{
     journal::{Fold, Folded},
     model::{
         ids::{Address, CiName, PoolName, ProviderName, Serial},
-        offering::OfferingKey,
         reason::Reason,
         resource::ClaimLabels,
         snapshot::Snapshot,
         state::{History, Refusal, Written},
     },
-    placement::LaunchBudgets,
+    placement::{LaunchBudgets, Refused},
     plan::{Action, Held, Plan, Tally, Verb},
     provider::Provider,
     render::{Prepared, RenderError, TemplateSet},
@@ -158,7 +157,7 @@ struct Run<'a> {
 
 /// What this apply has learnt of offerings.
 struct Placement {
-    refused: Vec<OfferingKey>,
+    refused: Refused,
     refusals: Vec<Refusal>,
     budgets: LaunchBudgets,
 }
@@ -212,7 +211,7 @@ pub async fn apply(
             .collect(),
         prepared: create::prepared(context, plan),
         placement: Mutex::new(Placement {
-            refused: Vec::new(),
+            refused: Refused::default(),
             refusals: Vec::new(),
             budgets: LaunchBudgets::of(&plan.launch_budgets),
         }),

@@ -17,6 +17,13 @@ fn rung(offering: Option<OfferingKey>) -> Rung {
     }
 }
 
+fn sold_out(offerings: &[OfferingKey]) -> Refused {
+    Refused {
+        offerings: offerings.iter().cloned().collect(),
+        ..Refused::default()
+    }
+}
+
 fn ladder() -> Vec<Rung> {
     [key("nbg1", "cx33"), key("fsn1", "cx33"), key("nbg1", "cx43")]
         .map(|key| rung(Some(key)))
@@ -27,15 +34,16 @@ fn ladder() -> Vec<Rung> {
 fn the_next_rung_is_the_first_that_has_not_refused() {
     let none = LaunchBudgets::default();
     let ladder = ladder();
-    assert_eq!(next(&ladder, &[], &none), Some(0));
-    let mut refused = Vec::new();
+    let mut refused = Refused::default();
     for at in 0..ladder.len() {
         assert_eq!(next(&ladder, &refused, &none), Some(at));
-        refused.extend(ladder[at].offering.clone());
+        refused.offerings.extend(ladder[at].offering.clone());
     }
     assert_eq!(next(&ladder, &refused, &none), None);
     assert_eq!(next(&[rung(None)], &refused, &none), Some(0));
-    assert_eq!(next(&[], &[], &none), None);
+    assert_eq!(next(&[], &Refused::default(), &none), None);
+    refused.providers.insert("hetzner".into());
+    assert_eq!(next(&[rung(None)], &refused, &none), None, "its cloud said no");
 }
 
 #[test]
@@ -49,9 +57,9 @@ fn a_launch_budget_is_used_up_and_the_next_rung_asked() {
     budgets.limit(&first, 5);
     assert_eq!(budgets.left(&first), Some(2));
     budgets.take(&first);
-    assert_eq!(next(&ladder, &[], &budgets), Some(0));
+    assert_eq!(next(&ladder, &Refused::default(), &budgets), Some(0));
     budgets.take(&first);
-    assert_eq!(next(&ladder, &[], &budgets), Some(1));
+    assert_eq!(next(&ladder, &Refused::default(), &budgets), Some(1));
     budgets.take(&first);
     assert_eq!(budgets.left(&first), Some(0));
     assert_eq!(LaunchBudgets::of(&budgets.to_map()), budgets);
@@ -60,7 +68,7 @@ fn a_launch_budget_is_used_up_and_the_next_rung_asked() {
         BTreeMap::from([("hetzner/nbg1 cx33".to_owned(), 0)])
     );
     budgets.limit(&key("fsn1", "cx33"), 0);
-    assert_eq!(next(&ladder, &[key("nbg1", "cx43")], &budgets), None);
+    assert_eq!(next(&ladder, &sold_out(&[key("nbg1", "cx43")]), &budgets), None);
 }
 
 fn rate(offered: &[Offering], pool: &Pool, currency: Option<&str>) -> (Vec<String>, Vec<String>) {

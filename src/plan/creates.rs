@@ -23,7 +23,7 @@ use crate::{
         resource::{Completeness, MachineSpec, ResourceSpec},
         state::Record,
     },
-    placement::{self, Breaker, LaunchBudgets, Rated, Scale},
+    placement::{self, Breaker, LaunchBudgets, Rated, Refused, Scale},
     render::{TemplateSet, parts, spec_hash},
     stack::{OfferingChoice, Pool},
 };
@@ -122,7 +122,7 @@ impl Maker<'_, '_> {
     /// left is set aside for it.
     pub(super) fn frees(&mut self, wish: &Wish<'_>, old: &Record) -> bool {
         let (rungs, _) = self.rungs(wish);
-        if placement::next(&rungs, &[], &self.budgets).is_none() {
+        if placement::next(&rungs, &Refused::default(), &self.budgets).is_none() {
             return false;
         }
         let prices = rungs.iter().filter_map(|rung| rung.price.as_ref());
@@ -158,7 +158,7 @@ impl Maker<'_, '_> {
         if ladder.is_empty() {
             return Err(short.map_or(Blocked::NoRung, |(why, offering)| Blocked::Budget(why, offering)));
         }
-        let Some(first) = placement::next(&ladder, &[], &self.budgets) else {
+        let Some(first) = placement::next(&ladder, &Refused::default(), &self.budgets) else {
             let offering = ladder.swap_remove(0).offering;
             return Err(offering.map_or(Blocked::NoRung, Blocked::Launches));
         };
