@@ -14,7 +14,7 @@ use crate::{
         },
         intent::Intent,
         metrics::PoolMetrics,
-        money::Price,
+        money::{Money, Price},
         offering::{Offering, OfferingKey},
         resource::{
             CloudSnapshot, CloudStatus, Completeness, ControlProfile, CordonKind, Observed, ResourceRef,
@@ -335,6 +335,22 @@ impl<'a> Facts<'a> {
             &offering.price
         } else {
             &offering.price_without_ipv4
+        })
+    }
+
+    /// An amount in the currency that all is counted in; none where it does not convert. Without such a currency as it is.
+    pub fn worth(&self, money: &Money) -> Option<Money> {
+        match self.stack.counted_in() {
+            Some(counted) => self.stack.currency.convert(money, counted),
+            None => Some(money.clone()),
+        }
+    }
+
+    /// What an hour of the dearest of these costs, in the currency that all is counted in.
+    pub fn dearest<'p>(&self, prices: impl Iterator<Item = &'p Price>) -> Option<&'p Price> {
+        prices.max_by_key(|price| {
+            self.worth(&price.hourly)
+                .map_or(price.hourly.amount, |money| money.amount)
         })
     }
 

@@ -28,6 +28,7 @@ pub mod moved;
 mod names;
 mod outdated;
 mod pool;
+mod purse;
 pub mod rebuild;
 pub mod records;
 mod recover;
@@ -60,7 +61,7 @@ use crate::model::{
     },
     intent::OpenIntent,
     kind::Change,
-    money::{Money, Price},
+    money::{Money, Period, Price},
     offering::OfferingKey,
     reason::Reason,
     resource::{ControlProfile, Labels, Observed, ResourceRef, ResourceSpec},
@@ -437,6 +438,27 @@ pub struct Cost {
     pub before_monthly: Vec<Money>,
     /// After, per month.
     pub after_monthly: Vec<Money>,
+    /// What each budget of a day or month comes to by the end of the one that goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub projected: Vec<Projection>,
+}
+
+/// What a budget of a day or month comes to by its end, if nothing changes but by this plan. In the currency that all is
+/// counted in, but for the budget as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Projection {
+    /// Of what.
+    pub per: Period,
+    /// As it is written.
+    pub budget: Money,
+    /// The same, counted.
+    pub allowed: Money,
+    /// What is owed so far.
+    pub spent: Money,
+    /// With what runs now.
+    pub before: Money,
+    /// With what would run after the plan, creates at their dearest rung.
+    pub after: Money,
 }
 
 /// What applying costs in requests.

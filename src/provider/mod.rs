@@ -140,6 +140,15 @@ impl ProviderError {
         }
     }
 
+    /// Whether the whole cloud said no, so that its other offerings need not be asked: it lets us in no more, has had too many
+    /// requests, or is down. Nothing was done.
+    pub fn is_whole_cloud(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthorized { .. } | Self::Throttled { .. } | Self::Unavailable { .. }
+        )
+    }
+
     /// Whether it is certain that nothing was made or changed.
     pub fn is_definite(&self) -> bool {
         self.disposition() != Disposition::Relist

@@ -42,6 +42,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use crate::model::money::Currencies;
 pub use init::{Scaffold, scaffold};
 pub use parse::parse;
 pub use problems::{StackProblem, StackProblems};
@@ -54,7 +55,6 @@ use std::{
 };
 
 use jiff::SignedDuration;
-use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ use crate::model::{
     demand::PoolSelector,
     ids::{CiName, PoolName, ProviderName, ResourceKind, StackName},
     metrics::{HealthCheck, Metering},
-    money::{Currency, Money},
+    money::{Currency, Money, Period},
     offering::Market,
     resource::{Ec2Launch, FirewallRule, ImageRef, Subnet},
 };
@@ -734,13 +734,17 @@ pub struct Budget {
     pub monthly: Option<Money>,
 }
 
-/// What other currencies are worth.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Currencies {
-    /// What all is compared and summed in; none: each currency for itself.
-    pub base: Option<Currency>,
-    /// What one of another is worth in `base`.
-    pub rates: BTreeMap<Currency, Decimal>,
+impl Budget {
+    /// The limits that there are, the shortest period first.
+    pub fn limits(&self) -> impl Iterator<Item = (Period, &Money)> {
+        let all = [
+            (Period::Hour, &self.hourly),
+            (Period::Day, &self.daily),
+            (Period::Month, &self.monthly),
+        ];
+        all.into_iter()
+            .filter_map(|(period, limit)| Some((period, limit.as_ref()?)))
+    }
 }
 
 /// The sandbox that runs in this process, for the stacks that name it.
@@ -799,5 +803,14 @@ impl Stack {
     /// The pool of that name.
     pub fn pool(&self, name: &PoolName) -> Option<&Pool> {
         self.pools.iter().find(|pool| &pool.name == name)
+    }
+
+    /// The currency that prices are compared and budgets reckoned in: the base, else the budget's; none: each for itself.
+    pub fn counted_in(&self) -> Option<&Currency> {
+        let limit = self.budget.limits().next();
+        self.currency
+            .base
+            .as_ref()
+            .or(limit.map(|(_, money)| &money.currency))
     }
 }
