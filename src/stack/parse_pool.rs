@@ -164,7 +164,7 @@ impl Check<'_> {
         }
         // CircleCI knows resource classes alone, which are asked for elsewhere.
         if raw.tags.is_empty()
-            && kind != Some(CiKind::Circleci)
+            && !matches!(kind, Some(CiKind::Circleci | CiKind::Prometheus))
             && !self.written(&["pools", pool, "group", "discover"])
             && !raw.run_untagged
             && self.untouched(&path)
