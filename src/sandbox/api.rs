@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{circleci, control, drone, faults::Twists, gitlab, hetzner, world::World};
+use super::{
+    circleci, control, digitalocean, drone, faults::Twists, gitlab, hetzner, prometheus, world::World,
+};
 
 /// Who is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -14,22 +16,28 @@ use super::{circleci, control, drone, faults::Twists, gitlab, hetzner, world::Wo
 pub enum Party {
     /// Hetzner Cloud, under `/hetzner/v1`.
     Hetzner,
+    /// DigitalOcean, under `/digitalocean/v2`.
+    Digitalocean,
     /// GitLab, under `/gitlab`.
     Gitlab,
     /// Drone, under `/drone`.
     Drone,
     /// CircleCI's API of self-hosted runners, under `/circleci`.
     Circleci,
+    /// Prometheus, which scrapes the machines, under `/prometheus`.
+    Prometheus,
     /// The world's own controls, under `/control`.
     Control,
 }
 
 impl Party {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Hetzner,
+        Self::Digitalocean,
         Self::Gitlab,
         Self::Drone,
         Self::Circleci,
+        Self::Prometheus,
         Self::Control,
     ];
 
@@ -37,20 +45,24 @@ impl Party {
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Hetzner => "/hetzner/v1",
+            Self::Digitalocean => "/digitalocean/v2",
             Self::Gitlab => "/gitlab",
             Self::Drone => "/drone",
             Self::Circleci => "/circleci",
+            Self::Prometheus => "/prometheus",
             Self::Control => "/control",
         }
     }
 
-    /// `hetzner`, `gitlab`, `drone`, `circleci` or `control`.
+    /// `hetzner`, `digitalocean`, `gitlab`, `drone`, `circleci`, `prometheus` or `control`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hetzner => "hetzner",
+            Self::Digitalocean => "digitalocean",
             Self::Gitlab => "gitlab",
             Self::Drone => "drone",
             Self::Circleci => "circleci",
+            Self::Prometheus => "prometheus",
             Self::Control => "control",
         }
     }
@@ -203,9 +215,11 @@ impl Route {
 pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
     hetzner::ROUTES
         .iter()
+        .chain(digitalocean::ROUTES)
         .chain(gitlab::ROUTES)
         .chain(drone::ROUTES)
         .chain(circleci::ROUTES)
+        .chain(prometheus::ROUTES)
         .chain(control::ROUTES)
 }
 

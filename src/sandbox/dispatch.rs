@@ -9,9 +9,9 @@ use super::{
     api::{self, Call, Found, Party, Reply},
     circleci,
     clock::http_date,
-    control, drone,
+    control, digitalocean, drone,
     faults::{Blow, Target, Twists},
-    gitlab, hetzner,
+    gitlab, hetzner, prometheus,
     world::World,
 };
 
@@ -200,10 +200,11 @@ fn respond(
 
 fn authorized(world: &World, party: Party, method: &str, path: &str, call: &Call) -> bool {
     match party {
-        Party::Hetzner => call.token.as_deref() == Some(&world.token),
+        Party::Hetzner | Party::Digitalocean => call.token.as_deref() == Some(&world.token),
         Party::Gitlab => gitlab::takes_runner_token(method, path) || gitlab::user_of(world, call).is_some(),
         Party::Drone | Party::Circleci => gitlab::user_of(world, call).is_some(),
-        Party::Control => true,
+        // A Prometheus asks for no token either.
+        Party::Prometheus | Party::Control => true,
     }
 }
 
@@ -212,7 +213,8 @@ fn unauthorized(party: Party) -> Reply {
         Party::Hetzner => hetzner::unauthorized(),
         Party::Drone => drone::unauthorized(),
         Party::Circleci => circleci::unauthorized(),
-        Party::Gitlab | Party::Control => gitlab::unauthorized(),
+        Party::Digitalocean => digitalocean::unauthorized(),
+        Party::Gitlab | Party::Prometheus | Party::Control => gitlab::unauthorized(),
     }
 }
 
@@ -230,6 +232,9 @@ fn unknown(party: Party, found: &Found) -> Reply {
         (Party::Drone, _) => drone::message(404, "Not Found"),
         (Party::Circleci, Found::OtherMethod) => circleci::message(405, "Method Not Allowed"),
         (Party::Circleci, _) => circleci::message(404, "Not Found"),
+        (Party::Digitalocean, _) => digitalocean::not_found(),
+        (Party::Prometheus, Found::OtherMethod) => Reply::empty(405),
+        (Party::Prometheus, _) => Reply::empty(404),
         (Party::Control, _) => control::not_found(),
     }
 }
@@ -239,7 +244,8 @@ fn bad_json(party: Party) -> Reply {
         Party::Hetzner => hetzner::error(400, "json_error", "invalid JSON in the request", Value::Null),
         Party::Drone => drone::message(400, "Invalid JSON"),
         Party::Circleci => circleci::message(400, "Invalid JSON"),
-        Party::Gitlab | Party::Control => {
+        Party::Digitalocean => digitalocean::error(400, "bad_request", "Invalid JSON in the request body."),
+        Party::Gitlab | Party::Prometheus | Party::Control => {
             Reply::json(400, &serde_json::json!({"error": "the body is no JSON object"}))
         }
     }
@@ -250,7 +256,8 @@ fn rate_limited(party: Party, retry_after: Option<u64>) -> Reply {
         Party::Hetzner => hetzner::error(429, "rate_limit_exceeded", "rate limit exceeded", Value::Null),
         Party::Drone => drone::message(429, "Too Many Requests"),
         Party::Circleci => circleci::message(429, "Rate limit exceeded"),
-        Party::Gitlab | Party::Control => gitlab::message(
+        Party::Digitalocean => digitalocean::error(429, "too_many_requests", "API Rate limit exceeded."),
+        Party::Gitlab | Party::Prometheus | Party::Control => gitlab::message(
             429,
             "This endpoint has been requested too many times. Try again later.",
         ),
@@ -272,6 +279,14 @@ fn blown(party: Party, blow: &Blow) -> Reply {
             code,
             message,
         } if party == Party::Hetzner => hetzner::error(*status, code, message, Value::Null),
+        Blow::Error {
+            status,
+            code,
+            message,
+        } if party == Party::Digitalocean => digitalocean::error(*status, code, message),
+        Blow::Error { status, message, .. } if party == Party::Prometheus => {
+            prometheus::error(*status, "execution", message)
+        }
         Blow::Error { status, message, .. } => gitlab::message(*status, message),
         Blow::RequestLost | Blow::Hang(_) => server_error(party, 500),
     }
@@ -280,6 +295,8 @@ fn blown(party: Party, blow: &Blow) -> Reply {
 fn server_error(party: Party, status: u16) -> Reply {
     match party {
         Party::Hetzner => hetzner::server_error(status),
+        Party::Digitalocean => digitalocean::server_error(status),
+        Party::Prometheus => prometheus::error(status, "internal", "an error was ordered"),
         // All of them say it so.
         Party::Gitlab | Party::Drone | Party::Circleci | Party::Control => {
             gitlab::message(status, &format!("{status} Internal Server Error"))

@@ -24,12 +24,14 @@ mod circleci;
 mod clock;
 mod control;
 mod dice;
+mod digitalocean;
 mod dispatch;
 mod drone;
 mod faults;
 mod gitlab;
 mod hetzner;
 mod machines;
+mod prometheus;
 mod reference;
 mod scenario;
 mod selector;
@@ -98,12 +100,18 @@ pub struct Options {
 pub struct Addresses {
     /// Hetzner's endpoint with its version: `http://127.0.0.1:P/hetzner/v1`.
     pub hetzner: String,
+    /// DigitalOcean's endpoint with its version: `http://127.0.0.1:P/digitalocean/v2`.
+    pub digitalocean: String,
     /// GitLab's root: `http://127.0.0.1:P/gitlab`.
     pub gitlab: String,
     /// Drone's root: `http://127.0.0.1:P/drone`.
     pub drone: String,
     /// The root of CircleCI's runner API: `http://127.0.0.1:P/circleci`.
     pub circleci: String,
+    /// An HTTP forward proxy, through which the machines' own ports are reached: `http://127.0.0.1:P`.
+    pub exporters: String,
+    /// The root of a Prometheus that scrapes the machines: `http://127.0.0.1:P/prometheus`.
+    pub prometheus: String,
     /// The controls: `http://127.0.0.1:P/control`.
     pub control: String,
     /// The token that all accept.
@@ -188,9 +196,12 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
         .transpose()?;
     let addresses = Addresses {
         hetzner: of(Party::Hetzner),
+        digitalocean: of(Party::Digitalocean),
         gitlab: of(Party::Gitlab),
         drone: of(Party::Drone),
         circleci: of(Party::Circleci),
+        exporters: origin.clone(),
+        prometheus: of(Party::Prometheus),
         control: of(Party::Control),
         token: world.token.clone(),
         drone_rpc_secret: world.drone_secret(),

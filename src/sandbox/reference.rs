@@ -230,7 +230,8 @@ fn check(operation: Operation) -> Check {
             Party::Control => "the sandbox's own",
             Party::Drone => "Drone has none for Python",
             Party::Circleci => "CircleCI has none",
-            Party::Hetzner | Party::Gitlab => "",
+            Party::Prometheus => "Prometheus has none",
+            Party::Hetzner | Party::Digitalocean | Party::Gitlab => "",
         }),
         proxy: proxied.flat_map(|(_, all)| *all).any(|known| *known == name),
     }

@@ -181,6 +181,15 @@ impl ProviderKind {
         }
     }
 
+    /// Whose it is, for a person.
+    pub fn vendor(self) -> &'static str {
+        match self {
+            Self::Digitalocean => "DigitalOcean",
+            Self::Hetzner => "Hetzner",
+            Self::Ec2 | Self::Asg => "Amazon",
+        }
+    }
+
     /// Whether it is Amazon's: it lets us in by its own chain of credentials, not by a token.
     pub fn is_aws(self) -> bool {
         matches!(self, Self::Ec2 | Self::Asg)

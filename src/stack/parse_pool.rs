@@ -325,7 +325,7 @@ impl Check<'_> {
                 let problem = StackProblem::new(
                     "stack::contradiction",
                     self.span(&[&path[..], &["market"]].concat()),
-                    format!("{} has no spot market", kind.as_str()),
+                    format!("{} has no spot market", kind.vendor()),
                     "not sold",
                 )
                 .help("take `market` out, or write market = \"on-demand\"");

@@ -125,9 +125,16 @@ struct Embedded {
         expect(dead_code, reason = "only its provider asks")
     )]
     hetzner: String,
+    #[expect(dead_code, reason = "its provider is to come")]
+    digitalocean: String,
     gitlab: String,
     drone: String,
     circleci: String,
+    /// A forward proxy through which the sandbox's machines are reached.
+    #[expect(dead_code, reason = "the source that asks is to come")]
+    exporters: String,
+    #[expect(dead_code, reason = "the source that asks is to come")]
+    prometheus: String,
     /// What runners join the sandbox's Drone with.
     drone_rpc_secret: String,
     token: String,
@@ -145,9 +152,12 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
         let addresses = sandbox.addresses();
         Embedded {
             hetzner: addresses.hetzner.clone(),
+            digitalocean: addresses.digitalocean.clone(),
             gitlab: addresses.gitlab.clone(),
             drone: addresses.drone.clone(),
             circleci: addresses.circleci.clone(),
+            exporters: addresses.exporters.clone(),
+            prometheus: addresses.prometheus.clone(),
             drone_rpc_secret: addresses.drone_rpc_secret.clone(),
             token: addresses.token.clone(),
         }
