@@ -296,8 +296,9 @@ impl Reading<'_> {
             }
             if let Some(change) = change {
                 let taken = |name: &str| steps.iter().any(|step| step.name == name);
-                let others = (2..).map(|number: u32| format!("{}-{number}", policy.name));
-                let mut names = std::iter::once(policy.name.clone()).chain(others);
+                let name = step_name(&policy.name);
+                let others = (2..).map(|number: u32| format!("{name}-{number}"));
+                let mut names = std::iter::once(name.clone()).chain(others);
                 steps.push(Step {
                     file: file.to_owned(),
                     name: names.find(|name| !taken(name)).unwrap_or_default(),
@@ -453,6 +454,13 @@ impl Reading<'_> {
         }
         keys
     }
+}
+
+/// A name that a step may have: a policy's may be any text.
+fn step_name(name: &str) -> String {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let name = name.trim();
+    name.chars().map(|c| if good(c) { c } else { '_' }).collect()
 }
 
 /// Which address the other configuration means.

@@ -166,7 +166,7 @@ fn a_scaler_becomes_a_pool_with_its_policies_as_steps() {
     assert_eq!(pool.health, Some(health));
     let offering = &pool.offerings[0];
     assert_eq!(offering.provider, ProviderName::from("digitalocean"));
-    assert_eq!(offering.machine_type, "s-1vcpu-1gb");
+    assert_eq!(offering.machine_type, "s-2vcpu-4gb");
     assert_eq!(offering.locations, ["fra1"]);
     assert_eq!(offering.image, ImageRef::Name("debian-12-x64".to_owned()));
     let policy = steps(&made);
@@ -408,6 +408,22 @@ fn actions_of_ones_own_become_hooks_that_are_commented_out_or_are_named() {
         .replace("# command", "command");
     let stack = parse(&hooked, "stacks/droplets.toml").unwrap();
     assert_eq!(stack.pools[0].hooks.len(), 2);
+}
+
+#[test]
+fn steps_have_names_of_their_own_whatever_the_policies_are_called() {
+    let mut folder = with(
+        "conf.d/policies/mem_avail.json",
+        "\"mem_avail\"",
+        "\" high load! \"",
+    );
+    for file in ["loadavg", "down"] {
+        let text = folder.get_mut(&format!("conf.d/policies/{file}.json")).unwrap();
+        *text = text.replace(&format!("\"{file}\""), "\"high_load_\"");
+    }
+    let made = made(&folder);
+    let names: Vec<&str> = steps(&made).steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["high_load_", "high_load_-2", "high_load_-3"]);
 }
 
 #[test]
