@@ -1,10 +1,10 @@
 //! The policies and droplets of do-scaler, as its JSON files have them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, IgnoredAny},
+    de::{self, IgnoredAny, Visitor},
 };
 
 use super::ini::Problem;
@@ -123,31 +123,66 @@ pub(super) fn read<'t, T: Deserialize<'t>>(text: &'t str, what: &str) -> Result<
 }
 
 fn sample_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':');
-    if name.bytes().all(is_word) && !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() {
-        return Ok(name);
+    deserializer.deserialize_str(SampleWord)
+}
+
+/// Visitors say where the value is that they refuse; what looks at it afterwards knows only where its object ends.
+struct SampleWord;
+
+impl Visitor<'_> for SampleWord {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sample's name")
     }
-    Err(D::Error::custom(
-        "a sample's name is letters, digits, `_` and `:`, such as \"node_load1\"",
-    ))
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<String, E> {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':');
+        if name.bytes().all(is_word) && !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() {
+            return Ok(name.to_owned());
+        }
+        Err(E::custom(
+            "a sample's name is letters, digits, `_` and `:`, such as \"node_load1\"",
+        ))
+    }
 }
 
 /// What Python's `float` takes, infinities and "not a number" aside, with which no comparison says anything.
 fn threshold<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Finite, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a threshold is a number, such as \"2.5\"")]
-    enum Written {
-        Number(f64),
-        Text(String),
+    deserializer.deserialize_any(Threshold)
+}
+
+struct Threshold;
+
+impl Threshold {
+    fn finite<E: de::Error>(number: Option<f64>) -> Result<Finite, E> {
+        let finite = number.and_then(Finite::new);
+        finite.ok_or_else(|| E::custom("a threshold is a number, such as \"2.5\""))
     }
-    let number = match Written::deserialize(deserializer)? {
-        Written::Number(number) => Some(number),
-        Written::Text(text) => float(&text),
-    };
-    number
-        .and_then(Finite::new)
-        .ok_or_else(|| D::Error::custom("a threshold is a number, such as \"2.5\""))
+}
+
+impl Visitor<'_> for Threshold {
+    type Value = Finite;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, such as \"2.5\"")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Finite, E> {
+        Self::finite(float(text))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Finite, E> {
+        Self::finite(Some(number))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Finite, E> {
+        Self::finite(float(&number.to_string()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Finite, E> {
+        Self::finite(float(&number.to_string()))
+    }
 }
 
 /// As Python's `float` reads a text: blanks around it, and `_` between digits.
