@@ -11,6 +11,9 @@ use super::*;
 use crate::model::resource::ImageRef;
 
 mod aws;
+mod digitalocean;
+mod metrics;
+mod program;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");
 const DEV: &str = include_str!("../../stacks/dev.toml");
@@ -254,7 +257,7 @@ Error: stack::unknown_key
     ·                              ╰── did you mean `idle`?
  26 │ min = 6
     ╰────
-  help: known in `pools.linux.policy`: `kind`, `idle`, `min_age`
+  help: known in `pools.linux.policy`: `kind`, `idle`, `min_age`, `cooldown`, `hysteresis`
 
 Error: stack::contradiction
 
@@ -387,15 +390,15 @@ fn every_kind_of_problem_has_its_message() {
     insta::assert_snapshot!(text, @r#"
     max = 5 ⏎ idel_timeout = "3m"
     25:1 stack::unknown_key unknown key `idel_timeout`, did you mean `idle_timeout`?
-      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `offerings`, `group`
+      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `steps`, `health`, `hooks`, `order`, `offerings`, `group`
 
     [bugdet]
     18:2 stack::unknown_key unknown key `bugdet`, did you mean `budget`?
-      = known at the top: `stack`, `providers`, `ci`, `budget`, `ssh_keys`, `firewalls`, `networks`, `guard`, `moved`, `pools`, `sandbox`
+      = known at the top: `stack`, `providers`, `ci`, `budget`, `currency`, `ssh`, `ssh_keys`, `firewalls`, `networks`, `guard`, `moved`, `pools`, `sandbox`
 
     max = 5 ⏎ frobnicate = 1
     25:1 stack::unknown_key unknown key `frobnicate`
-      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `offerings`, `group`
+      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `steps`, `health`, `hooks`, `order`, `offerings`, `group`
 
     token = { enf = "HCLOUD_TOKEN" }
     5:11 stack::unknown_key unknown key `enf`, did you mean `env`?
@@ -481,7 +484,7 @@ fn every_kind_of_problem_has_its_message() {
 
     max = 5 ⏎ policy = "que"
     25:10 stack::bad_value `pools.linux.policy` cannot be "que": did you mean "queue"?
-      = `pools.linux.policy` is "queue", "drone-autoscaler" or "asg-increment"
+      = `pools.linux.policy` is "queue", "drone-autoscaler", "asg-increment" or "step"
 
     max = 5 ⏎ ready_timeout = "0s"
     25:17 stack::bad_value `pools.linux.ready_timeout` cannot be zero
