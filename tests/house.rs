@@ -352,7 +352,10 @@ fn every_http_client_says_that_its_tls_is_rustls() {
     let mut seen = 0;
     for (path, text) in sources() {
         let text = without_tests(&text);
-        assert!(!text.contains("reqwest::Client::new("), "{path}: a client that says nothing");
+        assert!(
+            !text.contains("reqwest::Client::new("),
+            "{path}: a client that says nothing"
+        );
         if text.contains("reqwest::Client::builder()") && !path.ends_with("tests.rs") {
             assert!(text.contains(".use_rustls_tls()"), "{path}: not with rustls");
             seen += 1;

@@ -38,9 +38,16 @@ impl Check<'_> {
         }
         for pool in pools {
             let offerings = pool.offerings.iter().enumerate();
-            let mut its = offerings.filter(|(_, offering)| is_its(&offering.provider)).peekable();
+            let mut its = offerings
+                .filter(|(_, offering)| is_its(&offering.provider))
+                .peekable();
             if its.peek().is_some() {
-                self.only_for(&["pools", pool.name.as_str()], "digitalocean", &["spread"], "hetzner");
+                self.only_for(
+                    &["pools", pool.name.as_str()],
+                    "digitalocean",
+                    &["spread"],
+                    "hetzner",
+                );
             }
             for (index, offering) in its {
                 let index = index.to_string();
@@ -133,19 +140,30 @@ impl Check<'_> {
         let [network] = used else {
             if used.len() > 1 {
                 let path = ["pools", pool.name.as_str(), "networks"];
-                let what = format!("`{}` names {} networks of {}", dotted(&path), used.len(), choice.provider);
+                let what = format!(
+                    "`{}` names {} networks of {}",
+                    dotted(&path),
+                    used.len(),
+                    choice.provider
+                );
                 self.bad(&path, what, "a droplet is in one", "leave one of them");
             }
             return;
         };
-        let Some(subnet) = network.subnets.first() else { return };
+        let Some(subnet) = network.subnets.first() else {
+            return;
+        };
         let zone = subnet.zone.as_str();
         if choice.locations.len() == 1 && choice.locations[0] == zone {
             return;
         }
         let (name, pool) = (&network.name, &pool.name);
         let locations = [&offering[..], &["locations"]].concat();
-        let path = if choice.locations.is_empty() { &offering[..] } else { &locations };
+        let path = if choice.locations.is_empty() {
+            &offering[..]
+        } else {
+            &locations
+        };
         self.bad(
             path,
             format!("the network `{name}` of the pool `{pool}` is in {zone} alone"),

@@ -103,10 +103,7 @@ impl OverHttp {
     }
 
     async fn make(&self, claim: &Claim) -> Result<runfleet::model::resource::Observed, ProviderError> {
-        self.provider
-            .create(std::slice::from_ref(claim))
-            .await
-            .remove(0)
+        self.provider.create(std::slice::from_ref(claim)).await.remove(0)
     }
 
     async fn take_down(self) {
@@ -162,7 +159,9 @@ impl Harness for OverHttp {
                 vec![json!({"path": DROPLETS, "method": "POST", "fault": "create-then-fails"})]
             }
             Trouble::DeleteReplyLost => vec![json!({"path": "*", "method": "DELETE", "fault": "reply-lost"})],
-            Trouble::Unauthorized => vec![json!({"path": DROPLETS, "method": "POST", "fault": "unauthorized"})],
+            Trouble::Unauthorized => {
+                vec![json!({"path": DROPLETS, "method": "POST", "fault": "unauthorized"})]
+            }
             // Whichever a kind is relabelled by; a rule that did not strike is taken back.
             Trouble::RelabelReplyLost => {
                 self.clear().await;
@@ -242,7 +241,10 @@ async fn a_vpc_keeps_its_claim_and_goes_when_its_last_droplet_has() {
     let claim = lan();
     let network = harness.make(&claim).await.expect("a VPC");
     assert_eq!(network.claim().as_ref(), Some(&claim.labels));
-    assert_eq!(harness.make(&claim).await.expect("adopted").target, network.target);
+    assert_eq!(
+        harness.make(&claim).await.expect("adopted").target,
+        network.target
+    );
     assert!(
         network
             .network
@@ -263,14 +265,24 @@ async fn a_vpc_keeps_its_claim_and_goes_when_its_last_droplet_has() {
     let private = droplet.addresses.iter().map(ToString::to_string);
     assert!(private.into_iter().any(|address| address.starts_with("10.77.")));
 
-    let listing = harness.provider.list(&"conformance".into()).await.expect("a listing");
+    let listing = harness
+        .provider
+        .list(&"conformance".into())
+        .await
+        .expect("a listing");
     assert_eq!(listing.resources.len(), 2);
-    let seen = listing.resources.iter().find(|seen| seen.target == droplet.target);
+    let seen = listing
+        .resources
+        .iter()
+        .find(|seen| seen.target == droplet.target);
     assert_eq!(seen.expect("it is listed").uses, used);
     let moved = Labels::from([("runfleet-stack".to_owned(), "next".to_owned())]);
     let moved = harness.provider.relabel(&network, &moved).await.expect("labels");
     assert_eq!(moved.claim().expect("a claim").stack.as_str(), "next");
-    assert_eq!((&moved.target, &moved.network), (&network.target, &network.network));
+    assert_eq!(
+        (&moved.target, &moved.network),
+        (&network.target, &network.network)
+    );
 
     let both = futures::future::join(
         harness.provider.delete(&network.target),
@@ -312,7 +324,9 @@ async fn a_droplet_is_behind_its_firewall_from_its_first_second_and_leaves_no_ta
     gone.expect("and then its firewall");
     let left = harness.tags().await;
     let ours = |tag: &&String| {
-        tag.starts_with("runfleet-claim") || tag.starts_with("runfleet-firewall") || tag.starts_with("runfleet:")
+        tag.starts_with("runfleet-claim")
+            || tag.starts_with("runfleet-firewall")
+            || tag.starts_with("runfleet:")
     };
     assert_eq!(left.iter().find(ours), None, "{left:?}");
     harness.take_down().await;
@@ -332,7 +346,15 @@ async fn what_somebody_changes_by_hand_is_seen_and_put_right() {
         .await;
     // Until the rename has ended.
     let later = Request::new(post.clone(), "/clock").json(json!({"advance": "10s"}));
-    assert!(harness.control.send(later).await.expect("an answer").status.is_success());
+    assert!(
+        harness
+            .control
+            .send(later)
+            .await
+            .expect("an answer")
+            .status
+            .is_success()
+    );
     harness
         .send(post.clone(), &act, json!({"type": "power_off"}))
         .await;
@@ -340,16 +362,32 @@ async fn what_somebody_changes_by_hand_is_seen_and_put_right() {
     let tags = harness.tags().await;
     let own = tags.iter().find(|tag| tag.starts_with("runfleet-claim:"));
     let own = own.expect("its own tag");
-    harness.send(http::Method::DELETE, &format!("/tags/{own}/resources"), mine.clone()).await;
-    harness.send(post.clone(), "/tags", json!({"name": "team:blue"})).await;
+    harness
+        .send(
+            http::Method::DELETE,
+            &format!("/tags/{own}/resources"),
+            mine.clone(),
+        )
+        .await;
+    harness
+        .send(post.clone(), "/tags", json!({"name": "team:blue"}))
+        .await;
     harness.send(post, "/tags/team:blue/resources", mine).await;
 
-    let listing = harness.provider.list(&"conformance".into()).await.expect("a listing");
+    let listing = harness
+        .provider
+        .list(&"conformance".into())
+        .await
+        .expect("a listing");
     let seen = &listing.resources[0];
     assert_eq!((&seen.target, seen.name.as_str()), (&made.target, "by-hand"));
     assert_eq!((seen.status.clone(), seen.claim()), (CloudStatus::Off, None));
 
-    let named = harness.provider.update(seen, &claim.spec).await.expect("it is renamed");
+    let named = harness
+        .provider
+        .update(seen, &claim.spec)
+        .await
+        .expect("it is renamed");
     assert_eq!(named.name, made.name);
     let labels = claim.labels.to_labels();
     let whole = harness.provider.relabel(&named, &labels).await.expect("labels");
@@ -367,14 +405,22 @@ async fn a_listing_of_more_than_a_page_is_whole_or_says_that_it_is_not() {
     for answer in harness.provider.create(&claims).await {
         answer.expect("it is made");
     }
-    let listing = harness.provider.list(&"conformance".into()).await.expect("a listing");
+    let listing = harness
+        .provider
+        .list(&"conformance".into())
+        .await
+        .expect("a listing");
     assert!(listing.completeness.is_complete(), "{:?}", listing.completeness);
     assert_eq!((listing.resources.len(), listing.calls), (201, 5));
     for fault in ["changed-total", "partial-list"] {
         harness
             .fault(json!({"path": DROPLETS, "method": "GET", "fault": fault, "count": 100}))
             .await;
-        let listing = harness.provider.list(&"conformance".into()).await.expect("a listing");
+        let listing = harness
+            .provider
+            .list(&"conformance".into())
+            .await
+            .expect("a listing");
         assert!(!listing.completeness.is_complete(), "{fault}");
         harness.clear().await;
     }
@@ -391,15 +437,24 @@ async fn the_newest_image_with_a_tag_is_booted_where_it_is() {
     let error = harness.make(&claim).await.expect_err("there is none");
     assert!(error.to_string().contains("fra1"), "{error}");
 
-    let base = harness.make(&claims::machine(&harness, "base", "base")).await.expect("a droplet");
+    let base = harness
+        .make(&claims::machine(&harness, "base", "base"))
+        .await
+        .expect("a droplet");
     let act = format!("/droplets/{}/actions", base.target.id);
     let snapshot = json!({"type": "snapshot", "name": "runner-1"});
     harness.send(http::Method::POST, &act, snapshot).await;
-    let images = harness.send(http::Method::GET, "/images?private=true", Value::Null).await;
+    let images = harness
+        .send(http::Method::GET, "/images?private=true", Value::Null)
+        .await;
     let image = images["images"][0]["id"].as_u64().expect("an image");
     let tagged = json!({"resources": [{"resource_id": image.to_string(), "resource_type": "image"}]});
-    harness.send(http::Method::POST, "/tags", json!({"name": "runner"})).await;
-    harness.send(http::Method::POST, "/tags/runner/resources", tagged).await;
+    harness
+        .send(http::Method::POST, "/tags", json!({"name": "runner"}))
+        .await;
+    harness
+        .send(http::Method::POST, "/tags/runner/resources", tagged)
+        .await;
     let made = harness.make(&claim).await.expect("there is one now");
     let path = format!("/droplets/{}", made.target.id);
     let droplet = harness.send(http::Method::GET, &path, Value::Null).await;
@@ -439,8 +494,7 @@ async fn names_that_digitalocean_does_not_have_are_told_with_what_it_has() {
 async fn a_wrong_token_is_told_by_every_call() {
     let harness = OverHttp::start().await;
     let base = harness.sandbox.addresses().digitalocean.clone();
-    let provider =
-        Digitalocean::new("digitalocean".into(), config(&base, "wrong"), 5).expect("a provider");
+    let provider = Digitalocean::new("digitalocean".into(), config(&base, "wrong"), 5).expect("a provider");
     let unauthorized = |error: &ProviderError| matches!(error, ProviderError::Unauthorized { .. });
     let listed = provider.list(&"conformance".into()).await;
     assert!(listed.as_ref().is_err_and(unauthorized), "{listed:?}");

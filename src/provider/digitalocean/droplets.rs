@@ -176,7 +176,8 @@ impl Digitalocean {
             let gone = if tags::is_own(tag) {
                 self.delete_tag(tag).await
             } else {
-                let built = Tag::get(tag.as_str()).remove_resources(vec![(row.id.to_string().as_str(), DROPLET)]);
+                let built =
+                    Tag::get(tag.as_str()).remove_resources(vec![(row.id.to_string().as_str(), DROPLET)]);
                 let request = Request {
                     priority: Priority::Normal,
                     ..requests::of(&built)
@@ -231,7 +232,9 @@ impl Digitalocean {
             match self.delete_tag(&tag).await {
                 Ok(()) => {}
                 Err(failed) if failed.is_absent() => {}
-                Err(failed) => tracing::debug!(tag, error = %failed.of_read(), "a tag stays that nothing carries"),
+                Err(failed) => {
+                    tracing::debug!(tag, error = %failed.of_read(), "a tag stays that nothing carries")
+                }
             }
         }))
         .await;

@@ -8,13 +8,7 @@ use tokio::time::Instant;
 
 use crate::{model::resource::ImageRef, provider::ProviderError};
 
-use super::{
-    Digitalocean,
-    api::Failed,
-    pages, requests,
-    wire::One,
-    wire_catalog::Image,
-};
+use super::{Digitalocean, api::Failed, pages, requests, wire::One, wire_catalog::Image};
 
 /// How long an image that was found is used again: longer than a burst of creates takes, shorter than anybody waits for a new one.
 const IMAGE_AGE: Duration = Duration::from_secs(60);

@@ -22,7 +22,9 @@ use crate::{
 };
 
 use super::{
-    BATCH_SIZE, CALL_TIMEOUT, Digitalocean, PATIENCE, SETTLE, actions::{End, Ended}, ambiguous,
+    BATCH_SIZE, CALL_TIMEOUT, Digitalocean, PATIENCE, SETTLE,
+    actions::{End, Ended},
+    ambiguous,
     api::{Failed, decode},
     is_ours, name_taken, requests, tags, unavailable, unsupported, until,
     wire::{Droplet, Firewall, Made, reference},
@@ -30,6 +32,9 @@ use super::{
 
 /// The first and the longest pause between two looks for a droplet whose answer was lost.
 const LOOK_FOR: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+
+/// What becomes of a droplet that finds no host.
+const VANISHED: &str = "vanished while it came up";
 
 /// A claim to a machine, and its place among the answers.
 #[derive(Clone, Copy)]
@@ -88,7 +93,9 @@ impl Digitalocean {
                 Err(error) => answers.push((one.at, Err(error))),
             }
         }
-        let made = batches.iter().map(|(order, members)| self.make(order, members, end));
+        let made = batches
+            .iter()
+            .map(|(order, members)| self.make(order, members, end));
         answers.extend(future::join_all(made).await.into_iter().flatten());
         answers
     }
@@ -214,7 +221,9 @@ impl Digitalocean {
         let tagged = members.iter().map(|one| async {
             let row = rows.iter().find(|row| row.name == one.spec.name);
             match (row, own_tag(one.claim)) {
-                (Some(row), Ok(Some(own))) if several => self.tag(&own, row.id).await.map_err(Failed::after_sending),
+                (Some(row), Ok(Some(own))) if several => {
+                    self.tag(&own, row.id).await.map_err(Failed::after_sending)
+                }
                 (_, Err(error)) => Err(error),
                 _ => Ok(()),
             }
@@ -232,7 +241,8 @@ impl Digitalocean {
                         return self.adopt_late(*one, ambiguous(why)).await;
                     };
                     tagged?;
-                    self.finish_one(*one, row.id, errored(ended, row.id, several)).await
+                    self.finish_one(*one, row.id, errored(ended, row.id, several))
+                        .await
                 };
                 (one.at, until(end, answer, ambiguous).await)
             }
@@ -243,10 +253,8 @@ impl Digitalocean {
     async fn finish_one(&self, one: Wanted<'_>, id: u64, errored: bool) -> Result<Observed, ProviderError> {
         if errored {
             let target = reference(self.name(), ResourceKind::Machine, &id.to_string());
-            return Err(match self.delete_machine(&target).await {
-                Ok(()) => ProviderError::NoCapacity {
-                    why: format!("{:?} was accepted, and its create action failed", one.spec.name),
-                },
+            return Err(match self.remove(&target).await {
+                Ok(()) => self.no_room(one.claim, "its create action failed").await,
                 Err(error) => ambiguous(format!(
                     "the create of {:?} failed, and what was made could not be removed: {error}",
                     one.spec.name
@@ -255,7 +263,7 @@ impl Digitalocean {
         }
         match self.wait_until_up(id).await? {
             Some(row) => Ok(self.with_claimed(row, one.claim)),
-            None => Err(self.vanished(one.claim).await),
+            None => Err(self.no_room(one.claim, VANISHED).await),
         }
     }
 
@@ -273,12 +281,12 @@ impl Digitalocean {
     }
 
     /// It was accepted, and is not there any more: there was no room for it.
-    async fn vanished(&self, claim: &Claim) -> ProviderError {
+    async fn no_room(&self, claim: &Claim, what: &str) -> ProviderError {
         if let Ok(Some(own)) = own_tag(claim) {
             self.sweep([own]).await;
         }
         ProviderError::NoCapacity {
-            why: format!("{:?} was accepted, and vanished while it came up", claim.spec.name()),
+            why: format!("{:?} was accepted, and {what}", claim.spec.name()),
         }
     }
 
@@ -295,7 +303,11 @@ impl Digitalocean {
             (false, _) => Found::Ours(ours),
             (true, false) => Found::Theirs,
             (true, true) if pages.completeness.is_complete() => Found::Nothing,
-            (true, true) => return Err(Failed::Malformed(format!("the droplets named {name:?} are not all told"))),
+            (true, true) => {
+                return Err(Failed::Malformed(format!(
+                    "the droplets named {name:?} are not all told"
+                )));
+            }
         })
     }
 
@@ -310,7 +322,11 @@ impl Digitalocean {
         let intent = |row: &Droplet| row.labels().remove("runfleet-intent");
         let of_kept = intent(&kept);
         for double in rows.filter(|row| of_kept.is_some() && intent(row) == of_kept) {
-            tracing::warn!(id = double.id, kept = kept.id, "an attempt made two droplets: this one goes");
+            tracing::warn!(
+                id = double.id,
+                kept = kept.id,
+                "an attempt made two droplets: this one goes"
+            );
             let target = reference(self.name(), ResourceKind::Machine, &double.id.to_string());
             // The tag that both carry stays with the other: not through `delete_machine`.
             self.remove(&target).await?;
@@ -322,9 +338,12 @@ impl Digitalocean {
         }
         match self.wait_until_up(kept.id).await? {
             Some(row) => self.with_uses(row).await.map_err(|error| {
-                ambiguous(format!("{:?} is there, and not to be seen: {error}", claim.spec.name()))
+                ambiguous(format!(
+                    "{:?} is there, and not to be seen: {error}",
+                    claim.spec.name()
+                ))
             }),
-            None => Err(self.vanished(claim).await),
+            None => Err(self.no_room(claim, VANISHED).await),
         }
     }
 
@@ -381,9 +400,14 @@ fn own_tag(claim: &Claim) -> Result<Option<String>, ProviderError> {
 fn is_droplet_of(labels: &Labels, claim: &Claim) -> bool {
     let ours = claim.labels.to_labels();
     let same = |key: &str| labels.get(key) == ours.get(key);
-    let untold = ["runfleet-id", "runfleet-intent"].iter().all(|key| !labels.contains_key(*key));
+    let untold = ["runfleet-id", "runfleet-intent"]
+        .iter()
+        .all(|key| !labels.contains_key(*key));
     is_ours(labels, &claim.labels)
-        || untold && ["runfleet-stack", "runfleet-lineage", "runfleet-pool"].iter().all(|key| same(key))
+        || untold
+            && ["runfleet-stack", "runfleet-lineage", "runfleet-pool"]
+                .iter()
+                .all(|key| same(key))
 }
 
 /// Whether a droplet's create failed.

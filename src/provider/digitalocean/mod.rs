@@ -259,11 +259,18 @@ impl Digitalocean {
         let id = target.id.as_str();
         match target.kind {
             ResourceKind::Machine => return self.read_machine(id).await,
-            ResourceKind::SshKey => self.read_as::<SshKey>(id).await.map(|row| row.map(|row| self.observed(row))),
-            ResourceKind::Firewall => {
-                self.read_as::<Firewall>(id).await.map(|row| row.map(|row| self.observed(row)))
-            }
-            ResourceKind::Network => self.read_as::<Vpc>(id).await.map(|row| row.map(|row| self.observed(row))),
+            ResourceKind::SshKey => self
+                .read_as::<SshKey>(id)
+                .await
+                .map(|row| row.map(|row| self.observed(row))),
+            ResourceKind::Firewall => self
+                .read_as::<Firewall>(id)
+                .await
+                .map(|row| row.map(|row| self.observed(row))),
+            ResourceKind::Network => self
+                .read_as::<Vpc>(id)
+                .await
+                .map(|row| row.map(|row| self.observed(row))),
             ResourceKind::PlacementGroup | ResourceKind::Group | ResourceKind::Batch => {
                 return Err(unsupported(target.kind.as_str()));
             }
@@ -462,13 +469,15 @@ impl Provider for Digitalocean {
             let is_shared = !matches!(claim.spec, ResourceSpec::Machine(_));
             is_shared.then(|| async move { (at, within(self.create_shared(claim), ambiguous).await) })
         });
-        let (shared, machines) =
-            future::join(future::join_all(shared), self.create_machines(claims)).await;
+        let (shared, machines) = future::join(future::join_all(shared), self.create_machines(claims)).await;
         for (at, answer) in shared.into_iter().chain(machines) {
             answers[at] = Some(answer);
         }
         let untold = || Err(ambiguous("the create ended without an answer".to_owned()));
-        answers.into_iter().map(|answer| answer.unwrap_or_else(untold)).collect()
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(untold))
+            .collect()
     }
 
     async fn update(&self, have: &Observed, want: &ResourceSpec) -> Result<Observed, ProviderError> {

@@ -65,7 +65,8 @@ impl Digitalocean {
         if all == row.labels() {
             return Ok(self.observed(row));
         }
-        self.patch(&row.id, json!({"description": tags::text(&all)?})).await
+        self.patch(&row.id, json!({"description": tags::text(&all)?}))
+            .await
     }
 
     async fn patch(&self, id: &str, body: Value) -> Result<Observed, ProviderError> {

@@ -103,7 +103,10 @@ impl Digitalocean {
             return Ok(seen);
         }
         let (keys, _) = self.whole::<SshKey>().await?;
-        if let Some(key) = keys.into_iter().find(|key| same_key(&key.public_key, &spec.public_key)) {
+        if let Some(key) = keys
+            .into_iter()
+            .find(|key| same_key(&key.public_key, &spec.public_key))
+        {
             let seen = self.observed(key);
             if is_ours(&seen.labels, &claim.labels) {
                 return Ok(seen);
@@ -236,7 +239,10 @@ impl Digitalocean {
             sleep(LOOK_AGAIN).await;
         };
         self.remove(target).await?;
-        let ours = row.tags().iter().filter(|tag| tags::is_covering(tag) || tags::is_text(tag));
+        let ours = row
+            .tags()
+            .iter()
+            .filter(|tag| tags::is_covering(tag) || tags::is_text(tag));
         self.sweep(ours.cloned()).await;
         self.known.lock().await.covering.remove(&row.id);
         Ok(())
@@ -269,8 +275,11 @@ impl Digitalocean {
         let mut all = row.labels();
         all.extend(labels.clone());
         let text = tags::text(&all)?;
-        let (old, mut named): (Vec<_>, Vec<_>) =
-            row.tags().iter().cloned().partition(|tag| tags::is_text(tag) && *tag != text);
+        let (old, mut named): (Vec<_>, Vec<_>) = row
+            .tags()
+            .iter()
+            .cloned()
+            .partition(|tag| tags::is_text(tag) && *tag != text);
         let mut new: Vec<_> = (!named.contains(&text)).then_some(text).into_iter().collect();
         if row.covering().is_none() {
             new.push(tags::covering(&row.name, &row.id));

@@ -256,7 +256,10 @@ mod tests {
         let own: Vec<_> = tags.iter().filter(|tag| is_own(tag)).collect();
         assert_eq!(own.len(), 1);
         assert_eq!(labels(tags.iter().map(String::as_str)), claim());
-        assert!(!is_own("runfleet-claim::brave-otter"), "without its nonce it may be another's too");
+        assert!(
+            !is_own("runfleet-claim::brave-otter"),
+            "without its nonce it may be another's too"
+        );
     }
 
     #[test]
@@ -279,11 +282,17 @@ mod tests {
         let (add, take) = change(&tags, &over).unwrap();
         assert_eq!(
             add,
-            ["runfleet-stack:next", "runfleet-claim:99aa:calm-heron:42_2er_5f3_4b9"]
+            [
+                "runfleet-stack:next",
+                "runfleet-claim:99aa:calm-heron:42_2er_5f3_4b9"
+            ]
         );
         assert_eq!(
             take,
-            ["runfleet-stack:prod", "runfleet-claim:99aa:brave-otter:42_2er_5f3_4b9"]
+            [
+                "runfleet-stack:prod",
+                "runfleet-claim:99aa:brave-otter:42_2er_5f3_4b9"
+            ]
         );
         assert_eq!(change(&tags, &claim()).unwrap(), (vec![], vec![]));
     }

@@ -43,7 +43,10 @@ async fn answer(State(cloud): State<Arc<Cloud>>, request: http::Request<Body>) -
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().unwrap_or("").to_owned());
+    let (path, query) = (
+        parts.uri.path().to_owned(),
+        parts.uri.query().unwrap_or("").to_owned(),
+    );
     let answer = (cloud.answers.lock().unwrap())(&parts.method, &path, &query, &body);
     let line = format!("{} {path}?{query}", parts.method);
     cloud.asked.lock().unwrap().push((line, body));
@@ -56,7 +59,11 @@ async fn answer(State(cloud): State<Arc<Cloud>>, request: http::Request<Body>) -
     if status == 429 {
         response = response.header("retry-after", "3600");
     }
-    let text = if body.is_null() { String::new() } else { body.to_string() };
+    let text = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
     response.body(Body::from(text)).unwrap()
 }
 
@@ -92,7 +99,11 @@ fn empty(path: &str) -> Option<(u16, Value)> {
 }
 
 fn not_found() -> Option<(u16, Value)> {
-    refusal(404, "not_found", "The resource you were accessing could not be found.")
+    refusal(
+        404,
+        "not_found",
+        "The resource you were accessing could not be found.",
+    )
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "an answer")]
@@ -111,9 +122,15 @@ const PROD: &[&str] = &["runfleet-stack:prod"];
 /// The tags of [`machine`]'s droplet, made by an attempt.
 fn claimed(id: &str, intent: &str) -> Vec<String> {
     let own = format!("runfleet-claim:{intent}:{id}");
-    ["runfleet-stack:prod", "runfleet-lineage:l", "runfleet-pool:linux", "runfleet-hash:h", &own]
-        .map(str::to_owned)
-        .to_vec()
+    [
+        "runfleet-stack:prod",
+        "runfleet-lineage:l",
+        "runfleet-pool:linux",
+        "runfleet-hash:h",
+        &own,
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 fn machine(id: &str) -> Claim {
@@ -164,7 +181,11 @@ fn strings(tags: &[String]) -> Vec<&str> {
 async fn a_row_that_cannot_be_understood_makes_the_listing_partial_and_hides_no_other() {
     let (provider, cloud) = provider(|_, path, _, _| match path {
         "/droplets" => {
-            let rows = [droplet(1, "s1", "active", PROD), json!({"id": 2, "name": 7}), droplet(3, "s3", "active", PROD)];
+            let rows = [
+                droplet(1, "s1", "active", PROD),
+                json!({"id": 2, "name": 7}),
+                droplet(3, "s3", "active", PROD),
+            ];
             page("droplets", &rows, 3)
         }
         _ => empty(path),
@@ -214,8 +235,10 @@ async fn a_listing_tells_which_firewalls_and_which_vpc_a_droplet_uses_where_it_k
                 page("firewalls", &[row], if whole { 1 } else { 2 })
             }
             "/vpcs" => {
-                let vpc = |id: &str, default: bool| json!({"id": id, "name": id, "description": "", "region": "fra1",
-                    "ip_range": "10.0.0.0/20", "default": default, "created_at": "2026-11-01T00:00:00Z"});
+                let vpc = |id: &str, default: bool| {
+                    json!({"id": id, "name": id, "description": "", "region": "fra1",
+                    "ip_range": "10.0.0.0/20", "default": default, "created_at": "2026-11-01T00:00:00Z"})
+                };
                 page("vpcs", &[vpc("v-default", true), vpc("v-ours", false)], 2)
             }
             _ => empty(path),
@@ -225,10 +248,16 @@ async fn a_listing_tells_which_firewalls_and_which_vpc_a_droplet_uses_where_it_k
         let (provider, _) = provider(move |_, path, _, _| answers(path, whole)).await;
         let listing = provider.list(&"prod".into()).await.unwrap();
         let uses = |id: &str| {
-            let seen = listing.resources.iter().find(|seen| seen.target.id.as_str() == id);
+            let seen = listing
+                .resources
+                .iter()
+                .find(|seen| seen.target.id.as_str() == id);
             seen.unwrap().uses.clone()
         };
-        let both = vec![target(ResourceKind::Network, "v-ours"), target(ResourceKind::Firewall, "f-1")];
+        let both = vec![
+            target(ResourceKind::Network, "v-ours"),
+            target(ResourceKind::Firewall, "f-1"),
+        ];
         assert_eq!(uses("1"), whole.then(Vec::new));
         assert_eq!(uses("2"), whole.then_some(both));
     }
@@ -249,7 +278,13 @@ struct Account {
 }
 
 impl Account {
-    fn answer(&mut self, method: &http::Method, path: &str, query: &str, body: &Value) -> Option<(u16, Value)> {
+    fn answer(
+        &mut self,
+        method: &http::Method,
+        path: &str,
+        query: &str,
+        body: &Value,
+    ) -> Option<(u16, Value)> {
         let id = |path: &str| path.rsplit('/').next().and_then(|id| id.parse::<u64>().ok());
         match (method.as_str(), path) {
             ("GET", "/droplets") => {
@@ -268,12 +303,20 @@ impl Account {
                 page("actions", &rows, rows.len() as u64)
             }
             ("GET", path) if path.starts_with("/actions/") => {
-                let row = self.droplets.iter().find(|row| row["id"].as_u64().map(|id| id * 10) == id(path));
+                let row = self
+                    .droplets
+                    .iter()
+                    .find(|row| row["id"].as_u64().map(|id| id * 10) == id(path));
                 row.map_or_else(not_found, |row| Some((200, json!({"action": self.action(row)}))))
             }
             ("GET", path) if path.starts_with("/droplets/") => {
-                let row = self.droplets.iter_mut().find(|row| row["id"].as_u64() == id(path));
-                let Some(row) = row.filter(|_| !self.vanishes) else { return not_found() };
+                let row = self
+                    .droplets
+                    .iter_mut()
+                    .find(|row| row["id"].as_u64() == id(path));
+                let Some(row) = row.filter(|_| !self.vanishes) else {
+                    return not_found();
+                };
                 row["status"] = "active".into();
                 Some((200, json!({"droplet": row})))
             }
@@ -284,12 +327,23 @@ impl Account {
             ("POST", "/tags") => Some((201, json!({"tag": body}))),
             ("POST", path) if path.starts_with("/tags/") => {
                 let tag = path.trim_start_matches("/tags/").trim_end_matches("/resources");
-                let id = body["resources"][0]["resource_id"].as_str().and_then(|id| id.parse::<u64>().ok());
-                let row = self.droplets.iter_mut().find(|row| row["id"].as_u64() == id).unwrap();
+                let id = body["resources"][0]["resource_id"]
+                    .as_str()
+                    .and_then(|id| id.parse::<u64>().ok());
+                let row = self
+                    .droplets
+                    .iter_mut()
+                    .find(|row| row["id"].as_u64() == id)
+                    .unwrap();
                 row["tags"].as_array_mut().unwrap().push(tag.into());
                 Some((204, Value::Null))
             }
             ("DELETE", _) => Some((204, Value::Null)),
+            ("GET", "/vpcs/v-default") => {
+                let row = json!({"id": "v-default", "name": "default-fra1", "region": "fra1", "ip_range": "10.0.0.0/20",
+                    "default": true, "created_at": "2026-11-01T00:00:00Z"});
+                Some((200, json!({ "vpc": row })))
+            }
             _ => empty(path),
         }
     }
@@ -305,8 +359,18 @@ impl Account {
         let mut made = Vec::new();
         for _ in 0..=u32::from(self.doubled) {
             for name in &names {
-                let tags: Vec<_> = body["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap()).collect();
-                let row = droplet(100 + self.droplets.len() as u64, name.as_str().unwrap(), "new", &tags);
+                let tags: Vec<_> = body["tags"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|tag| tag.as_str().unwrap())
+                    .collect();
+                let row = droplet(
+                    100 + self.droplets.len() as u64,
+                    name.as_str().unwrap(),
+                    "new",
+                    &tags,
+                );
                 self.droplets.push(row.clone());
                 made.push(row);
             }
@@ -315,12 +379,18 @@ impl Account {
             self.lost -= 1;
             return None;
         }
-        let actions: Vec<_> = made.iter().map(|row| json!({"id": row["id"].as_u64().unwrap() * 10, "rel": "create"})).collect();
+        let actions: Vec<_> = made
+            .iter()
+            .map(|row| json!({"id": row["id"].as_u64().unwrap() * 10, "rel": "create"}))
+            .collect();
         let links = json!({"actions": actions});
-        Some((202, match several {
-            Some(_) => json!({"droplets": made, "links": links}),
-            None => json!({"droplet": made[0], "links": links}),
-        }))
+        Some((
+            202,
+            match several {
+                Some(_) => json!({"droplets": made, "links": links}),
+                None => json!({"droplet": made[0], "links": links}),
+            },
+        ))
     }
 }
 
@@ -328,7 +398,8 @@ async fn with(account: Account) -> (Digitalocean, Arc<Cloud>, Arc<StdMutex<Accou
     let account = Arc::new(StdMutex::new(account));
     let cloud = Arc::clone(&account);
     let (provider, asked) =
-        provider(move |method, path, query, body| cloud.lock().unwrap().answer(method, path, query, body)).await;
+        provider(move |method, path, query, body| cloud.lock().unwrap().answer(method, path, query, body))
+            .await;
     (provider, asked, account)
 }
 
@@ -340,7 +411,10 @@ async fn create(provider: &Digitalocean, claim: &Claim) -> Result<Observed, Prov
 async fn a_create_says_all_that_a_runner_needs_and_ends_when_it_is_up() {
     let (provider, cloud, _) = with(Account::default()).await;
     let made = create(&provider, &machine("a")).await.unwrap();
-    assert_eq!((made.status, made.uses.as_deref()), (CloudStatus::Running, Some(&[][..])));
+    assert_eq!(
+        (made.status, made.uses.as_deref()),
+        (CloudStatus::Running, Some(&[][..]))
+    );
     assert_eq!(made.labels, machine("a").labels.to_labels());
     let expected = json!({"name": "prod-linux-a", "region": "fra1", "size": "s-1vcpu-1gb", "image": "debian-12-x64",
         "tags": ["runfleet-hash:h", "runfleet-lineage:l", "runfleet-pool:linux", "runfleet-stack:prod", "runfleet-claim:i-a:a"],
@@ -356,28 +430,51 @@ async fn claims_that_differ_in_the_name_alone_are_made_ten_at_a_time_and_each_ha
     let answers = provider.create(&claims).await;
     for (claim, answer) in claims.iter().zip(answers) {
         let seen = answer.unwrap();
-        assert_eq!((seen.name.as_str(), &seen.claim().unwrap()), (claim.spec.name(), &claim.labels));
+        assert_eq!(
+            (seen.name.as_str(), &seen.claim().unwrap()),
+            (claim.spec.name(), &claim.labels)
+        );
     }
-    let sizes: Vec<_> = cloud.bodies("POST /droplets").iter().map(|body| body["names"].as_array().map(Vec::len)).collect();
+    let sizes: Vec<_> = cloud
+        .bodies("POST /droplets")
+        .iter()
+        .map(|body| body["names"].as_array().map(Vec::len))
+        .collect();
     let (mut many, single): (Vec<_>, Vec<_>) = sizes.into_iter().partition(Option::is_some);
     many.sort_unstable();
-    assert_eq!((many, single.len()), (vec![Some(10)], 2), "one of another token, and the eleventh");
+    assert_eq!(
+        (many, single.len()),
+        (vec![Some(10)], 2),
+        "one of another token, and the eleventh"
+    );
 }
 
 #[tokio::test]
 async fn a_create_whose_answer_was_lost_is_found_and_not_made_again() {
-    let (provider, cloud, _) = with(Account { lost: 1, ..Account::default() }).await;
+    let (provider, cloud, _) = with(Account {
+        lost: 1,
+        ..Account::default()
+    })
+    .await;
     let made = create(&provider, &machine("a")).await.unwrap();
     assert_eq!(made.target.id.as_str(), "100");
     let again = create(&provider, &machine("a")).await.unwrap();
-    assert_eq!((again.target, cloud.bodies("POST /droplets").len()), (made.target, 1));
+    assert_eq!(
+        (again.target, cloud.bodies("POST /droplets").len()),
+        (made.target, 1)
+    );
 }
 
 #[tokio::test]
 async fn of_two_droplets_of_one_attempt_the_lowest_id_stays_and_those_of_another_attempt_are_let_be() {
     let another = claimed("a", "i-before");
     let account = Account {
-        droplets: vec![droplet(300, "prod-linux-b", "active", &strings(&claimed("b", "i-b")))],
+        droplets: vec![droplet(
+            300,
+            "prod-linux-b",
+            "active",
+            &strings(&claimed("b", "i-b")),
+        )],
         lost: 1,
         doubled: true,
         ..Account::default()
@@ -387,13 +484,25 @@ async fn of_two_droplets_of_one_attempt_the_lowest_id_stays_and_those_of_another
     assert_eq!(made.target.id.as_str(), "101");
     let ids = |account: &StdMutex<Account>| {
         let account = account.lock().unwrap();
-        account.droplets.iter().map(|row| row["id"].as_u64().unwrap()).collect::<Vec<_>>()
+        account
+            .droplets
+            .iter()
+            .map(|row| row["id"].as_u64().unwrap())
+            .collect::<Vec<_>>()
     };
     assert_eq!(ids(&account), [300, 101]);
-    account.lock().unwrap().droplets.push(droplet(400, "prod-linux-a", "active", &strings(&another)));
+    account
+        .lock()
+        .unwrap()
+        .droplets
+        .push(droplet(400, "prod-linux-a", "active", &strings(&another)));
     let again = create(&provider, &machine("a")).await.unwrap();
     assert_eq!(again.target, made.target);
-    assert_eq!(ids(&account), [300, 101, 400], "it may run a job: a plan removes it with care");
+    assert_eq!(
+        ids(&account),
+        [300, 101, 400],
+        "it may run a job: a plan removes it with care"
+    );
 }
 
 #[tokio::test]
@@ -420,7 +529,10 @@ async fn a_droplet_of_somebody_else_with_the_name_is_never_taken() {
         };
         let (provider, cloud, _) = with(account).await;
         let error = create(&provider, &machine("a")).await.unwrap_err();
-        assert!(matches!(&error, ProviderError::Rejected { code, .. } if code == "name_taken"), "{error}");
+        assert!(
+            matches!(&error, ProviderError::Rejected { code, .. } if code == "name_taken"),
+            "{error}"
+        );
         assert_eq!(cloud.bodies("POST /droplets").len(), 0);
     }
 }
@@ -428,15 +540,22 @@ async fn a_droplet_of_somebody_else_with_the_name_is_never_taken() {
 #[tokio::test]
 async fn what_was_accepted_and_failed_or_vanished_is_no_capacity_and_leaves_nothing() {
     for (errored, vanishes) in [(true, false), (false, true), (true, true)] {
-        let (provider, cloud, account) = with(Account { errored, vanishes, ..Account::default() }).await;
+        let (provider, cloud, account) = with(Account {
+            errored,
+            vanishes,
+            ..Account::default()
+        })
+        .await;
         let error = create(&provider, &machine("a")).await.unwrap_err();
         assert!(matches!(error, ProviderError::NoCapacity { .. }), "{error}");
         if errored {
             assert!(account.lock().unwrap().droplets.is_empty());
         }
         let asked = cloud.asked();
-        let swept = asked.iter().any(|line| line.starts_with("DELETE /tags/runfleet-claim:i-a:a"));
-        assert!(swept || errored && vanishes, "its own tag goes too: {asked:?}");
+        let swept = asked
+            .iter()
+            .any(|line| line.starts_with("DELETE /tags/runfleet-claim:i-a:a"));
+        assert!(swept, "its own tag goes too: {asked:?}");
     }
 }
 
@@ -451,7 +570,10 @@ async fn a_404_is_absence_and_a_422_is_not() {
     .await;
     assert_eq!(provider.read(&target(ResourceKind::Machine, "2")).await, Ok(None));
     assert_eq!(provider.delete(&target(ResourceKind::Machine, "2")).await, Ok(()));
-    let error = provider.delete(&target(ResourceKind::Machine, "1")).await.unwrap_err();
+    let error = provider
+        .delete(&target(ResourceKind::Machine, "1"))
+        .await
+        .unwrap_err();
     assert!(matches!(error, ProviderError::Rejected { .. }), "{error}");
 }
 
@@ -488,9 +610,15 @@ async fn a_firewall_is_not_taken_from_a_droplet() {
         _ => Some((204, Value::Null)),
     })
     .await;
-    provider.delete(&target(ResourceKind::Firewall, "f-1")).await.unwrap();
+    provider
+        .delete(&target(ResourceKind::Firewall, "f-1"))
+        .await
+        .unwrap();
     let asked = cloud.asked();
-    let looks = asked.iter().filter(|line| line.starts_with("GET /droplets")).count();
+    let looks = asked
+        .iter()
+        .filter(|line| line.starts_with("GET /droplets"))
+        .count();
     let deletes: Vec<_> = asked.iter().filter(|line| line.starts_with("DELETE")).collect();
     assert_eq!((looks, deletes.len()), (2, 3), "{asked:?}");
     assert_eq!(deletes[0], "DELETE /firewalls/f-1?");
@@ -507,8 +635,14 @@ async fn the_default_vpc_of_a_region_is_told_from_one_in_use() {
         _ => refusal(403, "forbidden", "Can not delete default VPCs"),
     })
     .await;
-    let error = provider.delete(&target(ResourceKind::Network, "v-1")).await.unwrap_err();
-    assert!(matches!(&error, ProviderError::Rejected { code, .. } if code == "default_vpc"), "{error}");
+    let error = provider
+        .delete(&target(ResourceKind::Network, "v-1"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, ProviderError::Rejected { code, .. } if code == "default_vpc"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -522,13 +656,17 @@ async fn many_creates_are_waited_for_by_few_requests() {
         made.unwrap();
     }
     let asked = cloud.asked();
-    let polls = asked.iter().filter(|line| line.starts_with("GET /actions")).count();
+    let polls = asked
+        .iter()
+        .filter(|line| line.starts_with("GET /actions"))
+        .count();
     assert!((1..10).contains(&polls), "{polls}");
 }
 
 #[tokio::test]
 async fn too_many_requests_says_when_to_ask_again() {
-    let (provider, _) = provider(|_, _, _, _| refusal(429, "too_many_requests", "API Rate limit exceeded.")).await;
+    let (provider, _) =
+        provider(|_, _, _, _| refusal(429, "too_many_requests", "API Rate limit exceeded.")).await;
     let error = create(&provider, &machine("a")).await.unwrap_err();
     let retry_after = Some(Duration::from_secs(3600));
     assert_eq!(error, ProviderError::Throttled { retry_after });

@@ -454,10 +454,13 @@ mod tests {
 
     #[test]
     fn what_a_create_answers_is_one_droplet_or_several() {
-        let one = format!(r#"{{"droplet":{DROPLET},"links":{{"actions":[{{"id":7,"rel":"create","href":"h"}}]}}}}"#);
+        let one = format!(
+            r#"{{"droplet":{DROPLET},"links":{{"actions":[{{"id":7,"rel":"create","href":"h"}}]}}}}"#
+        );
         let (droplets, actions) = serde_json::from_str::<Made>(&one).unwrap().parts();
         assert_eq!((droplets.len(), actions), (1, vec![7]));
-        let many = format!(r#"{{"droplets":[{DROPLET},{DROPLET}],"links":{{"actions":[{{"id":7}},{{"id":8}}]}}}}"#);
+        let many =
+            format!(r#"{{"droplets":[{DROPLET},{DROPLET}],"links":{{"actions":[{{"id":7}},{{"id":8}}]}}}}"#);
         let (droplets, actions) = serde_json::from_str::<Made>(&many).unwrap().parts();
         assert_eq!((droplets.len(), actions), (2, vec![7, 8]));
     }
