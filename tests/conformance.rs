@@ -52,6 +52,10 @@ mod memory_groups;
 mod moto;
 #[path = "conformance/named.rs"]
 mod named;
+#[path = "conformance/program.rs"]
+mod program;
+#[path = "conformance/prometheus.rs"]
+mod prometheus;
 #[path = "conformance/provider.rs"]
 mod provider;
 #[path = "conformance/report.rs"]

@@ -68,7 +68,7 @@ fn rung(path: &[&str], ports: &BTreeMap<&str, BTreeSet<String>>) -> usize {
             if inner { 3 } else { 2 }
         }
         [
-            "net" | "secrets" | "sandbox" | "observe" | "apply" | "telemetry",
+            "net" | "secrets" | "ssh" | "hooks" | "sandbox" | "observe" | "apply" | "telemetry",
             ..,
         ] => 3,
         ["tick" | "watch" | "simulate", ..] => 4,

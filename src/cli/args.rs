@@ -106,6 +106,10 @@ pub enum Verb {
     Refresh(Refresh),
     /// Who is doing what, and what it costs
     Status,
+    /// Log in to a runner's machine, or run a command on it
+    Ssh(Ssh),
+    /// What a runner's machine said while it booted
+    Logs(Logs),
     /// Everything with our label, on record or not, with its cost
     Audit,
     /// Take resources with our label on record
@@ -139,7 +143,7 @@ pub struct Init {
     /// What to begin with
     #[arg(long, value_enum, default_value_t = Kind::Hetzner, value_name = "KIND")]
     pub from: Kind,
-    /// The other system's configuration, where --from names one
+    /// The other system's configuration, a file or at do-scaler its folder, where --from names one
     #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
     /// Give the stack's state a new identity: what carries the old one is left alone for ever
@@ -165,6 +169,8 @@ pub enum Kind {
     DroneAutoscaler,
     /// The environment file of circleci-runner-autoscaler
     CircleciRunnerAutoscaler,
+    /// The folder of do-scaler: do-scaler.cfg and conf.d
+    DoScaler,
 }
 
 /// `validate`
@@ -290,6 +296,34 @@ pub struct Adopt {
     /// Whether to ask.
     #[command(flatten)]
     pub approve: Approve,
+}
+
+/// `ssh`
+#[derive(Clone, Debug, Args)]
+pub struct Ssh {
+    /// Which: its name, its address, its id in the cloud, or the beginning of one
+    #[arg(value_name = "RUNNER", value_parser = NonEmptyStringValueParser::new())]
+    pub runner: String,
+    /// Make a terminal on the machine, for a command that wants one
+    #[arg(short, long)]
+    pub tty: bool,
+    /// What the machine's shell runs, after --; its exit code is ours [default: a shell of its own]
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// `logs`
+#[derive(Clone, Debug, Args)]
+pub struct Logs {
+    /// Which: its name, its address, its id in the cloud, or the beginning of one
+    #[arg(value_name = "RUNNER", value_parser = NonEmptyStringValueParser::new())]
+    pub runner: String,
+    /// The machine's console, as its cloud keeps it, in place of cloud-init's log over SSH
+    #[arg(long)]
+    pub console: bool,
+    /// Go on with what is written from now on
+    #[arg(short, long, conflicts_with = "console")]
+    pub follow: bool,
 }
 
 /// `unlock`

@@ -109,9 +109,19 @@ impl Check<'_> {
             self.name(self.key_span(&path), &name, "a CI system");
             let kind: Option<CiKind> = self.kind(&path, raw.kind, "gitlab");
             let url_path = ["ci", name.as_str(), "url"];
-            let url = self.endpoint(&url_path, raw.url.as_deref());
+            let url = match (kind, raw.url.as_deref()) {
+                (Some(CiKind::Prometheus), Some(text))
+                    if raw.token.is_none() && text.starts_with("http://") =>
+                {
+                    self.metrics_url(&url_path, text)
+                }
+                (_, text) => self.endpoint(&url_path, text),
+            };
             self.ci_url(&url_path, kind, &url);
             self.ci_keys(&path, kind);
+            if kind == Some(CiKind::Prometheus) {
+                self.metrics_source(&name, &raw);
+            }
             let variable = match kind {
                 Some(CiKind::Drone) => "DRONE_TOKEN",
                 Some(CiKind::Circleci) => "CIRCLE_TOKEN",

@@ -12,6 +12,8 @@ use crate::model::resource::ImageRef;
 
 mod aws;
 mod digitalocean;
+mod metrics;
+mod program;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");
 const DEV: &str = include_str!("../../stacks/dev.toml");

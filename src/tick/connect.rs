@@ -17,6 +17,7 @@ use crate::{
         Demand, DemandError, RunnerControl,
         gitlab::{Gitlab, GitlabConfig},
     },
+    hooks::Hooks,
     model::ids::{CiName, PoolName},
     net::{Auth, ClientConfig},
     provider::{Provider, ProviderError},
@@ -134,9 +135,8 @@ struct Embedded {
     drone: String,
     circleci: String,
     /// A forward proxy through which the sandbox's machines are reached.
-    #[expect(dead_code, reason = "the source that asks is to come")]
     exporters: String,
-    #[expect(dead_code, reason = "the source that asks is to come")]
+    /// The root of a Prometheus that scrapes them.
     prometheus: String,
     /// What runners join the sandbox's Drone with.
     drone_rpc_secret: String,
@@ -228,11 +228,8 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
         control,
         store,
     };
-    #[cfg_attr(
-        not(feature = "sandbox"),
-        expect(unused_mut, reason = "only the sandbox is put in later")
-    )]
     let mut session = Session::new(loaded, clients, Clock::system());
+    session.hooks = Hooks::new(session.stack(), session.loaded().folder(), policy(trust));
     #[cfg(feature = "sandbox")]
     {
         session.sandbox = sandbox;
