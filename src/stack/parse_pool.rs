@@ -162,9 +162,9 @@ impl Check<'_> {
                 self.report(problem);
             }
         }
-        // CircleCI knows resource classes alone, which are asked for elsewhere.
+        // CircleCI knows resource classes alone, which are asked for elsewhere; where there are no jobs, none has tags.
         if raw.tags.is_empty()
-            && kind != Some(CiKind::Circleci)
+            && !matches!(kind, Some(CiKind::Circleci | CiKind::Prometheus))
             && !self.written(&["pools", pool, "group", "discover"])
             && !raw.run_untagged
             && self.untouched(&path)
