@@ -219,7 +219,8 @@ fn leads_to(verb: &Verb) -> Option<RunnerState> {
         | Verb::Relabel { .. }
         | Verb::Abandon { .. }
         | Verb::Forget { .. }
-        | Verb::Unregister { .. } => None,
+        | Verb::Unregister { .. }
+        | Verb::Hook { .. } => None,
     }
 }
 
@@ -304,6 +305,7 @@ mod tests {
                 after_hourly: vec!["0.0125 EUR".parse().unwrap()],
                 before_monthly: vec![],
                 after_monthly: vec![],
+                projected: Vec::new(),
             },
             api: ApiUse {
                 observed: 7,

@@ -606,6 +606,7 @@ fn metrics() -> String {
             after_hourly: vec!["0.01 EUR".parse().unwrap()],
             before_monthly: vec![],
             after_monthly: vec![],
+            projected: Vec::new(),
         },
         api: ApiUse {
             observed: 1,

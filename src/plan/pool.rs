@@ -66,6 +66,30 @@ fn gap<'a>(
     (cloud, demand)
 }
 
+/// Whether a pool may grow: something that it may buy is sold by a cloud whose answer is whole. A group is as good as its
+/// one cloud.
+fn grows(facts: &Facts<'_>, pool: &Pool, cloud: Option<&Reason>) -> bool {
+    let whole = |provider: &ProviderName| facts.cloud_gap(provider).is_none();
+    let mut offered = pool.offerings.iter().map(|choice| &choice.provider);
+    cloud.is_none() || (pool.group.is_none() && offered.any(whole))
+}
+
+/// Whether a machine that nobody can look at takes no jobs: its cloud's answer is partial, and its CI's, which is whole,
+/// says that its runner is offline or not there. It exists as far as anybody knows, and does not serve.
+fn is_cut_off(facts: &Facts<'_>, machine: &Machine<'_>) -> bool {
+    let record = machine.record;
+    let (Some(ci), Health::Well) = (&record.ci, &machine.health) else {
+        return false;
+    };
+    let unseen = facts.cloud_gap(&record.provider).is_some() && facts.demand_gap(ci).is_none();
+    let told = fleet::runner(facts, record).map(|runner| runner.online);
+    let gone = || {
+        let lists = facts.control(ci).is_some_and(|control| control.lists_runners);
+        lists && machine.work == Work::NoRunner
+    };
+    unseen && (told == Some(Some(false)) || (told.is_none() && gone()))
+}
+
 /// What a pool has and will have besides its machines on record, and its jobs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Beside {
@@ -88,6 +112,8 @@ pub(super) struct Standing<'a, 'f> {
     sorted: Sorted<'a, 'f>,
     cloud: Option<Reason>,
     demand: Option<Reason>,
+    /// Whether it may grow, though a cloud's answer is partial.
+    grows: bool,
 }
 
 impl Standing<'_, '_> {
@@ -144,16 +170,18 @@ pub(super) fn begin<'a, 'f>(
     let count = |test: &dyn Fn(&Machine<'_>) -> bool| {
         u32::try_from(machines.iter().filter(|m| test(m)).count()).unwrap_or(u32::MAX)
     };
+    let grows = grows(facts, pool, cloud.as_ref());
+    let serves = |m: &Machine<'_>| m.serves() && !is_cut_off(facts, m);
     let mut room = Room {
-        serving: count(&|m| m.serves()) + in_flight,
+        serving: count(&|m| serves(m)) + in_flight,
         existing: count(&|m| m.presence != Presence::Gone) + in_flight + beside.orphans,
         booting: count(&|m| m.serves() && m.health == Health::Booting) + in_flight,
     };
-    let ready = machines.iter().filter(|m| m.serves() && m.health == Health::Well);
+    let ready = machines.iter().filter(|m| serves(m) && m.health == Health::Well);
     let have = Have {
         serving: room.serving,
         booting: room.booting,
-        busy: count(&|m| m.serves() && m.health == Health::Well && m.work.busy() != Some(false)),
+        busy: count(&|m| serves(m) && m.health == Health::Well && m.work.busy() != Some(false)),
         free: ready
             .map(|m| free(m.work, pool.jobs_per_runner))
             .fold(0, u32::saturating_add),
@@ -203,18 +231,18 @@ pub(super) fn begin<'a, 'f>(
         protect,
         Gate::of(facts, pool),
     );
-    if cloud.is_none() && goal == Goal::Converge {
+    if goal == Goal::Converge {
         room.serving += judge.want_again(target.size.saturating_sub(room.serving), roll);
     }
     let sorted = judge.pause();
-    let growth = if cloud.is_some() || goal == Goal::Destroy {
+    let growth = if !grows || goal == Goal::Destroy {
         Growth::default()
     } else {
         scaling::growth(pool, &target, room)
     };
     let mut limits = growth.limits;
     // Said by what is kept already when a partial answer stands above it.
-    limits.retain(|_| cloud.is_none());
+    limits.retain(|_| grows);
     for (count, reason) in limits {
         draft.hold(&pool.name, count, reason);
     }
@@ -244,6 +272,7 @@ pub(super) fn begin<'a, 'f>(
         sorted,
         cloud,
         demand,
+        grows,
     }
 }
 
@@ -261,7 +290,11 @@ pub(super) fn end<'a>(
     let mut judge = Judge::resume(facts, draft, standing.sorted, pool.keeping.protect);
     match (&standing.cloud, &standing.demand, goal) {
         (Some(reason), ..) => {
-            let off = target.size.abs_diff(room.serving);
+            // What it lacks is made elsewhere where it may grow, or told there why not.
+            let off = match target.size.checked_sub(room.serving) {
+                Some(_) if standing.grows => 0,
+                _ => target.size.abs_diff(room.serving),
+            };
             judge.keep_all(reason);
             judge.draft.warn(&pool.name, off, reason.clone());
         }

@@ -15,7 +15,7 @@ use crate::{
         offering::OfferingKey,
         reason::Reason,
         snapshot::Snapshot,
-        state::{Failure, History, MachineMemory, NeverReady, Record},
+        state::{Failure, History, JobLength, MachineMemory, NeverReady, Record},
     },
     placement,
     plan::{
@@ -48,6 +48,7 @@ pub fn learn(history: History, snapshot: &Snapshot, stack: &Stack) -> History {
     attempts(&mut history, &facts);
     budgets(&mut history, &newborn, snapshot.now);
     jobs(&mut history, &facts);
+    super::spend::spend(&mut history, &facts);
     ticks(&mut history, snapshot);
     steps(&mut history, &facts);
     keep_last(&mut history.failures, History::EVENTS);
@@ -286,6 +287,11 @@ fn jobs(history: &mut History, facts: &Facts<'_>) {
                 .runner
                 .as_ref()
                 .and_then(|runner| facts.owner(&demand.ci, runner));
+            let record = machine.and_then(|address| snapshot.state.resources.get(address));
+            if let Some(offering) = record.and_then(Record::offering) {
+                let on = history.job_lengths.entry(job.name.clone()).or_default();
+                ran(on, offering, end.duration_since(start));
+            }
             if let Some(memory) = machine.and_then(|address| history.machines.get_mut(address)) {
                 memory.jobs = memory.jobs.saturating_add(1);
             }
@@ -301,6 +307,19 @@ fn jobs(history: &mut History, facts: &Facts<'_>) {
             .cloned();
         unused.and_then(|name| history.job_seconds.remove(&name));
     }
+    let known = &history.job_seconds;
+    history.job_lengths.retain(|name, _| known.contains_key(name));
+}
+
+/// Counts a job's length on a machine type. Of too many types, the one that ran the fewest gives way.
+fn ran(on: &mut BTreeMap<String, JobLength>, offering: &OfferingKey, length: SignedDuration) {
+    let key = History::type_key(offering);
+    if on.len() >= History::TYPES && !on.contains_key(&key) {
+        let fewest = on.iter().min_by_key(|(_, length)| length.jobs);
+        let fewest = fewest.map(|(key, _)| key.clone());
+        fewest.and_then(|key| on.remove(&key));
+    }
+    on.entry(key).or_default().add(length.as_secs());
 }
 
 /// When each cloud was read, by its own clock: how far apart ticks really are. A partial reading is none, since nothing

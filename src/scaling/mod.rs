@@ -9,6 +9,7 @@
 
 mod learn;
 mod load;
+mod spend;
 pub mod step;
 
 pub use learn::{BREAKER_MEMORY, learn};

@@ -315,6 +315,7 @@ impl Check<'_> {
 
     /// What must answer on a machine of a pool.
     pub(super) fn health(&mut self, pool: &str, raw: RawHealth) -> Option<HealthCheck> {
+        self.health_words(pool, &raw);
         Some(HealthCheck {
             timeout: self.positive(&["pools", pool, "health", "timeout"], &raw.timeout)?,
             tcp: raw.tcp,

@@ -11,6 +11,9 @@ use super::*;
 use crate::model::resource::ImageRef;
 
 mod aws;
+mod digitalocean;
+mod metrics;
+mod program;
 mod step;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");
