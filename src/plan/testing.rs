@@ -721,6 +721,7 @@ impl World {
 
     /// What carrying out a plan, everything going well, makes of the world.
     pub(crate) fn apply(&mut self, plan: &Plan) {
+        scaling::remember(&mut self.snapshot.history, plan);
         let mut budgets = LaunchBudgets::of(&plan.launch_budgets);
         for action in plan.actions.clone() {
             let address = action.address.clone();

@@ -3,6 +3,7 @@
 mod group_tests;
 mod metrics_tests;
 mod roll_tests;
+mod step_tests;
 
 use std::collections::BTreeSet;
 
@@ -433,6 +434,7 @@ fn scenarios() -> Vec<(&'static str, World)> {
         }),
     ];
     all.extend(roll_tests::scenarios());
+    all.extend(step_tests::scenarios());
     all.push(("shared_runner", shared_and_slow()));
     let mut booting = World::new();
     booting.queue(1);

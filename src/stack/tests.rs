@@ -14,6 +14,7 @@ mod aws;
 mod digitalocean;
 mod metrics;
 mod program;
+mod step;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");
 const DEV: &str = include_str!("../../stacks/dev.toml");
