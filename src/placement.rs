@@ -212,7 +212,11 @@ fn by_work(options: &mut [Rated<'_>], lengths: &BTreeMap<String, BTreeMap<String
             .filter(|option| option.choice.priority == priority)
             .map(|option| History::type_key(&option.offering.key))
             .collect();
-        let work = if types.len() > 1 { work_on(&types, lengths) } else { None };
+        let work = if types.len() > 1 {
+            work_on(&types, lengths)
+        } else {
+            None
+        };
         for option in options.iter_mut().filter(of) {
             let learnt = work
                 .as_ref()

@@ -219,7 +219,8 @@ fn leads_to(verb: &Verb) -> Option<RunnerState> {
         | Verb::Relabel { .. }
         | Verb::Abandon { .. }
         | Verb::Forget { .. }
-        | Verb::Unregister { .. } => None,
+        | Verb::Unregister { .. }
+        | Verb::Hook { .. } => None,
     }
 }
 
@@ -292,6 +293,8 @@ mod tests {
                 running: 4,
                 serving: 3,
                 formula: String::new(),
+                steps: Vec::new(),
+                memory: None,
             }],
             drift: vec![],
             orphans: vec![],

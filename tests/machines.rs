@@ -595,6 +595,8 @@ fn metrics() -> String {
             running: 0,
             serving: 0,
             formula: String::new(),
+            steps: Vec::new(),
+            memory: None,
         }],
         drift: vec![],
         orphans: vec![],

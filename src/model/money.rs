@@ -192,7 +192,10 @@ impl Period {
         let day = zoned.start_of_day();
         let bounds = match self {
             Self::Hour => None,
-            Self::Day => day.clone().and_then(|day| Ok((day.clone(), day.tomorrow()?))).ok(),
+            Self::Day => day
+                .clone()
+                .and_then(|day| Ok((day.clone(), day.tomorrow()?)))
+                .ok(),
             Self::Month => day
                 .and_then(|day| day.first_of_month())
                 .and_then(|first| Ok((first.clone(), first.checked_add(1.month())?)))
@@ -299,10 +302,19 @@ mod tests {
             assert_eq!(convert(money, to).as_deref(), worth, "{money} in {to}");
         }
         let none = Currencies::default();
-        assert_eq!(none.convert(&"1 USD".parse().unwrap(), &Currency::new("EUR")), None);
+        assert_eq!(
+            none.convert(&"1 USD".parse().unwrap(), &Currency::new("EUR")),
+            None
+        );
         assert_eq!(none.in_base(&"1 USD".parse().unwrap()).to_string(), "1 USD");
-        assert_eq!(currencies().in_base(&"1 USD".parse().unwrap()).to_string(), "0.92 EUR");
-        assert_eq!(currencies().in_base(&"1 CHF".parse().unwrap()).to_string(), "1 CHF");
+        assert_eq!(
+            currencies().in_base(&"1 USD".parse().unwrap()).to_string(),
+            "0.92 EUR"
+        );
+        assert_eq!(
+            currencies().in_base(&"1 CHF".parse().unwrap()).to_string(),
+            "1 CHF"
+        );
     }
 
     #[test]
@@ -317,14 +329,34 @@ mod tests {
             money.amount.normalize().to_string()
         };
         assert_eq!(charge(None, 0, 0, 24), "0.24");
-        assert_eq!(charge(None, 12, 0, 24), "0.12", "before it was made it costs nothing");
-        assert_eq!(charge(None, -700, 0, 24), "0.24", "an earlier month is none of this one's");
+        assert_eq!(
+            charge(None, 12, 0, 24),
+            "0.12",
+            "before it was made it costs nothing"
+        );
+        assert_eq!(
+            charge(None, -700, 0, 24),
+            "0.24",
+            "an earlier month is none of this one's"
+        );
         assert_eq!(charge(None, 0, 24, 0), "0");
         assert_eq!(charge(Some("5 EUR"), 0, 0, 720), "5");
-        assert_eq!(charge(Some("5 EUR"), 0, 490, 520), "0.1", "the cap is reached in between");
+        assert_eq!(
+            charge(Some("5 EUR"), 0, 490, 520),
+            "0.1",
+            "the cap is reached in between"
+        );
         assert_eq!(charge(Some("5 EUR"), 0, 600, 624), "0");
-        assert_eq!(charge(Some("5 EUR"), -700, 0, 24), "0.24", "each month has a cap of its own");
-        assert_eq!(charge(Some("5 USD"), 0, 0, 720), "7.2", "a cap of another currency is none");
+        assert_eq!(
+            charge(Some("5 EUR"), -700, 0, 24),
+            "0.24",
+            "each month has a cap of its own"
+        );
+        assert_eq!(
+            charge(Some("5 USD"), 0, 0, 720),
+            "7.2",
+            "a cap of another currency is none"
+        );
     }
 
     #[test]

@@ -212,6 +212,12 @@ pub struct MachineMemory {
     /// Since when a person wants it made anew (`--replace`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_asked: Option<Timestamp>,
+    /// When its `after_ready` hooks had run, by our clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooked_at: Option<Timestamp>,
+    /// When the `on_error` hooks were told that it never became ready or broke, by our clock; once per machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_told_at: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -257,7 +263,10 @@ pub struct Spent {
 impl Spent {
     /// Nothing yet.
     pub fn since(since: Timestamp) -> Self {
-        Self { since, sums: Vec::new() }
+        Self {
+            since,
+            sums: Vec::new(),
+        }
     }
 
     /// Adds an amount to the sum of its currency.
@@ -325,6 +334,26 @@ pub struct AppliedPlan {
     pub at: Timestamp,
 }
 
+/// What is remembered of a pool with the policy `step`. Times are by the clock of the pool's source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepMemory {
+    /// The size that was decided on last; none: what serves is the size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u32>,
+    /// When a step last added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown_at: Option<Timestamp>,
+    /// When a step last removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shrunk_at: Option<Timestamp>,
+    /// When more than the size were last seen to serve: what was removed had not left yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surplus_at: Option<Timestamp>,
+    /// Since when the conditions of each step have held without a break, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, Timestamp>,
+}
+
 /// What makes decisions better and may be lost: `NAME.history`. Bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
@@ -377,6 +406,9 @@ pub struct History {
     /// When each provider was last listed as a whole, by its own clock, newest last.
     #[serde(default)]
     pub ticks: BTreeMap<ProviderName, Vec<Timestamp>>,
+    /// By pool with the policy `step`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<PoolName, StepMemory>,
 }
 
 impl History {

@@ -145,7 +145,11 @@ fn the_address_decides_the_price() {
     offered.price_without_ipv4 = price("0.009 EUR");
     let offerings = BTreeMap::from([(&offered.key, &offered)]);
     let known = Known::default();
-    let first = |pool: &Pool| options(pool, &offerings, &BTreeSet::new(), known.scale()).0[0].price.clone();
+    let first = |pool: &Pool| {
+        options(pool, &offerings, &BTreeSet::new(), known.scale()).0[0]
+            .price
+            .clone()
+    };
     assert_eq!(first(&pool), price("0.010 EUR"));
     pool.offerings[0].public_ipv4 = false;
     assert_eq!(first(&pool), price("0.009 EUR"));
@@ -165,7 +169,10 @@ fn another_market_type_or_provider_is_not_bought() {
         (vec![], vec!["no offering: hetzner does not sell a".to_owned()])
     );
     pool.offerings = vec![choice("a", &["q"])];
-    assert_eq!(rate(&offered, &pool, None).1, ["no offering: hetzner/q a is not sold"]);
+    assert_eq!(
+        rate(&offered, &pool, None).1,
+        ["no offering: hetzner/q a is not sold"]
+    );
 }
 
 #[test]
@@ -177,7 +184,9 @@ fn what_has_no_rate_is_passed_over_and_says_what_to_type() {
     assert_eq!((keys.len(), keys[0].as_str()), (1, "hetzner/x a"));
     assert_eq!(
         passed,
-        ["hetzner/x b is priced in USD, not EUR: say what one is worth, [currency] base = \"EUR\", rates = { USD = \"…\" }"]
+        [
+            "hetzner/x b is priced in USD, not EUR: say what one is worth, [currency] base = \"EUR\", rates = { USD = \"…\" }"
+        ]
     );
     assert_eq!(rate(&offered, &pool, Some("USD")).0, ["hetzner/x b"]);
 }
@@ -195,8 +204,14 @@ fn prices_of_several_currencies_are_compared_by_their_rate() {
         currency: Some(Currency::new("EUR")),
         lengths: BTreeMap::new(),
     };
-    assert_eq!(known("0.92").rate(&offered, &pool).0, ["hetzner/x b", "hetzner/x a"]);
-    assert_eq!(known("0.96").rate(&offered, &pool).0, ["hetzner/x a", "hetzner/x b"]);
+    assert_eq!(
+        known("0.92").rate(&offered, &pool).0,
+        ["hetzner/x b", "hetzner/x a"]
+    );
+    assert_eq!(
+        known("0.96").rate(&offered, &pool).0,
+        ["hetzner/x a", "hetzner/x b"]
+    );
     assert!(known("0.92").rate(&offered, &pool).1.is_empty());
 }
 
@@ -204,7 +219,10 @@ fn prices_of_several_currencies_are_compared_by_their_rate() {
 fn small_and_large() -> (Pool, [Offering; 2]) {
     let mut pool = pool("linux", &[]);
     pool.offerings = vec![choice("small", &["x"]), choice("large", &["x"])];
-    let mut offered = [offering("x", "small", "0.010 EUR"), offering("x", "large", "0.030 EUR")];
+    let mut offered = [
+        offering("x", "small", "0.010 EUR"),
+        offering("x", "large", "0.030 EUR"),
+    ];
     (offered[0].cpus, offered[1].cpus) = (2, 8);
     (pool, offered)
 }
@@ -216,13 +234,25 @@ fn the_work_is_compared_by_processor_until_its_lengths_are_known_on_every_type()
     let small_first = ["hetzner/x small", "hetzner/x large"];
     let mut known = Known::default();
     let first = |known: &Known, pool: &Pool| known.rate(&offered, pool).0;
-    assert_eq!(first(&known, &pool), large_first, "0.00375 a processor against 0.005");
+    assert_eq!(
+        first(&known, &pool),
+        large_first,
+        "0.00375 a processor against 0.005"
+    );
     known.ran("build", &[("small", &[600, 600, 600])]);
-    assert_eq!(first(&known, &pool), large_first, "nothing is known of the large one");
+    assert_eq!(
+        first(&known, &pool),
+        large_first,
+        "nothing is known of the large one"
+    );
     known.ran("build", &[("large", &[300, 300])]);
     assert_eq!(first(&known, &pool), large_first, "two jobs are too few");
     known.ran("build", &[("large", &[300])]);
-    assert_eq!(first(&known, &pool), small_first, "half the time at three times the price");
+    assert_eq!(
+        first(&known, &pool),
+        small_first,
+        "half the time at three times the price"
+    );
     // A job that only one of them ran says nothing.
     known.ran("deploy", &[("small", &[9000; 10])]);
     assert_eq!(first(&known, &pool), small_first);
@@ -235,7 +265,11 @@ fn the_work_is_compared_by_processor_until_its_lengths_are_known_on_every_type()
 #[test]
 fn a_lower_priority_number_comes_first_whatever_it_costs_and_the_sold_out_last_within_it() {
     let mut pool = pool("linux", &[]);
-    pool.offerings = vec![choice("cheap", &["x"]), choice("a", &["x", "y"]), choice("b", &["x"])];
+    pool.offerings = vec![
+        choice("cheap", &["x"]),
+        choice("a", &["x", "y"]),
+        choice("b", &["x"]),
+    ];
     pool.offerings[0].priority = 7;
     let mut sold_out = offering("y", "a", "0.001 EUR");
     sold_out.available = Some(false);

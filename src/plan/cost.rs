@@ -127,7 +127,9 @@ fn changes<'p>(facts: &Facts<'p>, actions: &'p [Action]) -> Changes<'p> {
                 changes.made.extend(price.map(|price| (price, more)));
                 continue;
             }
-            Verb::Retire { target, .. } | Verb::Delete { target, .. } => recorded().or_else(|| orphan(target)),
+            Verb::Retire { target, .. } | Verb::Delete { target, .. } => {
+                recorded().or_else(|| orphan(target))
+            }
             Verb::Forget { .. } => recorded(),
             _ => None,
         };
@@ -179,6 +181,7 @@ fn calls(verb: &Verb) -> (u32, u32) {
         Verb::Retire { .. } => (2, 4),
         Verb::Delete { registration, .. } => (2, u32::from(registration.is_some())),
         Verb::Forget { registration } => (0, u32::from(registration.is_some())),
+        Verb::Hook { .. } => (0, 0),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     facts::Facts,
     fleet::{self, Machine},
     groups::Groups,
-    guard, moved,
+    guard, hooks, moved,
     names::Names,
     pool::{self, Beside, Standing},
     purse::Purse,
@@ -129,6 +129,9 @@ fn decide_on(input: &DecideInput<'_>) -> Plan {
     recover::hold_rest(&facts, &mut draft);
     draft.close_advice(&machines);
     draft.close_targets(&facts, &machines);
+    if goal == Goal::Converge {
+        hooks::after_ready(&facts, &machines, &mut draft);
+    }
 
     let cost = cost::cost(&facts, &in_flight, &found, &draft.actions);
     let plan = Plan {

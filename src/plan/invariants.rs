@@ -39,7 +39,7 @@ pub const INVARIANTS: &[(u8, &str)] = &[
     ),
     (
         2,
-        "an address is touched once, or removed and then made anew, or taken and then removed; to abandon an attempt is not to touch",
+        "an address is touched once, or removed and then made anew, or taken and then removed; to abandon an attempt, or to run a hook, is not to touch",
     ),
     (3, "what runs jobs, or may, is neither retired nor deleted"),
     (
@@ -140,7 +140,7 @@ impl Checker<'_> {
 
     fn touched_once(&mut self) {
         let mut seen: HashMap<&Address, &super::Action> = HashMap::new();
-        let touching = |action: &&super::Action| !matches!(action.verb, Verb::Abandon { .. });
+        let touching = |action: &&super::Action| action.verb.touches();
         for action in self.plan.actions.iter().filter(touching) {
             let before = seen.insert(&action.address, action);
             let anew = before.is_some_and(|before| {
@@ -359,7 +359,7 @@ impl Checker<'_> {
     fn fates(&mut self) {
         let mut fates: BTreeMap<&Address, (bool, u32)> = BTreeMap::new();
         for action in &self.plan.actions {
-            let touches = !matches!(action.verb, Verb::Abandon { .. });
+            let touches = action.verb.touches();
             fates.entry(&action.address).or_default().0 |= touches;
             if let Verb::Relabel { was: Some(was), .. } = &action.verb {
                 fates.entry(was).or_default().0 = true;
@@ -378,7 +378,9 @@ impl Checker<'_> {
     }
 
     fn attempts(&mut self) {
-        let touched: HashSet<&Address> = self.plan.actions.iter().map(|action| &action.address).collect();
+        let actions = self.plan.actions.iter();
+        let closing = actions.filter(|action| !matches!(action.verb, Verb::Hook { .. }));
+        let touched: HashSet<&Address> = closing.map(|action| &action.address).collect();
         let held: HashSet<&str> = self.plan.held.iter().map(|held| held.about.as_str()).collect();
         for open in &self.facts.snapshot.open {
             let advised = open

@@ -15,9 +15,11 @@ mod decide;
 mod draft;
 pub mod drift;
 pub mod facts;
+pub mod find;
 pub mod fleet;
 mod groups;
 pub mod guard;
+mod hooks;
 pub mod import;
 pub mod invariants;
 mod judge;
@@ -64,8 +66,9 @@ use crate::model::{
     reason::Reason,
     resource::{ControlProfile, Labels, Observed, ResourceRef, ResourceSpec},
     runner::RunnerState,
-    state::Record,
+    state::{Record, StepMemory},
 };
+use crate::stack::hooks::Moment;
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,6 +259,11 @@ pub enum Verb {
         /// Which.
         registration: RegistrationId,
     },
+    /// Run the pool's hooks of this moment for it; changes nothing of it. What it is about is kept.
+    Hook {
+        /// Which hooks.
+        moment: Moment,
+    },
 }
 
 /// What becomes of a cordon when the second reading shows jobs.
@@ -283,7 +291,14 @@ impl Verb {
             Self::Delete { .. } => "delete",
             Self::Forget { .. } => "forget",
             Self::Unregister { .. } => "unregister",
+            Self::Hook { .. } => "hook",
         }
+    }
+
+    /// Whether it decides what becomes of what is at its address: to abandon an attempt made nothing, and a hook changes
+    /// nothing, so that what is there is kept, or touched by another action.
+    pub fn touches(&self) -> bool {
+        !matches!(self, Self::Abandon { .. } | Self::Hook { .. })
     }
 }
 
@@ -350,6 +365,23 @@ pub struct PoolReport {
     pub serving: u32,
     /// How the target was computed, for a person: `ceil((5 + 0) / 2) + 0 = 3`.
     pub formula: String,
+    /// What each step of its policy comes to, as declared; empty with another policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepReport>,
+    /// What is remembered of its steps once this plan is carried out ([`crate::scaling::remember`]); none: as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Box<StepMemory>>,
+}
+
+/// What a step of a pool's policy comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Its name.
+    pub name: String,
+    /// Whether its conditions hold; none where that is not known.
+    pub holds: Option<bool>,
+    /// What was measured and what it is held against, for a person: `mean(node_load1) = 3.1 >= 2`.
+    pub reading: String,
 }
 
 /// Something of ours without a record, or with our name and another lineage.
@@ -501,6 +533,9 @@ pub struct Summary {
     pub forget: u32,
     /// Kept from taking new jobs.
     pub cordon: u32,
+    /// Hooks run for machines that became ready: these change no resource.
+    #[serde(default)]
+    pub hook: u32,
 }
 
 impl Plan {

@@ -16,9 +16,10 @@ use crate::{
         ids::{CiName, PoolName, ProviderName},
         offering::OfferingKey,
         reason::Reason,
+        state::StepMemory,
     },
-    scaling::{self, Growth, Have, Load, Room, Target},
-    stack::Pool,
+    scaling::{self, Growth, Have, Load, Room, Sight, Target},
+    stack::{Policy, Pool},
 };
 
 /// What a pool wants made.
@@ -131,6 +132,25 @@ fn free(work: Work, per: u32) -> u32 {
     }
 }
 
+/// What is remembered of a pool's steps once this is carried out; none: as it was.
+fn memory_after(
+    pool: &Pool,
+    target: &Target,
+    goal: Goal,
+    sight: &Sight<'_>,
+    draft: &Draft,
+) -> Option<Box<StepMemory>> {
+    if !matches!(pool.policy, Policy::Step(_)) {
+        return None;
+    }
+    match &target.stepped {
+        // Nothing is made of it: the next tick begins anew.
+        _ if goal == Goal::Destroy || draft.is_advised(&pool.name) => Some(Box::default()),
+        Some(stepped) if sight.may_act => Some(Box::new(stepped.memory.clone())),
+        _ => None,
+    }
+}
+
 /// Decides what a pool of the stack needs. Machines that `roll` wants anew are not wanted again once they are cordoned.
 pub(super) fn begin<'a, 'f>(
     facts: &'f Facts<'a>,
@@ -166,14 +186,31 @@ pub(super) fn begin<'a, 'f>(
             .map(|m| free(m.work, pool.jobs_per_runner))
             .fold(0, u32::saturating_add),
     };
-    let mut target = scaling::target(pool, load, have);
+    let sight = Sight {
+        ready: fleet::ready(machines),
+        metrics: facts.metrics(pool),
+        memory: facts.snapshot.history.steps.get(&pool.name),
+        now: facts.ci_now(&pool.ci),
+        may_act: cloud.is_none() && draft.scope.covers_pool(&pool.name),
+        may_remove: demand.is_none(),
+    };
+    let mut target = scaling::target(pool, load, have, &sight);
     if goal == Goal::Destroy {
         target = Target {
             size: 0,
             wanted: 0,
             work: 0,
             formula: "destroy".to_owned(),
+            stepped: None,
         };
+    }
+    let stepped = target.stepped.as_deref();
+    for (reason, warning) in stepped.into_iter().flat_map(|stepped| stepped.held.clone()) {
+        if warning {
+            draft.warn(&pool.name, 0, reason);
+        } else {
+            draft.hold(&pool.name, 0, reason);
+        }
     }
     let report = PoolReport {
         name: pool.name.clone(),
@@ -182,6 +219,8 @@ pub(super) fn begin<'a, 'f>(
         running: load.running,
         serving: room.serving,
         formula: target.formula.clone(),
+        steps: stepped.map(|stepped| stepped.steps.clone()).unwrap_or_default(),
+        memory: memory_after(pool, &target, goal, &sight, draft),
     };
     let protect = pool.keeping.protect;
     let mut judge = Judge::sort(

@@ -56,7 +56,9 @@ impl Limit {
             Period::Day => spend.day.as_ref(),
             Period::Month => spend.month.as_ref(),
         };
-        let sums = spent.filter(|spent| spent.since == from).map(|spent| spent.sums.iter());
+        let sums = spent
+            .filter(|spent| spent.since == from)
+            .map(|spent| spent.sums.iter());
         let spent = sums
             .into_iter()
             .flatten()
@@ -110,11 +112,7 @@ impl Limit {
     fn money(&self, facts: &Facts<'_>, amount: Decimal) -> Money {
         Money {
             amount: amount.round_dp(4).normalize(),
-            currency: facts
-                .stack
-                .counted_in()
-                .unwrap_or(&self.budget.currency)
-                .clone(),
+            currency: facts.stack.counted_in().unwrap_or(&self.budget.currency).clone(),
         }
     }
 }
@@ -177,7 +175,9 @@ impl Purse {
             .map(|one| &one.price.hourly)
             .find(|money| facts.worth(money).is_none());
         Self {
-            blind: unknown.map(|money| money.currency.clone()).filter(|_| !limits.is_empty()),
+            blind: unknown
+                .map(|money| money.currency.clone())
+                .filter(|_| !limits.is_empty()),
             limits,
         }
     }
@@ -190,7 +190,12 @@ impl Purse {
         self.affords_after(facts, None, price)
     }
 
-    fn affords_after(&self, facts: &Facts<'_>, freed: Option<&Running<'_>>, price: Option<&Price>) -> Result<(), Short> {
+    fn affords_after(
+        &self,
+        facts: &Facts<'_>,
+        freed: Option<&Running<'_>>,
+        price: Option<&Price>,
+    ) -> Result<(), Short> {
         let Some(price) = price else { return Ok(()) };
         let blind = |currency: &Currency| Short::Blind {
             currency: currency.clone(),
@@ -237,7 +242,10 @@ impl Purse {
             return false;
         }
         for limit in &mut self.limits {
-            let freed = freed.as_ref().and_then(|one| limit.rest(facts, one)).unwrap_or_default();
+            let freed = freed
+                .as_ref()
+                .and_then(|one| limit.rest(facts, one))
+                .unwrap_or_default();
             let cost = new.and_then(|price| limit.cost(facts, price)).unwrap_or_default();
             limit.left -= (cost - freed).max(Decimal::ZERO);
         }
@@ -252,9 +260,9 @@ impl Purse {
         ended: &[Running<'_>],
     ) -> Vec<Projection> {
         let project = |limit: &Limit| {
-            let made = made.clone().filter_map(|(price, many)| {
-                Some(limit.cost(facts, price)? * Decimal::from(many))
-            });
+            let made = made
+                .clone()
+                .filter_map(|(price, many)| Some(limit.cost(facts, price)? * Decimal::from(many)));
             let ended = ended.iter().filter_map(|one| limit.rest(facts, one));
             let after = limit.before + made.sum::<Decimal>() - ended.sum::<Decimal>();
             Projection {

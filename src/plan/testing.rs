@@ -842,6 +842,11 @@ impl World {
                         .runners
                         .retain(|runner| runner.registration != registration);
                 }
+                Verb::Hook { .. } => {
+                    let now = self.snapshot.now;
+                    let memory = self.snapshot.history.machines.entry(address).or_default();
+                    memory.hooked_at = Some(now);
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod group_tests;
 mod clouds_tests;
+mod metrics_tests;
 mod roll_tests;
 
 use std::collections::BTreeSet;
@@ -21,12 +22,16 @@ use crate::model::{
     resource::{CloudStatus, Completeness, CordonKind, Ec2Launch, ResourceSpec},
     state::{Failure, History, Phase, Refusal},
 };
-use crate::stack::{Mode, Policy, Spread};
+use crate::stack::{
+    Mode, Policy, Spread,
+    hooks::{Hook, HookCall, Moment, OnFailure},
+};
 
 /// What only carrying out a plan can find.
-const BY_APPLY: [&str; 4] = [
+const BY_APPLY: [&str; 5] = [
     "busy_after_cordon",
     "cordon_failed",
+    "hook_failed",
     "in_progress",
     "user_data_too_large",
 ];
@@ -47,6 +52,17 @@ fn idle(created: i64, edit: impl FnOnce(&mut World, Address)) -> World {
     let address = world.machine("brave-otter", created, true);
     edit(&mut world, address);
     world
+}
+
+/// A command that is run at these moments.
+fn hook(on: &[Moment]) -> Hook {
+    Hook {
+        on: on.to_vec(),
+        call: HookCall::Command(vec!["./hook.sh".to_owned()]),
+        timeout: secs(30),
+        retries: 0,
+        on_failure: OnFailure::Stop,
+    }
 }
 
 /// Two members in service, no job.
@@ -72,6 +88,12 @@ fn failure(at_seconds: i64) -> Failure {
 fn scenarios() -> Vec<(&'static str, World)> {
     let mut all = vec![
         ("demand", grow(|_| {})),
+        (
+            "became_ready",
+            idle(-60, |w, _| {
+                w.pool().hooks = vec![hook(&[Moment::AfterReady])];
+            }),
+        ),
         (
             "protection",
             grouped(|w| {

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::step;
 use crate::{
     model::{
         demand::{JobState, Wanted},
-        ids::{Address, JobId},
+        ids::{Address, JobId, ResourceKind},
         intent::Intent,
         offering::OfferingKey,
         reason::Reason,
@@ -19,10 +20,10 @@ use crate::{
     placement,
     plan::{
         facts::{Facts, Sighting, Work, has_called, stuck_key},
-        fleet::{self, Health},
+        fleet::{self, Health, Machine},
         strays,
     },
-    stack::Stack,
+    stack::{Policy, Stack},
 };
 
 /// How long failures and refusals are remembered at most.
@@ -49,6 +50,7 @@ pub fn learn(history: History, snapshot: &Snapshot, stack: &Stack) -> History {
     jobs(&mut history, &facts);
     super::spend::spend(&mut history, &facts);
     ticks(&mut history, snapshot);
+    steps(&mut history, &facts);
     keep_last(&mut history.failures, History::EVENTS);
     keep_last(&mut history.decisions, History::DECISIONS);
     history
@@ -334,6 +336,31 @@ fn ticks(history: &mut History, snapshot: &Snapshot) {
             ticks.push(now);
             keep_last(ticks, History::TICKS);
         }
+    }
+}
+
+/// Since when the conditions of each pool's steps have held, by its source's clock.
+fn steps(history: &mut History, facts: &Facts<'_>) {
+    let before = std::mem::take(&mut history.steps);
+    let doubts = fleet::doubts(facts);
+    for pool in &facts.stack.pools {
+        let Policy::Step(policy) = &pool.policy else {
+            continue;
+        };
+        let records = facts.snapshot.state.machines_of(&pool.name);
+        let machines: Vec<Machine<'_>> = records
+            .filter(|(_, record)| record.spec.kind() == ResourceKind::Machine)
+            .map(|(address, record)| fleet::machine(facts, history, &doubts, address, record))
+            .collect();
+        let known = before.get(&pool.name).cloned().unwrap_or_default();
+        let memory = step::held(
+            policy,
+            &fleet::ready(&machines),
+            facts.metrics(pool),
+            &known,
+            facts.ci_now(&pool.ci),
+        );
+        history.steps.insert(pool.name.clone(), memory);
     }
 }
 

@@ -43,10 +43,7 @@ pub(super) fn spend(history: &mut History, facts: &Facts<'_>) {
         if until <= from {
             continue;
         }
-        for (spent, begun, ends) in [
-            (&mut today, day, day_end),
-            (&mut this_month, month, month_end),
-        ] {
+        for (spent, begun, ends) in [(&mut today, day, day_end), (&mut this_month, month, month_end)] {
             let (from, to) = (from.max(begun), until.min(ends));
             spent.add(&price.charge(record.created_at, month, from, to));
         }

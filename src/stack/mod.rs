@@ -15,8 +15,10 @@ mod init;
 mod parse;
 mod parse_accounts;
 mod parse_aws;
+mod parse_digitalocean;
 mod parse_group;
 mod parse_hooks;
+mod parse_metrics;
 mod parse_money;
 mod parse_moved;
 mod parse_network;
@@ -59,7 +61,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     demand::PoolSelector,
     ids::{CiName, PoolName, ProviderName, ResourceKind, StackName},
-    metrics::HealthCheck,
+    metrics::{HealthCheck, Metering},
     money::{Currency, Money, Period},
     offering::Market,
     resource::{Ec2Launch, FirewallRule, ImageRef, Subnet},
@@ -261,6 +263,11 @@ impl CiKind {
             Self::Exec => "exec",
             Self::Http => "http",
         }
+    }
+
+    /// Whether it is told the machines by the clouds, and asks them: it is read after the clouds are listed.
+    pub fn asks_machines(self) -> bool {
+        self == Self::Prometheus
     }
 
     /// Whether it lets nobody in without a token.
@@ -610,6 +617,17 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Its hooks of a moment, each with its place among all, in the order in which they run.
+    pub fn hooks_of(&self, moment: hooks::Moment) -> impl Iterator<Item = (usize, &hooks::Hook)> {
+        let all = self.hooks.iter().enumerate();
+        all.filter(move |(_, hook)| hook.on.contains(&moment))
+    }
+
+    /// Whether it has hooks of a moment.
+    pub fn has_hooks(&self, moment: hooks::Moment) -> bool {
+        self.hooks_of(moment).next().is_some()
+    }
+
     /// What a demand source needs to know.
     pub fn selector(&self) -> PoolSelector {
         PoolSelector {
@@ -617,8 +635,35 @@ impl Pool {
             tags: self.tags.clone(),
             run_untagged: self.run_untagged,
             protected_refs: self.registering.protected_refs,
-            metering: None,
+            metering: self.metering().map(Box::new),
         }
+    }
+
+    /// What is measured of it, each once; none where its policy and its health check measure nothing.
+    fn metering(&self) -> Option<Metering> {
+        let Policy::Step(policy) = &self.policy else {
+            let health = self.health.clone()?;
+            return Some(Metering {
+                health: Some(health),
+                ..Metering::default()
+            });
+        };
+        let mut samples = BTreeSet::new();
+        let mut queries = BTreeSet::new();
+        for condition in policy.steps.iter().flat_map(|step| &step.conditions) {
+            match &condition.subject {
+                step::Subject::Machines { samples: own, .. } => samples.extend(own.iter().cloned()),
+                step::Subject::Query(query) => {
+                    queries.insert(query.clone());
+                }
+            }
+        }
+        Some(Metering {
+            samples: samples.into_iter().collect(),
+            queries: queries.into_iter().collect(),
+            health: self.health.clone(),
+            ..Metering::default()
+        })
     }
 }
 

@@ -203,6 +203,7 @@ impl Check<'_> {
         let moved = self.moved(raw.moved);
         let name = head.as_ref().map(|head| head.name.clone());
         let pools = self.pools(raw.pools, &providers, &ci);
+        self.digitalocean(&providers, &firewalls, &networks, &pools);
         let sandbox = raw.sandbox.map(sandbox);
         self.names_fit(name.as_ref());
         let Head {

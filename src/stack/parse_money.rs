@@ -16,7 +16,10 @@ impl Check<'_> {
     pub(super) fn spending(&mut self, budget: &RawBudget, currency: &RawCurrency) -> (Budget, Currencies) {
         let budget = self.budget(budget);
         let currency = self.currencies(currency);
-        let limits: Vec<(&str, &Money)> = budget.limits().map(|(period, money)| (period.key(), money)).collect();
+        let limits: Vec<(&str, &Money)> = budget
+            .limits()
+            .map(|(period, money)| (period.key(), money))
+            .collect();
         self.budgets_convert(&limits, &currency);
         (budget, currency)
     }
@@ -81,7 +84,12 @@ impl Check<'_> {
             return Some(Currency::new(code));
         }
         let what = format!("\"{code}\" is not a currency");
-        self.bad(path, what, "not a currency", "write its three capital letters: \"EUR\"");
+        self.bad(
+            path,
+            what,
+            "not a currency",
+            "write its three capital letters: \"EUR\"",
+        );
         None
     }
 
@@ -99,12 +107,16 @@ impl Check<'_> {
             let (what, help) = if currency.base.is_some() {
                 (
                     format!("`budget.{key}` is in {own}, which has no rate"),
-                    format!("add what one {own} is worth in {counted} to [currency]: rates = {{ {own} = \"…\" }}"),
+                    format!(
+                        "add what one {own} is worth in {counted} to [currency]: rates = {{ {own} = \"…\" }}"
+                    ),
                 )
             } else {
                 (
                     format!("`budget.{key}` is in {own}, and another budget in {counted}"),
-                    format!("write both in one currency, or add [currency] with base = \"{counted}\" and rates = {{ {own} = \"…\" }}"),
+                    format!(
+                        "write both in one currency, or add [currency] with base = \"{counted}\" and rates = {{ {own} = \"…\" }}"
+                    ),
                 )
             };
             self.bad(&["budget", key], what, "does not convert", help);

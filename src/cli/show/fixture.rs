@@ -193,6 +193,8 @@ pub(super) fn quiet() -> Plan {
             running: 1,
             serving: 2,
             formula: "ceil((0 + 1) / 2) + 0 = 1".into(),
+            steps: Vec::new(),
+            memory: None,
         }],
         drift: Vec::new(),
         orphans: Vec::new(),

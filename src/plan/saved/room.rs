@@ -91,12 +91,18 @@ impl<'a> Checker<'a> {
                 }
             };
             let planned: Decimal = dearest.iter().filter_map(cost).map(|money| money.amount).sum();
-            let projected = fresh.cost.projected.iter().find(|projected| projected.per == period);
+            let projected = fresh
+                .cost
+                .projected
+                .iter()
+                .find(|projected| projected.per == period);
             let spent: Decimal = match projected {
                 Some(projected) => projected.before.amount,
                 None => {
                     let sums = fresh.cost.before_hourly.iter();
-                    sums.filter_map(|sum| facts.worth(sum)).map(|sum| sum.amount).sum()
+                    sums.filter_map(|sum| facts.worth(sum))
+                        .map(|sum| sum.amount)
+                        .sum()
                 }
             };
             let allowed = facts.worth(budget).map_or(Decimal::ZERO, |money| money.amount);
