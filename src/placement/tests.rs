@@ -419,7 +419,11 @@ fn climb(market: &Market) -> (Vec<Rung>, Vec<(u32, bool, Decimal)>, LaunchBudget
     let place = |rated: &Rated<'_>| {
         let processors = if market.by_price { 1 } else { rated.offering.cpus };
         let cost = rated.price.hourly.amount / Decimal::from(processors);
-        (rated.choice.priority, rated.offering.available == Some(false), cost)
+        (
+            rated.choice.priority,
+            rated.offering.available == Some(false),
+            cost,
+        )
     };
     let places = rated.iter().map(place).collect();
     let ladder = rated

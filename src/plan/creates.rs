@@ -179,7 +179,10 @@ impl Maker<'_, '_> {
         if pool.spread == Spread::Locations {
             let there = |placed: &Placed| {
                 let place = placed.rung.offering.as_ref().map(|key| place_of(&pool.name, key));
-                place.and_then(|place| self.located.get(&place)).copied().unwrap_or_default()
+                place
+                    .and_then(|place| self.located.get(&place))
+                    .copied()
+                    .unwrap_or_default()
             };
             order.sort_by_key(|placed| (placed.priority, placed.sold_out, there(placed)));
         }

@@ -1,7 +1,7 @@
 //! A scenario for every reason, and what holds of every plan.
 
-mod group_tests;
 mod clouds_tests;
+mod group_tests;
 mod metrics_tests;
 mod roll_tests;
 
@@ -220,13 +220,17 @@ fn scenarios() -> Vec<(&'static str, World)> {
         (
             "no_rate",
             grow(|w| {
-                *w = w.clone().with_cloud("ec2", vec![offering("a", "c6i.large", "0.010 USD")]);
+                *w = w
+                    .clone()
+                    .with_cloud("ec2", vec![offering("a", "c6i.large", "0.010 USD")]);
             }),
         ),
         (
             "cloud_passed_over",
             grow(|w| {
-                *w = w.clone().with_cloud("ec2", vec![offering("a", "c6i.large", "0.010 EUR")]);
+                *w = w
+                    .clone()
+                    .with_cloud("ec2", vec![offering("a", "c6i.large", "0.010 EUR")]);
                 w.cloud_of("ec2").listing.completeness = Completeness::partial("throttled");
             }),
         ),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CiConfig, CiKind, Endpoint, Keeping, OfferingChoice, Pool, ProviderConfig, ProviderKind, Registering, Spread,
-    StackProblem,
+    CiConfig, CiKind, Endpoint, Keeping, OfferingChoice, Pool, ProviderConfig, ProviderKind, Registering,
+    Spread, StackProblem,
     parse::{Check, Declared, dotted},
     raw::{RawImage, RawOffering, RawPool},
     tree::Node,

@@ -33,7 +33,10 @@ fn a_cloud_that_lets_us_in_no_more_while_applying_is_left_for_the_next_within_th
     let (first, second, project) = two_clouds();
     first.fault(&on_servers("POST", "unauthorized", &json!({})));
     first.jobs(5, "10m");
-    project.run(&["scale"]).exits(0).says("hetzner is left for this tick");
+    project
+        .run(&["scale"])
+        .exits(0)
+        .says("hetzner is left for this tick");
     assert_eq!(made(&first, &second), (0, 3));
     assert_eq!(project.machines_on_record().len(), 3);
 }
@@ -76,7 +79,10 @@ fn a_cloud_that_cannot_be_listed_keeps_the_pool_from_shrinking_and_not_from_grow
     first.fault(&on_servers("GET", "unauthorized", &json!({})));
     first.jobs(4, "10m");
     // Refused by a source: that is an error, after what the others allowed was done.
-    project.run(&["scale"]).exits(1).says("nothing is bought of hetzner now");
+    project
+        .run(&["scale"])
+        .exits(1)
+        .says("nothing is bought of hetzner now");
     assert_eq!(made(&first, &second), (1, 2));
     assert_eq!(project.machines_on_record().len(), 3);
 }

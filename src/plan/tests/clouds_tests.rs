@@ -80,7 +80,11 @@ fn a_cloud_whose_answer_is_partial_drops_out_and_the_pool_grows_elsewhere_and_sa
     let plan = world.plan();
     // Six jobs want three machines. The one on record counts, whether it is listed or not.
     assert_eq!(ladders(&plan).len(), 2);
-    assert!(ladders(&plan).iter().all(|own| offered(own) == ["ocean/fra1 s-4vcpu"]));
+    assert!(
+        ladders(&plan)
+            .iter()
+            .all(|own| offered(own) == ["ocean/fra1 s-4vcpu"])
+    );
     assert!(held(&plan).contains(&"nothing is bought of hetzner now: not authorised: 401".to_owned()));
     assert_eq!(plan.kept.len(), 1);
     assert!(!plan.complete);
@@ -157,12 +161,18 @@ fn spot_falls_back_to_on_demand_within_the_tick_and_is_asked_first_again_later()
     world.pool().offerings = vec![choice("cx33", &["nbg1"]), cheaper];
     world.queue(3);
     let plan = world.plan();
-    assert!(ladders(&plan).iter().all(|own| offered(own) == ["hetzner/nbg1 cx33 spot", "hetzner/nbg1 cx33"]));
+    assert!(
+        ladders(&plan)
+            .iter()
+            .all(|own| offered(own) == ["hetzner/nbg1 cx33 spot", "hetzner/nbg1 cx33"])
+    );
     world.refused.offerings.insert(spot.key.clone());
     world.apply(&plan);
     let bought = |world: &World| {
         let records = world.snapshot.state.resources.values();
-        records.filter(|record| record.offering().is_some_and(|key| key.market == Market::Spot)).count()
+        records
+            .filter(|record| record.offering().is_some_and(|key| key.market == Market::Spot))
+            .count()
     };
     assert_eq!((machines(&world)["hetzner"], bought(&world)), (2, 0));
     world.snapshot.history.refusals.push(Refusal {
@@ -175,7 +185,11 @@ fn spot_falls_back_to_on_demand_within_the_tick_and_is_asked_first_again_later()
     // Remembered for five minutes, by then on-demand alone is asked.
     world.set_time(200);
     let plan = world.plan();
-    assert!(ladders(&plan).iter().all(|own| offered(own) == ["hetzner/nbg1 cx33"]));
+    assert!(
+        ladders(&plan)
+            .iter()
+            .all(|own| offered(own) == ["hetzner/nbg1 cx33"])
+    );
     assert!(codes(&plan).contains("capacity_refused"));
     // Later it is first again: one launch at a time, and the others do not wait for it.
     world.set_time(301);
@@ -196,7 +210,10 @@ fn a_pool_that_is_spread_over_locations_goes_where_the_fewest_of_its_machines_ar
     let first: Vec<String> = ladders(&plan).iter().map(|own| offered(own)[0].clone()).collect();
     let [nbg, fsn, fra] = ["hetzner/nbg1 cx33", "hetzner/fsn1 cx33", "ocean/fra1 s-4vcpu"];
     assert_eq!(first, [nbg, fsn, fra, nbg, fsn]);
-    assert!(ladders(&plan).iter().all(|own| own.len() == 3), "and falls back to all others");
+    assert!(
+        ladders(&plan).iter().all(|own| own.len() == 3),
+        "and falls back to all others"
+    );
     world.apply(&plan);
     world.queue(2);
     assert_eq!(offered(ladders(&world.plan())[0])[0], fra);
@@ -229,8 +246,16 @@ fn sums_are_in_the_base_currency_and_a_budget_counts_what_is_paid_in_another() {
     assert_eq!(sums(&mut world), [money("0.018 EUR")]);
     let plan = world.plan();
     assert_eq!(ladders(&plan).len(), 4);
-    assert_eq!(offered(ladders(&plan)[0])[0], "ocean/fra1 s-4vcpu", "0.009 EUR against 0.010");
-    assert_eq!(plan.cost.after_hourly, [money("0.058 EUR")], "at the dearest rungs");
+    assert_eq!(
+        offered(ladders(&plan)[0])[0],
+        "ocean/fra1 s-4vcpu",
+        "0.009 EUR against 0.010"
+    );
+    assert_eq!(
+        plan.cost.after_hourly,
+        [money("0.058 EUR")],
+        "at the dearest rungs"
+    );
     assert_eq!(plan.cost.after_hourly.len(), 1);
     // 0.0415 less 0.018 pays for one at 0.010 and one at 0.009, which Hetzner could not sell for it.
     world.stack.budget.hourly = Some("0.0375 EUR".parse().unwrap());
@@ -267,7 +292,9 @@ fn a_budget_of_a_day_has_room_for_what_runs_until_midnight() {
     assert_eq!(ladders(&plan).len(), 2);
     assert_eq!(
         held(&plan),
-        ["budget of 0.40 EUR a day has no room for 1 more: hetzner/nbg1 cx33 would cost 0.16 EUR, 0.08 EUR is left"]
+        [
+            "budget of 0.40 EUR a day has no room for 1 more: hetzner/nbg1 cx33 would cost 0.16 EUR, 0.08 EUR is left"
+        ]
     );
     // Half an hour before midnight the same money pays for it: half a cent.
     world.set_time(UNTIL_MIDNIGHT - 1800);
@@ -286,11 +313,16 @@ fn what_is_owed_today_is_counted_and_a_new_day_begins_anew() {
         let spend = &world.snapshot.history.spend;
         let sum = |spent: &Option<crate::model::state::Spent>| {
             let sums = &spent.as_ref().unwrap().sums;
-            sums.first().map_or("0".to_owned(), |sum| sum.amount.normalize().to_string())
+            sums.first()
+                .map_or("0".to_owned(), |sum| sum.amount.normalize().to_string())
         };
         (sum(&spend.day), sum(&spend.month))
     };
-    assert_eq!(spent(&world), ("0.01".to_owned(), "0.01".to_owned()), "its first hour has started");
+    assert_eq!(
+        spent(&world),
+        ("0.01".to_owned(), "0.01".to_owned()),
+        "its first hour has started"
+    );
     world.learn();
     assert_eq!(spent(&world).0, "0.01", "an hour is counted once");
     world.set_time(1801);
@@ -368,7 +400,10 @@ fn no_machine_leaves_for_money_and_a_day_that_began_too_full_stops_no_plan() {
         &super::super::Selection::default(),
     );
     assert_eq!(breaches[0].rule, GuardRule::Budget);
-    assert_eq!(breaches[0].what, "comes to 9 EUR a day with it; budget.daily allows 0.20 EUR");
+    assert_eq!(
+        breaches[0].what,
+        "comes to 9 EUR a day with it; budget.daily allows 0.20 EUR"
+    );
 }
 
 #[test]
@@ -385,12 +420,18 @@ fn lengths_of_jobs_are_learnt_by_machine_type_and_bounded() {
     let length = learnt["build"]["hetzner cx33"];
     assert_eq!((length.jobs, length.seconds), (4, 240));
     world.learn();
-    assert_eq!(world.snapshot.history.job_lengths["build"]["hetzner cx33"], length, "each job once");
+    assert_eq!(
+        world.snapshot.history.job_lengths["build"]["hetzner cx33"], length,
+        "each job once"
+    );
     let mut many = length;
     for _ in 0..1000 {
         many.add(10);
     }
-    assert!(many.jobs <= History::JOBS_COUNTED && many.mean() < 11.into(), "{many:?}");
+    assert!(
+        many.jobs <= History::JOBS_COUNTED && many.mean() < 11.into(),
+        "{many:?}"
+    );
 }
 
 /// Three clouds in two currencies, some of which do not answer, sell nothing, or refused lately.
@@ -425,16 +466,18 @@ fn mixed() -> impl Strategy<Value = Mixed> {
         (any::<bool>(), any::<bool>()),
         prop::collection::vec((0_i64..90_000, 0_usize..3), 0..6),
     )
-        .prop_map(|((queued, max), clouds, (hourly, daily), (rate, spread), machines)| Mixed {
-            queued,
-            max,
-            clouds,
-            hourly,
-            daily,
-            rate,
-            spread,
-            machines,
-        })
+        .prop_map(
+            |((queued, max), clouds, (hourly, daily), (rate, spread), machines)| Mixed {
+                queued,
+                max,
+                clouds,
+                hourly,
+                daily,
+                rate,
+                spread,
+                machines,
+            },
+        )
 }
 
 fn build_mixed(mixed: &Mixed) -> World {

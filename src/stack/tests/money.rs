@@ -25,15 +25,24 @@ const BUDGET: &str = "[budget]\nhourly = \"2.50 EUR\"\n";
 fn currencies_and_budgets_are_read_as_they_are_written() {
     let plain = read("max = 5", "max = 5");
     assert_eq!(plain.counted_in(), Some(&Currency::new("EUR")), "the budget's");
-    assert_eq!((plain.pools[0].spread, plain.pools[0].order), (Spread::No, Order::Work));
+    assert_eq!(
+        (plain.pools[0].spread, plain.pools[0].order),
+        (Spread::No, Order::Work)
+    );
     let stack = read(
         BUDGET,
         "[budget]\ndaily = \"20 USD\"\nmonthly = \"300 EUR\"\n\n[currency]\nbase = \"GBP\"\nrates = { EUR = \"0.86\", USD = \"0.79\" }\n",
     );
     assert_eq!(stack.counted_in(), Some(&Currency::new("GBP")));
-    let limits: Vec<String> = stack.budget.limits().map(|(per, money)| format!("{money} {per}")).collect();
+    let limits: Vec<String> = stack
+        .budget
+        .limits()
+        .map(|(per, money)| format!("{money} {per}"))
+        .collect();
     assert_eq!(limits, ["20 USD a day", "300 EUR a month"]);
-    let euro = stack.currency.convert(&"100 EUR".parse().unwrap(), &Currency::new("GBP"));
+    let euro = stack
+        .currency
+        .convert(&"100 EUR".parse().unwrap(), &Currency::new("GBP"));
     assert_eq!(euro.unwrap().to_string(), "86 GBP");
     assert_eq!(read(BUDGET, "").counted_in(), None);
     for (written, spread) in [
