@@ -17,6 +17,7 @@ mod support;
 
 mod adopt;
 mod bad_input;
+mod clouds;
 mod drift;
 #[cfg(feature = "aws")]
 mod ec2;
