@@ -11,6 +11,7 @@ use super::*;
 use crate::model::resource::ImageRef;
 
 mod aws;
+mod hooks;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");
 const DEV: &str = include_str!("../../stacks/dev.toml");
