@@ -1,7 +1,5 @@
 //! What becomes of a hook's program, and what is told of it.
 
-#![expect(clippy::disallowed_methods, reason = "tests touch the world")]
-
 use std::path::Path;
 
 use super::*;

@@ -1,6 +1,7 @@
 //! A scenario for every reason, and what holds of every plan.
 
 mod group_tests;
+mod hook_tests;
 mod roll_tests;
 
 use std::collections::BTreeSet;

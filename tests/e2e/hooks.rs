@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::PermissionsExt,
 };
 
 use serde_json::Value;
