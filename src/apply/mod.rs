@@ -47,13 +47,12 @@ use crate::{
     journal::{Fold, Folded},
     model::{
         ids::{Address, CiName, PoolName, ProviderName, Serial},
-        offering::OfferingKey,
         reason::Reason,
         resource::ClaimLabels,
         snapshot::Snapshot,
         state::{History, Refusal, Written},
     },
-    placement::LaunchBudgets,
+    placement::{LaunchBudgets, Refused},
     plan::{Action, Held, Plan, Tally, Verb},
     provider::Provider,
     render::{Prepared, RenderError, TemplateSet},
@@ -164,7 +163,7 @@ struct Run<'a> {
 
 /// What this apply has learnt of offerings.
 struct Placement {
-    refused: Vec<OfferingKey>,
+    refused: Refused,
     refusals: Vec<Refusal>,
     budgets: LaunchBudgets,
 }
@@ -218,7 +217,7 @@ pub async fn apply(
             .collect(),
         prepared: create::prepared(context, plan),
         placement: Mutex::new(Placement {
-            refused: Vec::new(),
+            refused: Refused::default(),
             refusals: Vec::new(),
             budgets: LaunchBudgets::of(&plan.launch_budgets),
         }),

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 
 use super::{
     Goal, Plan, PoolReport, Selection, cost,
-    creates::{self, Made, Maker, Purse},
+    creates::{self, Made, Maker},
     draft::Draft,
     drift,
     facts::Facts,
@@ -17,6 +17,7 @@ use super::{
     guard, hooks, moved,
     names::Names,
     pool::{self, Beside, Standing},
+    purse::Purse,
     recover::{self, InFlight},
     resize,
     roll::{self, Roll},
@@ -229,7 +230,7 @@ impl<'a> Parts<'a, '_> {
             in_flight: self.in_flight,
             groups: Groups::of(facts, self.in_flight, self.found),
             names: Names::new(facts, self.input.seed),
-            purse: Purse::new(facts, &cost::hourly(facts, self.in_flight, self.found)),
+            purse: Purse::new(facts, &cost::running(facts, self.in_flight, self.found)),
             limits: budgets.clone(),
             budgets,
         };

@@ -15,6 +15,7 @@ use crate::{
     graph::Graph,
     model::{
         ids::{Address, PoolName, ResourceKind},
+        money::Money,
         resource::{ResourceRef, ResourceSpec},
         snapshot::Snapshot,
     },
@@ -49,10 +50,13 @@ pub const INVARIANTS: &[(u8, &str)] = &[
         5,
         "with its creates a pool has at most `max` machines, those that leave counted",
     ),
-    (6, "with every create at its dearest rung the hourly budget holds"),
+    (
+        6,
+        "with every create at its dearest rung the budgets of the hour, the day and the month hold",
+    ),
     (
         7,
-        "ladders are not empty, of one currency, and names in the cloud are valid and unique",
+        "ladders are not empty, of currencies that convert, and names in the cloud are valid and unique",
     ),
     (8, "nothing is created while something foreign exists"),
     (9, "pools in mode `advise` are not touched"),
@@ -234,25 +238,33 @@ impl Checker<'_> {
     }
 
     fn budget(&mut self) {
-        let Some(budget) = &self.facts.stack.budget.hourly else {
-            return;
-        };
+        let facts = &self.facts;
+        let worth = |money: &Money| facts.worth(money).map(|money| money.amount);
         let dearest = self.plan.actions.iter().filter_map(|action| match &action.verb {
             Verb::Create { ladder, .. } => ladder
                 .iter()
-                .filter_map(|rung| rung.price.as_ref())
-                .map(|price| price.hourly.amount)
+                .filter_map(|rung| worth(&rung.price.as_ref()?.hourly))
                 .max(),
             _ => None,
         });
         let created: Decimal = dearest.sum();
         let before = self.plan.cost.before_hourly.iter();
-        let running: Decimal = before
-            .filter(|money| money.currency == budget.currency)
-            .map(|money| money.amount)
-            .sum();
-        if created > Decimal::ZERO && running + created > budget.amount {
-            self.broken(6, &format!("{running} + {created} > {budget}"));
+        let running: Decimal = before.filter_map(worth).sum();
+        let mut over = Vec::new();
+        if let Some(budget) = &facts.stack.budget.hourly
+            && created > Decimal::ZERO
+            && worth(budget).is_none_or(|allowed| running + created > allowed)
+        {
+            over.push(format!("{running} + {created} > {budget}"));
+        }
+        for projection in &self.plan.cost.projected {
+            let (before, after) = (projection.before.amount, projection.after.amount);
+            if created > Decimal::ZERO && after > before && after > projection.allowed.amount {
+                over.push(format!("{after} > {} {}", projection.budget, projection.per));
+            }
+        }
+        for what in over {
+            self.broken(6, &what);
         }
     }
 
@@ -262,14 +274,16 @@ impl Checker<'_> {
             let Verb::Create { ladder, .. } = &action.verb else {
                 continue;
             };
-            let currencies: BTreeSet<_> = ladder
-                .iter()
-                .filter_map(|rung| rung.price.as_ref())
-                .map(|price| &price.hourly.currency)
-                .collect();
+            let stack = self.facts.stack;
+            let prices = || ladder.iter().filter_map(|rung| rung.price.as_ref());
+            let first = || prices().next().map(|price| &price.hourly.currency);
+            let counted = stack.counted_in().or_else(first);
+            let convert = prices().all(|price| {
+                counted.is_some_and(|counted| stack.currency.convert(&price.hourly, counted).is_some())
+            });
             let own: BTreeSet<&str> = ladder.iter().map(|rung| rung.spec.name()).collect();
             let valid = own.iter().all(|name| is_host_name(name));
-            if ladder.is_empty() || currencies.len() > 1 || own.len() != 1 || !valid {
+            if ladder.is_empty() || !convert || own.len() != 1 || !valid {
                 self.broken(7, &action.address);
             }
             let kind = action.address.kind;

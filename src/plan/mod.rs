@@ -28,6 +28,7 @@ pub mod moved;
 mod names;
 mod outdated;
 mod pool;
+mod purse;
 pub mod rebuild;
 pub mod records;
 mod recover;
@@ -60,12 +61,12 @@ use crate::model::{
     },
     intent::OpenIntent,
     kind::Change,
-    money::{Money, Price},
+    money::{Money, Period, Price},
     offering::OfferingKey,
     reason::Reason,
     resource::{ControlProfile, Labels, Observed, ResourceRef, ResourceSpec},
     runner::RunnerState,
-    state::Record,
+    state::{Record, StepMemory},
 };
 use crate::stack::hooks::Moment;
 
@@ -364,6 +365,23 @@ pub struct PoolReport {
     pub serving: u32,
     /// How the target was computed, for a person: `ceil((5 + 0) / 2) + 0 = 3`.
     pub formula: String,
+    /// What each step of its policy comes to, as declared; empty with another policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepReport>,
+    /// What is remembered of its steps once this plan is carried out ([`crate::scaling::remember`]); none: as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Box<StepMemory>>,
+}
+
+/// What a step of a pool's policy comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Its name.
+    pub name: String,
+    /// Whether its conditions hold; none where that is not known.
+    pub holds: Option<bool>,
+    /// What was measured and what it is held against, for a person: `mean(node_load1) = 3.1 >= 2`.
+    pub reading: String,
 }
 
 /// Something of ours without a record, or with our name and another lineage.
@@ -420,6 +438,27 @@ pub struct Cost {
     pub before_monthly: Vec<Money>,
     /// After, per month.
     pub after_monthly: Vec<Money>,
+    /// What each budget of a day or month comes to by the end of the one that goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub projected: Vec<Projection>,
+}
+
+/// What a budget of a day or month comes to by its end, if nothing changes but by this plan. In the currency that all is
+/// counted in, but for the budget as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Projection {
+    /// Of what.
+    pub per: Period,
+    /// As it is written.
+    pub budget: Money,
+    /// The same, counted.
+    pub allowed: Money,
+    /// What is owed so far.
+    pub spent: Money,
+    /// With what runs now.
+    pub before: Money,
+    /// With what would run after the plan, creates at their dearest rung.
+    pub after: Money,
 }
 
 /// What applying costs in requests.

@@ -2,6 +2,7 @@
 
 mod group_tests;
 mod hook_tests;
+mod metrics_tests;
 mod roll_tests;
 
 use std::collections::BTreeSet;

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "digitalocean")]
+pub mod digitalocean;
 #[cfg(feature = "hetzner")]
 pub mod hetzner;
 pub mod memory;
@@ -136,6 +138,15 @@ impl ProviderError {
                 Disposition::GiveUp
             }
         }
+    }
+
+    /// Whether the whole cloud said no, so that its other offerings need not be asked: it lets us in no more, has had too many
+    /// requests, or is down. Nothing was done.
+    pub fn is_whole_cloud(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthorized { .. } | Self::Throttled { .. } | Self::Unavailable { .. }
+        )
     }
 
     /// Whether it is certain that nothing was made or changed.

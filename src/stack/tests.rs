@@ -11,7 +11,10 @@ use super::*;
 use crate::model::resource::ImageRef;
 
 mod aws;
+mod digitalocean;
 mod hooks;
+mod metrics;
+mod program;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");
 const DEV: &str = include_str!("../../stacks/dev.toml");

@@ -406,6 +406,7 @@ fn seed_of(snapshot: &Snapshot) -> u64 {
 
 /// What was decided, and what a person wants made anew: that may take more ticks than this one.
 fn remember(history: &mut History, plan: &Plan, selection: &Selection) {
+    scaling::remember(history, plan);
     let machines = selection
         .replace
         .iter()
