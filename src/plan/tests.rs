@@ -2,6 +2,7 @@
 
 mod clouds_tests;
 mod group_tests;
+mod hook_tests;
 mod metrics_tests;
 mod roll_tests;
 mod step_tests;

@@ -623,6 +623,12 @@ impl Pool {
         all.filter(move |(_, hook)| hook.on.contains(&moment))
     }
 
+    /// How long its hooks of a moment may take, each tried once.
+    pub fn hook_time(&self, moment: hooks::Moment) -> SignedDuration {
+        let times = self.hooks_of(moment).map(|(_, hook)| hook.timeout);
+        times.fold(SignedDuration::ZERO, SignedDuration::saturating_add)
+    }
+
     /// Whether it has hooks of a moment.
     pub fn has_hooks(&self, moment: hooks::Moment) -> bool {
         self.hooks_of(moment).next().is_some()

@@ -12,6 +12,7 @@ use crate::model::resource::ImageRef;
 
 mod aws;
 mod digitalocean;
+mod hooks;
 mod metrics;
 mod money;
 mod program;
