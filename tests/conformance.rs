@@ -28,6 +28,9 @@ mod claims;
 mod control;
 #[path = "conformance/demand.rs"]
 mod demand;
+#[path = "conformance/digitalocean.rs"]
+#[cfg(feature = "digitalocean")]
+mod digitalocean;
 #[path = "conformance/drone.rs"]
 mod drone;
 #[path = "conformance/ec2.rs"]
@@ -51,6 +54,8 @@ mod moto;
 mod named;
 #[path = "conformance/program.rs"]
 mod program;
+#[path = "conformance/prometheus.rs"]
+mod prometheus;
 #[path = "conformance/provider.rs"]
 mod provider;
 #[path = "conformance/report.rs"]

@@ -66,6 +66,8 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("rebuild", of::<show::adopt::RebuildDocument>()),
         ("audit", of::<show::audit::AuditDocument>()),
         ("validate", of::<super::validate::ValidateDocument>()),
+        ("logs", of::<super::machine_logs::LogsDocument>()),
+        ("hook", of::<crate::hooks::HookEvent>()),
         ("failure", of::<show::document::FailureDocument>()),
         ("events", of::<show::lines::Line>()),
     ];

@@ -5,6 +5,7 @@ pub mod circleci;
 pub mod drone;
 pub mod gitlab;
 pub mod program;
+pub mod prometheus;
 #[cfg(test)]
 mod testing;
 

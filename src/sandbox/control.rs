@@ -18,6 +18,7 @@ use super::{
         cloud::Server,
         forge::{Job, JobStatus, Runner},
         millis,
+        ocean::Droplet,
     },
 };
 
@@ -127,11 +128,37 @@ fn clear_faults(world: &mut World, _: &Call) -> Answer {
 fn server(world: &World, server: &Server) -> Value {
     let manager = server.host.manager.and_then(|id| world.forge.managers.get(&id));
     json!({
-        "id": server.id, "name": server.name, "status": server.status(world.now), "labels": server.labels,
+        "provider": "hetzner", "id": server.id, "name": server.name, "status": server.status(world.now), "labels": server.labels,
         "created": millis(server.created), "type": server.kind, "location": server.location, "firewalls": server.firewalls,
         "networks": server.networks.keys().collect::<Vec<_>>(), "placement_group": server.placement_group,
         "registered": world.is_registered(server.id), "runner": manager.map(|manager| manager.runner),
         "running_jobs": world.running_on(server.id), "problem": server.host.setup_problem,
+    })
+}
+
+fn droplet(world: &World, droplet: &Droplet) -> Value {
+    let manager = droplet.host.manager.and_then(|id| world.forge.managers.get(&id));
+    json!({
+        "provider": "digitalocean", "id": droplet.id, "name": droplet.name, "status": droplet.status(world.now), "labels": {}, "tags": droplet.tags,
+        "created": millis(droplet.created), "type": droplet.size, "location": droplet.region, "vpc": droplet.vpc,
+        "registered": world.is_registered(droplet.id), "runner": manager.map(|manager| manager.runner),
+        "running_jobs": world.running_on(droplet.id), "problem": droplet.host.setup_problem,
+    })
+}
+
+/// What the DigitalOcean project has besides droplets.
+fn ocean(world: &World) -> Value {
+    let ocean = &world.ocean;
+    let named = |id: Value, name: &str| json!({"id": id, "name": name});
+    let keys = ocean.keys.values();
+    let walls = ocean.firewalls.values();
+    let nets = ocean.vpcs.values();
+    json!({
+        "ssh_keys": keys.map(|key| named(key.id.into(), &key.name)).collect::<Vec<_>>(),
+        "firewalls": walls.map(|wall| named(wall.id.as_str().into(), &wall.name)).collect::<Vec<_>>(),
+        "vpcs": nets.map(|net| named(net.id.as_str().into(), &net.name)).collect::<Vec<_>>(),
+        "tags": ocean.tags.keys().collect::<Vec<_>>(),
+        "snapshots": ocean.snapshots.keys().collect::<Vec<_>>(),
     })
 }
 
@@ -163,11 +190,13 @@ fn runner(world: &World, runner: &Runner) -> Value {
 
 fn world(world: &mut World, _: &Call) -> Answer {
     let world = &*world;
+    let droplets = world.ocean.droplets.values();
     let servers: Vec<Value> = world
         .cloud
         .servers
         .values()
         .map(|found| server(world, found))
+        .chain(droplets.map(|found| droplet(world, found)))
         .collect();
     let mut jobs: Vec<Value> = world.forge.jobs.values().map(|found| job(world, found)).collect();
     jobs.extend(world.drone.stages.values().map(drone::report));
@@ -207,7 +236,7 @@ fn world(world: &mut World, _: &Call) -> Answer {
         200,
         &json!({
             "now": millis(world.now), "servers": servers, "machines": machines::all(world), "networks": nets, "placement_groups": groups, "ssh_keys": keys, "firewalls": walls, "jobs": jobs, "runners": runners,
-            "drone_paused": world.drone.paused, "jobs_killed": world.jobs_killed, "api_calls": world.api_calls,
+            "digitalocean": ocean(world), "drone_paused": world.drone.paused, "jobs_killed": world.jobs_killed, "api_calls": world.api_calls,
         }),
     ))
 }
@@ -243,12 +272,13 @@ fn summary(world: &mut World, _: &Call) -> Answer {
         .cloud
         .servers
         .keys()
+        .chain(world.ocean.droplets.keys())
         .chain(machines)
         .filter(|id| world.is_registered(**id));
     Ok(Reply::json(
         200,
         &json!({
-            "now": millis(world.now), "servers": world.cloud.servers.len(),
+            "now": millis(world.now), "servers": world.cloud.servers.len() + world.ocean.droplets.len(),
             "machines": world.outside.machines.len(), "registered": registered.count(),
             "ssh_keys": world.cloud.ssh_keys.len(), "firewalls": world.cloud.firewalls.len(),
             "networks": world.cloud.networks.len(), "placement_groups": world.cloud.placement_groups.len(), "runners": world.forge.runners.len(),

@@ -81,15 +81,11 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
         _ => {}
     }
     let reply_lost = twists.reply_lost;
-    let limit = if party == Party::Hetzner {
-        draw(world)
-    } else {
-        None
-    };
+    let limit = draw(world, party);
     let refusal = limit
         .as_ref()
-        .filter(|limit| limit.exhausted)
-        .map(|_| rate_limited(party, None))
+        .filter(|limit| limit.is_reached())
+        .map(|limit| rate_limited(party, limit.wait()))
         .or_else(|| blow.map(|blow| blown(party, &blow)));
     let mut changed = false;
     let reply = if let Some(reply) = refusal {
@@ -102,6 +98,10 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
         reply
     };
     let reply = limit.into_iter().fold(reply, |reply, limit| limit.onto(reply));
+    let reply = match party {
+        Party::Digitalocean => digitalocean::signed(reply, world),
+        _ => reply,
+    };
     let step = answered(world, reply, changed);
     Step {
         wait,
@@ -271,7 +271,9 @@ fn blown(party: Party, blow: &Blow) -> Reply {
     match blow {
         Blow::RateLimited { retry_after } => rate_limited(party, *retry_after),
         Blow::Unauthorized => unauthorized(party),
+        Blow::NoCapacity if party == Party::Digitalocean => digitalocean::create::no_capacity(),
         Blow::NoCapacity => hetzner::create::no_capacity(),
+        Blow::Quota if party == Party::Digitalocean => digitalocean::create::quota(),
         Blow::Quota => hetzner::create::quota(),
         Blow::ServerError(status) => server_error(party, *status),
         Blow::Error {
@@ -327,15 +329,53 @@ fn parse_body(request: &Request) -> Result<Value, ()> {
     }
 }
 
+/// The state of a cloud's rate limit after a call.
+enum Limit {
+    Hetzner(Bucket),
+    Digitalocean(digitalocean::Limit),
+}
+
+impl Limit {
+    fn is_reached(&self) -> bool {
+        match self {
+            Self::Hetzner(bucket) => bucket.exhausted,
+            Self::Digitalocean(limit) => limit.wait.is_some(),
+        }
+    }
+
+    /// Seconds to wait, where the cloud says how long.
+    fn wait(&self) -> Option<u64> {
+        match self {
+            Self::Hetzner(_) => None,
+            Self::Digitalocean(limit) => limit.wait,
+        }
+    }
+
+    fn onto(self, reply: Reply) -> Reply {
+        match self {
+            Self::Hetzner(bucket) => bucket.onto(reply),
+            Self::Digitalocean(limit) => limit.onto(reply),
+        }
+    }
+}
+
+fn draw(world: &mut World, party: Party) -> Option<Limit> {
+    match party {
+        Party::Hetzner => draw_token(world).map(Limit::Hetzner),
+        Party::Digitalocean => digitalocean::draw(world).map(Limit::Digitalocean),
+        _ => None,
+    }
+}
+
 /// The state of Hetzner's rate limit after a call.
-struct Limit {
+struct Bucket {
     per_hour: u32,
     remaining: f64,
     exhausted: bool,
     reset: i64,
 }
 
-impl Limit {
+impl Bucket {
     fn onto(self, reply: Reply) -> Reply {
         #[expect(
             clippy::cast_possible_truncation,
@@ -351,7 +391,7 @@ impl Limit {
 }
 
 /// Takes a token from the bucket, which refills by the limit per hour of world time.
-fn draw(world: &mut World) -> Option<Limit> {
+fn draw_token(world: &mut World) -> Option<Bucket> {
     if !world.settings.rate_limit {
         return None;
     }
@@ -365,7 +405,7 @@ fn draw(world: &mut World) -> Option<Limit> {
     world.cloud.bucket = Some((remaining, world.now));
     #[expect(clippy::cast_possible_truncation, reason = "at most an hour in seconds")]
     let missing = ((full - remaining) / per_second).ceil() as i64;
-    Some(Limit {
+    Some(Bucket {
         per_hour: limit,
         remaining,
         exhausted,

@@ -40,9 +40,9 @@ pub const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "no-capacity",
-        "412 for a server whose `type` and `location` fit, where given.",
+        "The cloud refuses a server or droplets whose `type` (size) and `location` (region) fit, where given.",
     ),
-    ("quota", "403, the limit of servers is reached."),
+    ("quota", "The cloud's limit of servers or droplets is reached."),
     (
         "error",
         "`status` (409) with `code` (conflict) and `message`, as the party words its errors.",
@@ -53,7 +53,7 @@ pub const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "create-then-fails",
-        "The server is created, its action ends in error, and it never boots.",
+        "The server is created, its action ends in error, and it never boots; a droplet vanishes with that.",
     ),
     (
         "busy-lag",
@@ -88,15 +88,15 @@ pub(crate) enum Kind {
     ChangedTotal,
     /// A list claims a next page for ever; without `count`, until lifted.
     NextPageForEver,
-    /// 412 for a server whose `type` and `location` fit, where given.
+    /// The cloud refuses a server or droplets whose `type` (size) and `location` (region) fit, where given.
     NoCapacity,
-    /// 403, the limit of servers is reached.
+    /// The cloud's limit of servers or droplets is reached.
     Quota,
     /// `status` (409) with `code` (conflict) and `message`, as the party words its errors.
     Error,
     /// The server that is created boots, and its runner never registers.
     NeverRegisters,
-    /// The server is created, its action ends in error, and it never boots.
+    /// The server is created, its action ends in error, and it never boots; a droplet vanishes with that.
     CreateThenFails,
     /// Lists of jobs say of each what was true `seconds` (30) ago.
     BusyLag,
@@ -151,7 +151,7 @@ impl Rule {
             body,
         } = *target;
         let path_fits = fits(&self.path, path);
-        let creates = method == "POST" && path.ends_with("/servers");
+        let creates = method == "POST" && (path.ends_with("/servers") || path.ends_with("/droplets"));
         let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let lists = path.ends_with("/graphql") || (method == "GET" && last.parse::<u64>().is_err());
         let kind_fits = match self.fault {
@@ -169,8 +169,8 @@ impl Rule {
                 .as_deref()
                 .is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
             && kind_fits
-            && self.arg_fits("type", body.get("server_type"))
-            && self.arg_fits("location", body.get("location"))
+            && self.arg_fits("type", body.get("server_type").or_else(|| body.get("size")))
+            && self.arg_fits("location", body.get("location").or_else(|| body.get("region")))
     }
 
     fn arg_fits(&self, key: &str, given: Option<&Value>) -> bool {

@@ -30,6 +30,7 @@ mod drone;
 mod faults;
 mod gitlab;
 mod hetzner;
+mod keys;
 mod machines;
 mod prometheus;
 mod reference;
@@ -65,8 +66,8 @@ pub use faults::FAULTS;
 pub use gitlab::NULLABLE as GITLAB_NULLABLE;
 pub use reference::{Check, checks, reference};
 pub use scenario::{
-    Ci, CircleSpec, ClassSpec, DroneSpec, JobSpec, Scenario, ScenarioError, SnapshotSpec, TokenSpec,
-    UnavailableSpec,
+    Ci, CircleSpec, ClassSpec, DroneSpec, DropletSnapshotSpec, JobSpec, Scenario, ScenarioError,
+    SnapshotSpec, TokenSpec, UnavailableSpec,
 };
 pub use settings::{SettingError, Settings};
 pub use store::StoreError;

@@ -20,9 +20,11 @@ pub struct Scenario {
     pub jobs: Vec<JobSpec>,
     /// Snapshots in the Hetzner project.
     pub images: Vec<SnapshotSpec>,
+    /// Snapshots in the DigitalOcean project.
+    pub droplet_snapshots: Vec<DropletSnapshotSpec>,
     /// GitLab access tokens besides the sandbox's own.
     pub tokens: Vec<TokenSpec>,
-    /// Server types that are not to be had in a location.
+    /// Server types and sizes that are not to be had in a location or region.
     pub unavailable: Vec<UnavailableSpec>,
     /// The Drone of the world.
     pub drone: DroneSpec,
@@ -179,6 +181,23 @@ pub struct SnapshotSpec {
     pub age: SignedDuration,
 }
 
+/// A snapshot of a droplet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropletSnapshotSpec {
+    /// Its name.
+    pub name: String,
+    /// The tags that it bears.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The slugs of the regions that it is in; without, all.
+    #[serde(default)]
+    pub regions: Vec<String>,
+    /// How long before the world's start it was made.
+    #[serde(default, with = "length")]
+    pub age: SignedDuration,
+}
+
 /// A GitLab access token with fewer rights than the sandbox's own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -205,14 +224,14 @@ fn owner() -> u32 {
     50
 }
 
-/// A server type that is not to be had.
+/// A server type of Hetzner's, or a size of DigitalOcean's, that is not to be had.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnavailableSpec {
-    /// The server type's name.
+    /// Its name.
     #[serde(rename = "type")]
     pub server_type: String,
-    /// The location's name; without, nowhere.
+    /// The location's or the region's name; without, nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
 }

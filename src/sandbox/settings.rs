@@ -16,10 +16,12 @@ pub struct Settings {
     pub latency: Duration,
     /// World seconds per wall second.
     pub speed: f64,
-    /// Whether Hetzner's limit of requests per hour is enforced.
+    /// Whether the limits of Hetzner's and DigitalOcean's requests are enforced.
     pub rate_limit: bool,
-    /// Requests per hour and project when `rate_limit` is on; one is regained every 3600/limit seconds.
+    /// Requests to Hetzner per hour and project when `rate_limit` is on; one is regained every 3600/limit seconds.
     pub rate_limit_per_hour: u32,
+    /// Requests to DigitalOcean in any hour when `rate_limit` is on, and a twentieth of them in any minute.
+    pub digitalocean_per_hour: u32,
     /// Serve TLS with a certificate authority made at start.
     pub tls: bool,
     /// How long an action of the cloud stays `running`.
@@ -28,7 +30,7 @@ pub struct Settings {
     pub poll: Duration,
     /// From an ACPI shutdown to the machine being off, when no job runs.
     pub shutdown_time: Duration,
-    /// Servers that the project may have; more are refused with `resource_limit_exceeded`.
+    /// Servers that the Hetzner project may have, and droplets that the DigitalOcean account may have; more are refused.
     pub server_limit: u32,
     /// Drone is the open source build, which has no queue API; otherwise Enterprise.
     pub drone_oss: bool,
@@ -51,6 +53,7 @@ impl Default for Settings {
             speed: 1.0,
             rate_limit: true,
             rate_limit_per_hour: 3600,
+            digitalocean_per_hour: 5000,
             tls: false,
             action_time: Duration::from_secs(1),
             poll: Duration::from_secs(3),
@@ -95,6 +98,7 @@ impl Settings {
         "action_time",
         "boot",
         "boot_jitter",
+        "digitalocean_per_hour",
         "drone",
         "drone_accept",
         "drone_give_up",
@@ -144,6 +148,7 @@ impl Settings {
             }
             "rate_limit" => self.rate_limit = switch(key, value)?,
             "rate_limit_per_hour" => self.rate_limit_per_hour = count(key, value)?,
+            "digitalocean_per_hour" => self.digitalocean_per_hour = count(key, value)?,
             "server_limit" => self.server_limit = count(key, value)?,
             "tls" => self.tls = switch(key, value)?,
             "gitlab_alias" => {
@@ -211,7 +216,7 @@ mod tests {
             let value = match *key {
                 "rate_limit" | "tls" => "off",
                 "drone" => "oss",
-                "speed" | "rate_limit_per_hour" | "server_limit" => "60",
+                "speed" | "rate_limit_per_hour" | "digitalocean_per_hour" | "server_limit" => "60",
                 "gitlab_alias" => "http://127.0.0.1:1/gitlab/",
                 _ => "1m 30s",
             };

@@ -14,6 +14,7 @@ use super::{
 impl Check<'_> {
     /// How each machine's exporter is asked.
     pub(super) fn scrape(&mut self, ci: &str, raw: RawScrape) -> Option<Scrape> {
+        self.scrape_words(ci, &raw);
         Some(Scrape {
             timeout: self.positive(&["ci", ci, "scrape", "timeout"], &raw.timeout)?,
             port: raw.port,

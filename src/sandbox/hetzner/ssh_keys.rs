@@ -1,11 +1,10 @@
 //! SSH keys.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::super::{
     api::{Answer, Call, Reply},
+    keys::{fingerprint, key_blob},
     world::{World, cloud::SshKey, seconds},
 };
 use super::{invalid, label_selector, labels, listing, not_found, required_name, sort, unique};
@@ -15,26 +14,6 @@ fn body(key: &SshKey) -> Value {
         "id": key.id, "name": key.name, "fingerprint": key.fingerprint, "public_key": key.public_key,
         "labels": key.labels, "created": seconds(key.created),
     })
-}
-
-/// Sixteen bytes in the form of the API's MD5 fingerprints, taken from SHA-256: nothing here compares them with a key.
-fn fingerprint(blob: &[u8]) -> String {
-    let digest = Sha256::digest(blob);
-    digest
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<Vec<_>>()
-        .join(":")
-}
-
-/// The decoded key of an OpenSSH line, if it is one.
-fn key_blob(line: &str) -> Option<Vec<u8>> {
-    let mut words = line.split_whitespace();
-    let kind = words.next()?;
-    let known = kind.starts_with("ssh-") || kind.starts_with("ecdsa-") || kind.starts_with("sk-");
-    let blob = STANDARD.decode(words.next()?).ok()?;
-    (known && blob.get(4..4 + kind.len()) == Some(kind.as_bytes())).then_some(blob)
 }
 
 pub(super) fn list(world: &mut World, call: &Call) -> Answer {

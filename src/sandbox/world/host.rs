@@ -1,7 +1,7 @@
 //! The machine in whatever cloud: its power, its user data and what it made of them; and the machines of clouds outside
 //! this world, which are reported to it.
 //!
-//! Servers and machines from outside have numbers of one sequence, so that an event names either by its number.
+//! Servers, droplets and machines from outside have numbers of one sequence, so that an event names either by its number.
 
 use std::collections::BTreeMap;
 
@@ -111,12 +111,17 @@ impl Outside {
 impl World {
     pub(crate) fn host(&self, number: u64) -> Option<&Host> {
         let server = self.cloud.servers.get(&number).map(|server| &server.host);
-        server.or_else(|| self.outside.machines.get(&number).map(|machine| &machine.host))
+        let droplet = || self.ocean.droplets.get(&number).map(|droplet| &droplet.host);
+        server
+            .or_else(droplet)
+            .or_else(|| self.outside.machines.get(&number).map(|machine| &machine.host))
     }
 
     pub(crate) fn host_mut(&mut self, number: u64) -> Option<&mut Host> {
         let server = self.cloud.servers.get_mut(&number).map(|server| &mut server.host);
-        server.or_else(|| {
+        let droplet = self.ocean.droplets.get_mut(&number);
+        let droplet = droplet.map(|droplet| &mut droplet.host);
+        server.or(droplet).or_else(|| {
             let machine = self.outside.machines.get_mut(&number);
             machine.map(|machine| &mut machine.host)
         })
@@ -124,12 +129,11 @@ impl World {
 
     /// What a machine is told of itself by its cloud, and calls `then` with.
     pub(super) fn with_instance<T>(&self, number: u64, then: impl FnOnce(Instance<'_>) -> T) -> Option<T> {
-        if let Some(server) = self.cloud.servers.get(&number) {
+        let server = self.cloud.servers.get(&number).map(|server| &server.name);
+        let droplet = || self.ocean.droplets.get(&number).map(|droplet| &droplet.name);
+        if let Some(name) = server.or_else(droplet) {
             let id = number.to_string();
-            return Some(then(Instance {
-                id: &id,
-                name: &server.name,
-            }));
+            return Some(then(Instance { id: &id, name }));
         }
         let report = &self.outside.machines.get(&number)?.report;
         Some(then(Instance {
@@ -142,8 +146,12 @@ impl World {
     pub(super) fn address_of(&self, number: u64) -> String {
         let server = self.cloud.servers.get(&number);
         let public = server.and_then(|server| server.ipv4.as_ref().map(|address| address.ip.clone()));
+        let droplet = || self.ocean.droplets.get(&number)?.ipv4.clone();
         let outside = || Some(self.outside.machines.get(&number)?.report.address.clone());
-        public.or_else(outside).unwrap_or_else(|| "127.0.0.1".to_owned())
+        public
+            .or_else(droplet)
+            .or_else(outside)
+            .unwrap_or_else(|| "127.0.0.1".to_owned())
     }
 
     /// Whether the machine's runner is known to its CI now.

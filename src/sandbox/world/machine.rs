@@ -42,10 +42,11 @@ impl World {
         self.halt_runner(id);
     }
 
-    /// Removes a server; what runs on it dies.
+    /// Removes a server or a droplet; what runs on it dies.
     pub(crate) fn destroy(&mut self, id: u64) {
         self.halt_runner(id);
         self.cloud.remove(id, self.now);
+        self.ocean.remove(id, self.now);
     }
 
     /// Asks a machine to shut down: it takes no more jobs, ends when those that run are done, at most 90 s later.

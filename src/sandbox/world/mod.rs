@@ -13,6 +13,8 @@ pub(crate) mod forge;
 pub(crate) mod host;
 mod machine;
 pub(crate) mod network;
+pub(crate) mod ocean;
+pub(crate) mod ocean_catalog;
 pub(crate) mod stage;
 mod work;
 
@@ -33,6 +35,7 @@ use cloud::Cloud;
 use drone::Drone;
 use forge::Forge;
 use host::Outside;
+use ocean::Ocean;
 
 /// The version of the world's file; another is refused.
 pub(crate) const FORMAT: u32 = 1;
@@ -58,6 +61,8 @@ pub(crate) enum Event {
     TaskDone { task: u64 },
     /// A CircleCI runner that claimed nothing since its `turn` ends.
     RunnerIdle { server: u64, turn: u32 },
+    /// A droplet that was accepted cannot be placed, and vanishes.
+    Vanish { droplet: u64 },
     /// Jobs are queued.
     Arrive { spec: Box<JobSpec> },
 }
@@ -74,6 +79,8 @@ pub(crate) struct World {
     queue: BTreeMap<(Timestamp, u64), Event>,
     sequence: u64,
     pub(crate) cloud: Cloud,
+    #[serde(default)]
+    pub(crate) ocean: Ocean,
     pub(crate) forge: Forge,
     #[serde(default)]
     pub(crate) drone: Drone,
@@ -109,6 +116,7 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             cloud: Cloud::new(scenario, now),
+            ocean: Ocean::new(&scenario.droplet_snapshots, now),
             forge: Forge::new(scenario, now),
             drone: Drone::new(scenario),
             circle: Circle::new(scenario),
@@ -130,6 +138,7 @@ impl World {
         self.clock.set_speed(settings.speed, wall);
         self.settings = settings;
         self.cloud.reindex();
+        self.ocean.reindex();
         self.forge.reindex();
         self.drone.reindex();
         self.circle.reindex();
@@ -159,6 +168,7 @@ impl World {
             Event::StageLost { stage } => self.stage_is_given_up(stage),
             Event::TaskDone { task } => self.task_done(task),
             Event::RunnerIdle { server, turn } => self.runner_idle(server, turn),
+            Event::Vanish { droplet } => self.destroy(droplet),
             Event::Arrive { spec } => {
                 self.queue_jobs(&spec);
             }
@@ -166,7 +176,7 @@ impl World {
     }
 
     /// Schedules `event` at `at`, after everything already due then.
-    fn schedule(&mut self, at: Timestamp, event: Event) {
+    pub(crate) fn schedule(&mut self, at: Timestamp, event: Event) {
         self.sequence += 1;
         self.queue.insert((at, self.sequence), event);
     }

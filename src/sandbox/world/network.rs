@@ -60,6 +60,30 @@ impl Range {
             .any(|private| private.contains(self))
     }
 
+    /// An address for a host that is not taken: the one after the highest, or the first free one where that is the last.
+    /// Its first address is the gateway's.
+    pub(crate) fn free(self, taken: &BTreeMap<u32, u64>) -> Option<u32> {
+        let (first, last) = (self.base.checked_add(2)?, self.last().checked_sub(1)?);
+        if first > last {
+            return None;
+        }
+        let highest = taken.range(first..=last).next_back();
+        let after = highest.map_or(first, |(highest, _)| highest + 1);
+        (after..=last)
+            .chain(first..after)
+            .find(|address| !taken.contains_key(address))
+    }
+
+    /// How many addresses [`Range::free`] can give in all.
+    pub(crate) fn room(self) -> usize {
+        (self.hosts() as usize).saturating_sub(2)
+    }
+
+    /// The bits of its prefix, as `255.255.0.0`.
+    pub(crate) fn netmask(self) -> String {
+        written(!self.hosts())
+    }
+
     /// Its first address: a network's gateway.
     pub(crate) fn gateway(self) -> String {
         written(self.base + 1)

@@ -97,7 +97,7 @@ async fn circleci(
     both(made, config)
 }
 
-fn both<C: Demand + RunnerControl + 'static>(
+pub(super) fn both<C: Demand + RunnerControl + 'static>(
     made: Result<C, DemandError>,
     config: &CiConfig,
 ) -> Result<Both, ConnectError> {
@@ -136,6 +136,7 @@ async fn client(
         total_timeout: TOTAL,
         retries: RETRIES,
         requests_per_hour: None,
+        requests_per_minute: None,
         concurrency: CONCURRENCY,
     })
 }
