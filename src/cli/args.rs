@@ -143,7 +143,7 @@ pub struct Init {
     /// What to begin with
     #[arg(long, value_enum, default_value_t = Kind::Hetzner, value_name = "KIND")]
     pub from: Kind,
-    /// The other system's configuration, where --from names one
+    /// The other system's configuration, a file or at do-scaler its folder, where --from names one
     #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
     /// Give the stack's state a new identity: what carries the old one is left alone for ever
@@ -169,6 +169,8 @@ pub enum Kind {
     DroneAutoscaler,
     /// The environment file of circleci-runner-autoscaler
     CircleciRunnerAutoscaler,
+    /// The folder of do-scaler: do-scaler.cfg and conf.d
+    DoScaler,
 }
 
 /// `validate`

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::stack::{
     self, Scaffold, Stack,
-    from::{Converted, FromError, Left, circleci_runner_autoscaler, drone_autoscaler, gitlab_runners_fleet},
+    from::{
+        Converted, FromError, Left, circleci_runner_autoscaler, do_scaler, drone_autoscaler,
+        gitlab_runners_fleet,
+    },
 };
 
 /// Looks a variable up.
@@ -30,7 +33,43 @@ struct Other {
     file: &'static str,
     /// The stack's name, where none is said.
     usual: &'static str,
-    convert: fn(&str, &str, Lookup<'_>) -> Result<Converted, FromError>,
+    convert: Convert,
+}
+
+/// How a configuration is read: each with the name of the stack that it becomes.
+enum Convert {
+    /// From the text of one file.
+    Text(fn(&str, &str, Lookup<'_>) -> Result<Converted, FromError>),
+    /// From a folder.
+    Folder(fn(&dyn do_scaler::Files, &str) -> Result<Converted, FromError>),
+}
+
+/// A folder of this host.
+struct Folder<'p>(&'p Path);
+
+impl do_scaler::Files for Folder<'_> {
+    fn text(&self, path: &str) -> Result<String, String> {
+        let bytes = fs_err::read(self.0.join(path)).map_err(why)?;
+        String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
+    }
+
+    fn names(&self, folder: &str) -> Result<Vec<String>, String> {
+        let entries = fs_err::read_dir(self.0.join(folder)).map_err(why)?;
+        entries
+            .map(|entry| Ok(entry.map_err(why)?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+}
+
+/// The system's words, without the path that is told beside them.
+fn why(error: std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file or folder".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        ErrorKind::NotADirectory => "it is no folder".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 impl Other {
@@ -42,21 +81,28 @@ impl Other {
                 wants: "its JSON (scale.config) or TOML",
                 file: "scale.config",
                 usual: "fleet",
-                convert: gitlab_runners_fleet::convert,
+                convert: Convert::Text(gitlab_runners_fleet::convert),
             }),
             Kind::DroneAutoscaler => Some(Self {
                 name: "drone-autoscaler",
                 wants: "its environment, KEY=VALUE on each line,",
                 file: "drone-autoscaler.env",
                 usual: "drone",
-                convert: drone_autoscaler::convert,
+                convert: Convert::Text(drone_autoscaler::convert),
             }),
             Kind::CircleciRunnerAutoscaler => Some(Self {
                 name: "circleci-runner-autoscaler",
                 wants: "its environment, KEY=VALUE on each line,",
                 file: "circleci-runner-autoscaler.env",
                 usual: "circleci",
-                convert: circleci_runner_autoscaler::convert,
+                convert: Convert::Text(circleci_runner_autoscaler::convert),
+            }),
+            Kind::DoScaler => Some(Self {
+                name: "do-scaler",
+                wants: "the folder with do-scaler.cfg and conf.d",
+                file: "/etc/do-scaler",
+                usual: "droplets",
+                convert: Convert::Folder(do_scaler::convert),
             }),
         }
     }
@@ -134,8 +180,8 @@ fn made(args: &Init, name: &str) -> Result<(String, Stack, Vec<Left>), Failure> 
                 path.display()
             );
             return Err(Failure::error(what).help(
-                "leave it out, or say what it is the configuration of: --from gitlab-runners-fleet, drone-autoscaler or \
-                 circleci-runner-autoscaler",
+                "leave it out, or say what it is the configuration of: --from gitlab-runners-fleet, drone-autoscaler, \
+                 circleci-runner-autoscaler or do-scaler",
             ));
         }
         (None, None) => {}
@@ -155,10 +201,18 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn converted(other: &Other, path: &Path, name: &str) -> Result<(String, Stack, Vec<Left>), Failure> {
-    let text = fs_err::read_to_string(path)
-        .map_err(|error| Failure::error("reading the configuration").because(error))?;
+    let read = || {
+        fs_err::read_to_string(path)
+            .map_err(|error| Failure::error("reading the configuration").because(error))
+    };
     let shown = path.display();
-    let (error, help) = match (other.convert)(&text, name, &variable) {
+    let made = match other.convert {
+        Convert::Text(convert) => convert(&read()?, name, &variable),
+        // Its main file stands for its folder.
+        Convert::Folder(convert) if path.is_file() => convert(&Folder(path.parent().unwrap_or(path)), name),
+        Convert::Folder(convert) => convert(&Folder(path), name),
+    };
+    let (error, help) = match made {
         Ok(Converted { text, stack, left }) => return Ok((text, stack, left)),
         Err(FromError::Stack(problems)) => return Err(problems.into()),
         Err(FromError::Missing { missing }) => {
@@ -173,7 +227,13 @@ fn converted(other: &Other, path: &Path, name: &str) -> Result<(String, Stack, V
             );
             (error, help)
         }
-        Err(error) => (error, format!("{} is wanted; nothing was written", other.wants)),
+        Err(error) => {
+            let wanted = match &error {
+                FromError::InFile { help, .. } => help.clone(),
+                _ => format!("{} is wanted", other.wants),
+            };
+            (error, format!("{wanted}; nothing was written"))
+        }
     };
     let what = format!("{shown} cannot be read as a configuration of {}", other.name);
     Err(Failure::error(what).because(error).help(help))

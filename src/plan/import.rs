@@ -61,7 +61,7 @@ pub enum ImportError {
 /// What `state import` takes: a resource without labels of ours, at the address that a person gave.
 ///
 /// It counts as made from what the stack file says now. A machine whose registration is not found by its name has none,
-/// and is kept for ever, since nobody can say whether it is at work.
+/// and is kept for ever, since nobody can say whether it is at work. Where there is no CI, a machine is its own, by its name.
 ///
 /// # Errors
 /// When address or resource are on record, or it cannot be taken.

@@ -19,7 +19,7 @@ use crate::{
         },
         state::{Phase, Record},
     },
-    stack::{OfferingChoice, Pool},
+    stack::{CiKind, OfferingChoice, Pool},
 };
 
 /// Why something is left as it is.
@@ -196,7 +196,17 @@ impl<'a, 'f> Builder<'a, 'f> {
                 let work = facts.work(&ci, &registration, Some(pool));
                 return Ok((Some((ci, Some(registration))), work));
             }
-            return Ok((default.map(|ci| (ci, None)), Work::Unknown));
+            // Where there is no CI, a machine is its own runner, by its name.
+            let own = |ci: &CiName| {
+                let config = facts.stack.ci.get(ci);
+                let alone = config.is_some_and(|ci| ci.kind == CiKind::Prometheus);
+                alone.then(|| RegistrationId::from(seen.name.as_str()))
+            };
+            let runner = default.map(|ci| {
+                let own = own(&ci);
+                (ci, own)
+            });
+            return Ok((runner, Work::Unknown));
         };
         match (strays::runner_of(facts, claim), default) {
             (Ok((Some((ci, registration)), work)), _) => Ok((Some((ci, Some(registration))), work)),

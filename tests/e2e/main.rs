@@ -28,6 +28,7 @@ mod graphs;
 mod ladders;
 mod migration;
 mod migration_aws;
+mod migration_droplets;
 mod network;
 mod plans;
 mod reads;

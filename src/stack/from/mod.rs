@@ -1,6 +1,7 @@
 //! Stack files from other systems' configurations: text in, a stack file's text out, with what has no equivalent.
 
 pub mod circleci_runner_autoscaler;
+pub mod do_scaler;
 pub mod drone_autoscaler;
 mod env_file;
 pub mod gitlab_runners_fleet;
@@ -83,6 +84,18 @@ pub enum FromError {
         key: String,
         /// What it should be.
         expected: &'static str,
+    },
+    /// A file among several is not what the other system reads, or lacks what that does not start without.
+    #[error("{file}{}: {why}", line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    InFile {
+        /// Its path, or a folder's, as the other system has it.
+        file: String,
+        /// From 1; none where no line is to blame.
+        line: Option<usize>,
+        /// What is wrong. Shows no secret.
+        why: String,
+        /// What to type.
+        help: String,
     },
     /// What it comes to is no valid stack.
     #[error("what it says is not a valid stack")]
