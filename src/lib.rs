@@ -22,11 +22,13 @@ pub mod state;
 
 // -- shell: everything that touches the world
 pub mod apply;
+pub mod hooks;
 pub mod net;
 pub mod observe;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod secrets;
+pub mod ssh;
 pub mod telemetry;
 
 // -- composition

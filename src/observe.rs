@@ -2,7 +2,7 @@
 //!
 //! The clouds are listed before our own records are read, so that a slow list cannot condemn a newborn. A source that
 //! fails makes its part partial; it never stops the others. Where pools are found by a listing, the CI systems are asked
-//! after it, since only then it is known for which pools.
+//! after it, since only then it is known for which pools; a source that asks the machines themselves always is.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::{
     },
     plan::members,
     provider::{Provider, ProviderError},
-    stack::Stack,
+    stack::{Pool, Stack},
     state::{Loaded, StateError, StateStore},
 };
 
@@ -145,15 +145,15 @@ type Demands = BTreeMap<CiName, DemandSnapshot>;
 /// Reads clouds and CI systems, side by side where that can be.
 async fn read(sources: &Sources<'_>, history: &History) -> (Clouds, Demands, Stack, Vec<SourceFailure>) {
     let mut failures = Vec::new();
-    let (clouds, demand) = if members::is_found_by_listing(sources.stack) {
-        (observe_clouds(sources).await, None)
-    } else {
-        let both = futures::join!(
-            observe_clouds(sources),
-            observe_demand(sources, sources.stack, history)
-        );
-        (both.0, Some(both.1))
+    let at_once = |ci: &CiName| {
+        let config = sources.stack.ci.get(ci);
+        !members::is_found_by_listing(sources.stack) && !config.is_some_and(|ci| ci.kind.asks_machines())
     };
+    let nothing = Clouds::new();
+    let (clouds, mut demand) = futures::join!(
+        observe_clouds(sources),
+        observe_demand(sources, sources.stack, &nothing, history, &at_once)
+    );
     let clouds: Clouds = clouds
         .into_iter()
         .map(|(name, (cloud, failure))| {
@@ -162,10 +162,8 @@ async fn read(sources: &Sources<'_>, history: &History) -> (Clouds, Demands, Sta
         })
         .collect();
     let stack = members::expand(sources.stack, &clouds);
-    let demand = match demand {
-        Some(demand) => demand,
-        None => observe_demand(sources, &stack, history).await,
-    };
+    let later = |ci: &CiName| !at_once(ci);
+    demand.extend(observe_demand(sources, &stack, &clouds, history, &later).await);
     let demand = demand
         .into_iter()
         .map(|(name, (demand, failure))| {
@@ -215,18 +213,18 @@ async fn observe_clouds(
     join_all(each).await.into_iter().collect()
 }
 
+/// Asks those CI systems that are `due`.
 async fn observe_demand(
     sources: &Sources<'_>,
     stack: &Stack,
+    clouds: &Clouds,
     history: &History,
+    due: &(dyn Fn(&CiName) -> bool + Sync),
 ) -> BTreeMap<CiName, (DemandSnapshot, Option<SourceFailure>)> {
-    let each = sources.demand.iter().map(|(name, demand)| async move {
-        let selectors: Vec<PoolSelector> = stack
-            .pools
-            .iter()
-            .filter(|pool| &pool.ci == name)
-            .map(crate::stack::Pool::selector)
-            .collect();
+    let demand = sources.demand.iter().filter(|(name, _)| due(name));
+    let each = demand.map(|(name, demand)| async move {
+        let pools = stack.pools.iter().filter(|pool| &pool.ci == name);
+        let selectors: Vec<PoolSelector> = pools.map(|pool| selector(stack, pool, clouds)).collect();
         let since = history.cursors.get(name).cloned().unwrap_or_default();
         let control = &sources.control[name];
         let answer = demand.observe(&sources.stack.name, &selectors, &since).await;
@@ -243,6 +241,16 @@ async fn observe_demand(
         (name.clone(), (snapshot, failure))
     });
     join_all(each).await.into_iter().collect()
+}
+
+/// What a source needs to know of a pool: its machines too, where it asks them.
+fn selector(stack: &Stack, pool: &Pool, clouds: &Clouds) -> PoolSelector {
+    let mut selector = pool.selector();
+    if stack.ci.get(&pool.ci).is_some_and(|ci| ci.kind.asks_machines()) {
+        let metering = selector.metering.get_or_insert_default();
+        (metering.machines, metering.now) = members::seen(stack, pool, clouds);
+    }
+    selector
 }
 
 fn unread_demand(

@@ -2,26 +2,30 @@
 //!
 //! `decide` orders the ladder; [`next`] picks the rung, in `decide`, in apply and in `simulate` alike.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
+use rust_decimal::Decimal;
 
 use crate::{
     model::{
-        ids::SpecHash,
-        money::{Currency, Price},
+        ids::{ProviderName, SpecHash},
+        money::{Currencies, Currency, Price},
         offering::{Offering, OfferingKey},
         reason::Reason,
-        state::{Failure, History, Refusal},
+        state::{Failure, History, JobLength, Refusal},
     },
     plan::Rung,
-    stack::{OfferingChoice, Pool},
+    stack::{OfferingChoice, Order, Pool},
 };
 
 /// This many alike failures in a row open the breaker.
 pub const BREAKER_FAILURES: usize = 3;
 /// They count as in a row within this time; and this long after the last one a single machine is tried again.
 pub const BREAKER_WINDOW: SignedDuration = SignedDuration::from_mins(30);
+
+/// A job name's length on a machine type is known once so many have run there.
+const LEARNT_FROM: u32 = 3;
 
 /// How many launches an offering that said no lately may still be asked for; others are not limited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,12 +61,24 @@ impl LaunchBudgets {
     }
 }
 
-/// The rung to ask next: the first whose offering has not refused in this tick and has launches left.
-/// A rung without an offering (a shared resource's) has nothing to refuse.
-pub fn next(ladder: &[Rung], refused: &[OfferingKey], budget: &LaunchBudgets) -> Option<usize> {
-    ladder.iter().position(|rung| match &rung.offering {
-        Some(offering) => !refused.contains(offering) && budget.left(offering) != Some(0),
-        None => true,
+/// What has said no in this tick.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Offerings without a machine to sell, or beyond the account's limit.
+    pub offerings: HashSet<OfferingKey>,
+    /// Clouds that let us in no more, are throttled or down: nothing was done there, and nothing is asked of them again.
+    pub providers: HashSet<ProviderName>,
+}
+
+/// The rung to ask next: the first whose offering and cloud have not refused in this tick and that has launches left.
+/// A rung without an offering (a shared resource's) can only be refused by its cloud.
+pub fn next(ladder: &[Rung], refused: &Refused, budget: &LaunchBudgets) -> Option<usize> {
+    ladder.iter().position(|rung| {
+        let may = match &rung.offering {
+            Some(offering) => !refused.offerings.contains(offering) && budget.left(offering) != Some(0),
+            None => true,
+        };
+        may && !refused.providers.contains(&rung.provider)
     })
 }
 
@@ -73,29 +89,89 @@ pub struct Rated<'a> {
     pub choice: &'a OfferingChoice,
     /// Which.
     pub offering: &'a Offering,
-    /// What an hour costs, by the wished address.
+    /// What an hour costs, by the wished address, in its cloud's currency.
     pub price: &'a Price,
+    /// What it is compared by: the price of a machine, of a processor or of the work, in the currency of all that is compared.
+    pub cost: Decimal,
 }
 
-/// Everything that a pool may buy, cheapest first; what its provider says is sold out, last. With what was passed over.
+impl Rated<'_> {
+    /// Whether its provider says that there is none. `false` is no promise.
+    pub fn is_sold_out(&self) -> bool {
+        self.offering.available == Some(false)
+    }
+}
+
+/// What prices are compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale<'a> {
+    /// What currencies are worth.
+    pub currencies: &'a Currencies,
+    /// The currency that all is compared in; none: that of the pool's first offering.
+    pub currency: Option<&'a Currency>,
+    /// What is known of how long jobs run: by job name and [`History::type_key`].
+    pub lengths: &'a BTreeMap<String, BTreeMap<String, JobLength>>,
+}
+
+/// Everything that a pool may buy, in the order in which it is asked for; with what was passed over.
 ///
-/// At an equal price the order is the stack file's, then that of its locations (of their names where it lists none).
+/// First by `priority`; within one priority what is sold out comes last, then the cheaper first ([`Order`]), then as the
+/// stack file has them, and its locations (by their names where it lists none). Nothing is told of providers that are
+/// `left_out`.
 pub fn options<'a>(
     pool: &'a Pool,
     offerings: &BTreeMap<&OfferingKey, &'a Offering>,
-    currency: Option<&Currency>,
-) -> (Vec<Rated<'a>>, Vec<String>) {
-    let mut found = Vec::new();
+    left_out: &BTreeSet<&ProviderName>,
+    scale: Scale<'_>,
+) -> (Vec<Rated<'a>>, Vec<Reason>) {
     let mut passed = Vec::new();
-    for (rank, choice) in pool.offerings.iter().enumerate() {
+    let asked = pool.offerings.iter();
+    let asked = asked.filter(|choice| !left_out.contains(&choice.provider));
+    let found = wished(asked, offerings, &mut passed);
+    let first = found.first().map(|found| &found.price.hourly.currency);
+    let Some(currency) = scale.currency.or(first).cloned() else {
+        return (Vec::new(), passed);
+    };
+    let mut options = Vec::new();
+    for found in found {
+        match scale.currencies.convert(&found.price.hourly, &currency) {
+            Some(hourly) => options.push(Rated {
+                cost: hourly.amount,
+                ..found
+            }),
+            None => passed.push(Reason::NoRate {
+                offering: found.offering.key.clone(),
+                currency: found.price.hourly.currency.clone(),
+                base: currency.clone(),
+            }),
+        }
+    }
+    if pool.order == Order::Work {
+        by_work(&mut options, scale.lengths);
+    }
+    // Stable: what is equal stays as the stack file has it.
+    options.sort_by(|a, b| {
+        (a.choice.priority, a.is_sold_out())
+            .cmp(&(b.choice.priority, b.is_sold_out()))
+            .then(a.cost.cmp(&b.cost))
+    });
+    (options, passed)
+}
+
+/// What these name and their clouds sell, in the stack file's order. The cost is not reckoned yet.
+fn wished<'a>(
+    choices: impl Iterator<Item = &'a OfferingChoice>,
+    offerings: &BTreeMap<&OfferingKey, &'a Offering>,
+    passed: &mut Vec<Reason>,
+) -> Vec<Rated<'a>> {
+    let mut found = Vec::new();
+    for choice in choices {
         let places = places(choice, offerings);
         if places.is_empty() {
-            passed.push(format!(
-                "{} does not sell {}",
-                choice.provider, choice.machine_type
-            ));
+            let why = format!("{} does not sell {}", choice.provider, choice.machine_type);
+            passed.push(Reason::NoOffering { why });
         }
-        for (place, location) in places.into_iter().enumerate() {
+        for location in places {
             let key = OfferingKey {
                 provider: choice.provider.clone(),
                 location,
@@ -103,7 +179,8 @@ pub fn options<'a>(
                 market: choice.market,
             };
             let Some(offering) = offerings.get(&key).copied() else {
-                passed.push(format!("{key} is not sold"));
+                let why = format!("{key} is not sold");
+                passed.push(Reason::NoOffering { why });
                 continue;
             };
             let price = if choice.public_ipv4 {
@@ -111,38 +188,66 @@ pub fn options<'a>(
             } else {
                 &offering.price_without_ipv4
             };
-            let option = Rated {
+            found.push(Rated {
                 choice,
                 offering,
                 price,
-            };
-            found.push((option, rank, place));
+                cost: Decimal::ZERO,
+            });
         }
     }
-    let first = found
-        .first()
-        .map(|(option, ..)| option.price.hourly.currency.clone());
-    let currency = currency.cloned().or(first);
-    found.retain(|(option, ..)| {
-        let priced = &option.price.hourly.currency;
-        let fits = currency.as_ref() == Some(priced);
-        if let (false, Some(currency)) = (fits, &currency) {
-            passed.push(format!(
-                "{} is priced in {priced}, not {currency}",
-                option.offering.key
-            ));
+    found
+}
+
+/// Turns each option's cost from an hour's price into the price of the work, one priority after the other.
+///
+/// A job's price is learnt once some job names are known on every machine type of a priority: then all are compared by
+/// what these jobs take there, each name weighed by how often it ran. Until then by the price of a processor.
+fn by_work(options: &mut [Rated<'_>], lengths: &BTreeMap<String, BTreeMap<String, JobLength>>) {
+    let priorities: BTreeSet<u32> = options.iter().map(|option| option.choice.priority).collect();
+    for priority in priorities {
+        let of = |option: &&mut Rated<'_>| option.choice.priority == priority;
+        let types: BTreeSet<String> = options
+            .iter()
+            .filter(|option| option.choice.priority == priority)
+            .map(|option| History::type_key(&option.offering.key))
+            .collect();
+        let work = if types.len() > 1 {
+            work_on(&types, lengths)
+        } else {
+            None
+        };
+        for option in options.iter_mut().filter(of) {
+            let learnt = work
+                .as_ref()
+                .and_then(|work| work.get(&History::type_key(&option.offering.key)));
+            option.cost = match learnt {
+                Some(seconds) => option.cost * *seconds,
+                None => option.cost / Decimal::from(option.offering.cpus.max(1)),
+            };
         }
-        fits
-    });
-    found.sort_by(|(a, rank_a, place_a), (b, rank_b, place_b)| {
-        let sold_out = |option: &Rated<'_>| option.offering.available == Some(false);
-        sold_out(a)
-            .cmp(&sold_out(b))
-            .then(a.price.hourly.amount.cmp(&b.price.hourly.amount))
-            .then(rank_a.cmp(rank_b))
-            .then(place_a.cmp(place_b))
-    });
-    (found.into_iter().map(|(option, ..)| option).collect(), passed)
+    }
+}
+
+/// How long the jobs that all of these types have run take on each, in seconds; none where there are no such jobs.
+fn work_on<'t>(
+    types: &'t BTreeSet<String>,
+    lengths: &BTreeMap<String, BTreeMap<String, JobLength>>,
+) -> Option<BTreeMap<&'t String, Decimal>> {
+    let known = |length: &&JobLength| length.jobs >= LEARNT_FROM;
+    let mut sums: BTreeMap<&String, Decimal> = BTreeMap::new();
+    for on in lengths.values() {
+        let each: Option<Vec<_>> = types
+            .iter()
+            .map(|machine_type| Some((machine_type, on.get(machine_type).filter(known)?)))
+            .collect();
+        let Some(each) = each else { continue };
+        let often: u32 = each.iter().map(|(_, length)| length.jobs).sum();
+        for (machine_type, length) in each {
+            *sums.entry(machine_type).or_default() += length.mean() * Decimal::from(often);
+        }
+    }
+    (!sums.is_empty()).then_some(sums)
 }
 
 fn places(choice: &OfferingChoice, offerings: &BTreeMap<&OfferingKey, &Offering>) -> Vec<String> {

@@ -219,7 +219,8 @@ fn leads_to(verb: &Verb) -> Option<RunnerState> {
         | Verb::Relabel { .. }
         | Verb::Abandon { .. }
         | Verb::Forget { .. }
-        | Verb::Unregister { .. } => None,
+        | Verb::Unregister { .. }
+        | Verb::Hook { .. } => None,
     }
 }
 
@@ -292,6 +293,8 @@ mod tests {
                 running: 4,
                 serving: 3,
                 formula: String::new(),
+                steps: Vec::new(),
+                memory: None,
             }],
             drift: vec![],
             orphans: vec![],
@@ -302,6 +305,7 @@ mod tests {
                 after_hourly: vec!["0.0125 EUR".parse().unwrap()],
                 before_monthly: vec![],
                 after_monthly: vec![],
+                projected: Vec::new(),
             },
             api: ApiUse {
                 observed: 7,

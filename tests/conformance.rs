@@ -28,6 +28,9 @@ mod claims;
 mod control;
 #[path = "conformance/demand.rs"]
 mod demand;
+#[path = "conformance/digitalocean.rs"]
+#[cfg(feature = "digitalocean")]
+mod digitalocean;
 #[path = "conformance/drone.rs"]
 mod drone;
 #[path = "conformance/ec2.rs"]
@@ -49,6 +52,10 @@ mod memory_groups;
 mod moto;
 #[path = "conformance/named.rs"]
 mod named;
+#[path = "conformance/program.rs"]
+mod program;
+#[path = "conformance/prometheus.rs"]
+mod prometheus;
 #[path = "conformance/provider.rs"]
 mod provider;
 #[path = "conformance/report.rs"]

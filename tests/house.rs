@@ -6,7 +6,7 @@
     reason = "tests touch the world, and fail by panicking"
 )]
 
-use runfleet::stack::{Endpoint, StateBackend};
+use runfleet::stack::{Endpoint, ProviderKind, StateBackend};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -68,7 +68,7 @@ fn rung(path: &[&str], ports: &BTreeMap<&str, BTreeSet<String>>) -> usize {
             if inner { 3 } else { 2 }
         }
         [
-            "net" | "secrets" | "sandbox" | "observe" | "apply" | "telemetry",
+            "net" | "secrets" | "ssh" | "hooks" | "sandbox" | "observe" | "apply" | "telemetry",
             ..,
         ] => 3,
         ["tick" | "watch" | "simulate", ..] => 4,
@@ -318,7 +318,8 @@ fn an_example_stack_is_built_with_what_it_needs_and_no_more() {
         let embedded = embedded.chain(stack.ci.values().map(|ci| &ci.url));
         let needs = [
             ("aws", kinds.iter().any(|kind| kind.is_aws())),
-            ("hetzner", kinds.iter().any(|kind| !kind.is_aws())),
+            ("digitalocean", kinds.contains(&ProviderKind::Digitalocean)),
+            ("hetzner", kinds.contains(&ProviderKind::Hetzner)),
             ("object", matches!(stack.state, StateBackend::Object(_))),
             (
                 "sandbox",
@@ -343,4 +344,22 @@ fn an_example_stack_is_built_with_what_it_needs_and_no_more() {
         seen += 1;
     }
     assert!(seen >= 6, "{seen} example stacks");
+}
+
+/// A crate that we build with asks for reqwest's own default, which is OpenSSL: it would be what a client takes that does not say.
+#[test]
+fn every_http_client_says_that_its_tls_is_rustls() {
+    let mut seen = 0;
+    for (path, text) in sources() {
+        let text = without_tests(&text);
+        assert!(
+            !text.contains("reqwest::Client::new("),
+            "{path}: a client that says nothing"
+        );
+        if text.contains("reqwest::Client::builder()") && !path.ends_with("tests.rs") {
+            assert!(text.contains(".use_rustls_tls()"), "{path}: not with rustls");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "the clients that we have are seen");
 }

@@ -595,6 +595,8 @@ fn metrics() -> String {
             running: 0,
             serving: 0,
             formula: String::new(),
+            steps: Vec::new(),
+            memory: None,
         }],
         drift: vec![],
         orphans: vec![],
@@ -604,6 +606,7 @@ fn metrics() -> String {
             after_hourly: vec!["0.01 EUR".parse().unwrap()],
             before_monthly: vec![],
             after_monthly: vec![],
+            projected: Vec::new(),
         },
         api: ApiUse {
             observed: 1,

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -15,13 +15,13 @@ use crate::{
     demand::{Registration, RegistrationRequest, RunnerControl},
     model::{
         demand::description,
-        ids::{Address, PoolName},
+        ids::{Address, PoolName, ProviderName},
         intent::{Intent, Outcome, Step},
         reason::Reason,
         resource::{ClaimLabels, MachineSpec, Observed, ResourceRef, ResourceSpec},
         state::Refusal,
     },
-    placement,
+    placement::{self, Refused},
     plan::{Action, Bootstrap, Plan, Rung, Verb},
     provider::{Accepted, Claim, Disposition, Provider, ProviderError},
     render::{self, Join, Prepared, RenderError},
@@ -39,6 +39,8 @@ enum Rang {
     End(End),
     /// The offering said no; the next one is asked.
     Refused(String),
+    /// The whole cloud did; the next cloud's is asked.
+    Left(ProviderName, String),
 }
 
 /// The templates of the pools in which this plan makes machines.
@@ -86,12 +88,17 @@ impl Run<'_> {
         } else {
             usable.iter().map(|at| ladder[*at].clone()).collect()
         };
+        let mut left: HashSet<ProviderName> = HashSet::new();
         let end = loop {
-            let Some(at) = self.next_rung(&rungs) else {
-                break End::Held {
-                    reason: Reason::NoOffering {
-                        why: refusals.join("; "),
-                    },
+            let Some(at) = self.next_rung(&rungs, &left) else {
+                let why = refusals.join("; ");
+                // A cloud that is down or lets nobody in is a failure, one that is sold out is not.
+                break if left.is_empty() {
+                    End::Held {
+                        reason: Reason::NoOffering { why },
+                    }
+                } else {
+                    End::Failed { why }
                 };
             };
             let rung = &rungs[at];
@@ -107,6 +114,14 @@ impl Run<'_> {
                     self.note(action, &why);
                     refusals.push(why);
                 }
+                Rang::Left(provider, mut why) => {
+                    if rungs.iter().any(|rung| rung.provider != provider) {
+                        why = format!("{}: {why}", rung_name(rung));
+                        self.note(action, &format!("{why}; {provider} is left for this tick"));
+                    }
+                    left.insert(provider);
+                    refusals.push(why);
+                }
             }
         };
         if let (Some(left), Some(bootstrap)) = (registration, bootstrap) {
@@ -115,11 +130,19 @@ impl Run<'_> {
         Ok(end)
     }
 
-    /// The rung to try now: the core's choice, from what this apply has learnt so far.
-    fn next_rung(&self, ladder: &[Rung]) -> Option<usize> {
+    /// The rung to try now: the core's choice, from what this apply has learnt so far. A cloud that another create left is
+    /// asked only where nothing else can be: one that was throttled for a moment still does what only it can.
+    fn next_rung(&self, ladder: &[Rung], left: &HashSet<ProviderName>) -> Option<usize> {
         let mut placement = self.placement();
         let placement = &mut *placement;
-        let at = placement::next(ladder, &placement.refused, &placement.budgets)?;
+        let all = &placement.refused;
+        let at = placement::next(ladder, all, &placement.budgets).or_else(|| {
+            let own = Refused {
+                offerings: all.offerings.clone(),
+                providers: left.clone(),
+            };
+            placement::next(ladder, &own, &placement.budgets)
+        })?;
         if let Some(offering) = &ladder[at].offering {
             placement.budgets.take(offering);
         }
@@ -288,7 +311,12 @@ impl Run<'_> {
                 Disposition::Retry | Disposition::GiveUp => {
                     let why = error.to_string();
                     self.refuse(&action.address, &labels, None, false, &why).await?;
-                    Ok(Rang::End(End::Failed { why }))
+                    if !error.is_whole_cloud() {
+                        return Ok(Rang::End(End::Failed { why }));
+                    }
+                    let provider = rung.provider.clone();
+                    self.placement().refused.providers.insert(provider.clone());
+                    Ok(Rang::Left(provider, why))
                 }
             },
         }
@@ -305,7 +333,7 @@ impl Run<'_> {
         let offering = rung.and_then(|rung| rung.offering.clone());
         if let Some(offering) = &offering {
             let mut placement = self.placement();
-            placement.refused.push(offering.clone());
+            placement.refused.offerings.insert(offering.clone());
             placement.refusals.push(Refusal {
                 offering: offering.clone(),
                 at: self.ledger.now(),

@@ -20,6 +20,7 @@ mod calm;
 mod clock;
 mod create;
 mod events;
+mod hook;
 mod ledger;
 mod pause_all;
 mod retire;
@@ -42,20 +43,20 @@ pub use self::{
 use crate::{
     demand::RunnerControl,
     graph::{Graph, GraphError, Schedule},
+    hooks::Caller,
     journal::{Fold, Folded},
     model::{
         ids::{Address, CiName, PoolName, ProviderName, Serial},
-        offering::OfferingKey,
         reason::Reason,
         resource::ClaimLabels,
         snapshot::Snapshot,
         state::{History, Refusal, Written},
     },
-    placement::LaunchBudgets,
+    placement::{LaunchBudgets, Refused},
     plan::{Action, Held, Plan, Tally, Verb},
     provider::Provider,
     render::{Prepared, RenderError, TemplateSet},
-    stack::Stack,
+    stack::{Stack, hooks::Moment},
     state::{Lease, StateError, StateStore},
 };
 
@@ -94,6 +95,8 @@ pub struct Context<'a> {
     pub providers: &'a BTreeMap<ProviderName, Arc<dyn Provider>>,
     /// By their keys in the stack file.
     pub control: &'a BTreeMap<CiName, Arc<dyn RunnerControl>>,
+    /// Carries the pools' hooks out.
+    pub hooks: &'a dyn Caller,
     /// Where the state is.
     pub store: &'a dyn StateStore,
     /// The lock that is held.
@@ -154,11 +157,13 @@ struct Run<'a> {
     pauses: pause_all::Pauses,
     /// Groups whose members leave.
     groups: calm::Groups<'a>,
+    /// What hooks need, and what came of them.
+    hooks: hook::Hooks<'a>,
 }
 
 /// What this apply has learnt of offerings.
 struct Placement {
-    refused: Vec<OfferingKey>,
+    refused: Refused,
     refusals: Vec<Refusal>,
     budgets: LaunchBudgets,
 }
@@ -212,12 +217,13 @@ pub async fn apply(
             .collect(),
         prepared: create::prepared(context, plan),
         placement: Mutex::new(Placement {
-            refused: Vec::new(),
+            refused: Refused::default(),
             refusals: Vec::new(),
             budgets: LaunchBudgets::of(&plan.launch_budgets),
         }),
         pauses: pause_all::Pauses::default(),
         groups: calm::Groups::of(snapshot),
+        hooks: hook::Hooks::of(context, snapshot),
     };
     let mut applied = Applied::default();
     run.ledger.supersede().await?;
@@ -339,11 +345,8 @@ impl Run<'_> {
         let started = Instant::now();
         self.reporter.event(&Event::Start { action });
         let end = if self.lease_outlasts(CI_CALL) {
-            match &action.verb {
-                Verb::Create { .. } => self.create(action, lost).await,
-                Verb::Retire { .. } => self.retire(action).await,
-                _ => self.simple(action).await,
-            }?
+            self.tell_broken(action).await;
+            self.carry_out(action, lost).await?
         } else {
             lease_ends()
         };
@@ -358,7 +361,25 @@ impl Run<'_> {
             End::Held { reason } => Event::Held { action, reason },
             End::Stopped => Event::Stopped { action },
         });
+        self.hooks_after(action, &end).await;
         Ok(end)
+    }
+
+    async fn carry_out(&self, action: &Action, lost: &[Lost<'_>]) -> Result<End, LedgerError> {
+        match &action.verb {
+            // Before any intent. Whether the lease still lasts, and nobody asked to stop, is looked at after it.
+            Verb::Create { .. } => match self.hooks_before(action, Moment::BeforeCreate).await {
+                Some(end) => Ok(end),
+                None => self.create(action, lost).await,
+            },
+            Verb::Retire { .. } => self.retire(action).await,
+            Verb::Delete { .. } => match self.hooks_before(action, Moment::BeforeDelete).await {
+                Some(end) => Ok(end),
+                None => self.simple(action).await,
+            },
+            Verb::Hook { moment } => Ok(self.hook_action(action, *moment).await),
+            _ => self.simple(action).await,
+        }
     }
 
     /// Folds what was written into the state, and saves it.
@@ -371,6 +392,10 @@ impl Run<'_> {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         keep_refusals(&mut history, placement.refusals);
+        let hooked = self.hooks.close();
+        hooked.remember(&mut history, self.context.clock.now());
+        self.context.hooks.forget(&hooked.gone).await;
+        applied.failed.extend(hooked.failed);
         let (Folded { mut state, open, .. }, wrote) = self.ledger.close();
         applied.open = u32::try_from(open.len()).unwrap_or(u32::MAX);
         applied.serial = base.0;

@@ -41,6 +41,7 @@ use self::{
 use super::{
     End, Run,
     calm::is_process,
+    hook::hook_failed,
     lease_ends,
     ledger::{LedgerError, new_intent},
     retire::{Sent, send_delete},
@@ -56,6 +57,7 @@ use crate::{
     },
     plan::Action,
     provider::Provider,
+    stack::hooks::Moment,
 };
 
 /// The waits before each try to lift a pause; each try repeats its call by itself.
@@ -251,6 +253,9 @@ impl Run<'_> {
         {
             return Ok(End::Held { reason });
         }
+        if let Some(end) = self.hooks_before(leaving.action, Moment::BeforeDelete).await {
+            return Ok(end);
+        }
         let address = &leaving.action.address;
         self.delete(address, leaving.provider, leaving.target, Some(owner(leaving)))
             .await
@@ -268,6 +273,16 @@ impl Run<'_> {
             Ok(None) => {}
             Ok(Some(reason)) => return Ok(End::Held { reason }),
             Err(_) => return Ok(too_late()),
+        }
+        // Everybody's jobs wait meanwhile: a hook that takes longer than the pause may last is ended, and the machine stays.
+        match timeout_at(latest, self.hooks_before(leaving.action, Moment::BeforeDelete)).await {
+            Ok(None) => {}
+            Ok(Some(end)) => return Ok(end),
+            Err(_) => {
+                let why = "it took longer than all runners may be paused".to_owned();
+                let reason = hook_failed(Moment::BeforeDelete, why);
+                return Ok(End::Held { reason });
+            }
         }
         let name = &leaving.target.provider;
         let slot = match timeout_at(latest, self.slot(name)).await {

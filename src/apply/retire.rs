@@ -17,6 +17,7 @@ use crate::{
     },
     plan::{Action, IfBusy, Verb},
     provider::{Disposition, Provider},
+    stack::hooks::Moment,
 };
 
 impl Run<'_> {
@@ -76,6 +77,9 @@ impl Run<'_> {
                 tracing::warn!(address = %action.address, %error, "the cordon could not be lifted; the next tick does");
             }
             return Ok(End::Held { reason });
+        }
+        if let Some(end) = self.hooks_before(action, Moment::BeforeDelete).await {
+            return Ok(end);
         }
         let owner = Some((ci.clone(), registration.clone()));
         self.delete(&action.address, provider, target, owner).await

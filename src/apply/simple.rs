@@ -47,7 +47,7 @@ impl Run<'_> {
                 self.forget(action, Some(&(ci.clone(), registration.clone())))
                     .await
             }
-            Verb::Create { .. } | Verb::Retire { .. } => Ok(End::Failed {
+            Verb::Create { .. } | Verb::Retire { .. } | Verb::Hook { .. } => Ok(End::Failed {
                 why: "not a simple verb".to_owned(),
             }),
         }

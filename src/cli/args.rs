@@ -106,6 +106,10 @@ pub enum Verb {
     Refresh(Refresh),
     /// Who is doing what, and what it costs
     Status,
+    /// Log in to a runner's machine, or run a command on it
+    Ssh(Ssh),
+    /// What a runner's machine said while it booted
+    Logs(Logs),
     /// Everything with our label, on record or not, with its cost
     Audit,
     /// Take resources with our label on record
@@ -155,6 +159,8 @@ pub struct Init {
 pub enum Kind {
     /// One pool on Hetzner for projects on gitlab.com
     Hetzner,
+    /// One pool on DigitalOcean for projects on gitlab.com
+    Digitalocean,
     /// The embedded sandbox, with jobs in its queue: needs no account
     Local,
     /// The JSON or TOML configuration of gitlab-runners-fleet
@@ -290,6 +296,34 @@ pub struct Adopt {
     /// Whether to ask.
     #[command(flatten)]
     pub approve: Approve,
+}
+
+/// `ssh`
+#[derive(Clone, Debug, Args)]
+pub struct Ssh {
+    /// Which: its name, its address, its id in the cloud, or the beginning of one
+    #[arg(value_name = "RUNNER", value_parser = NonEmptyStringValueParser::new())]
+    pub runner: String,
+    /// Make a terminal on the machine, for a command that wants one
+    #[arg(short, long)]
+    pub tty: bool,
+    /// What the machine's shell runs, after --; its exit code is ours [default: a shell of its own]
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// `logs`
+#[derive(Clone, Debug, Args)]
+pub struct Logs {
+    /// Which: its name, its address, its id in the cloud, or the beginning of one
+    #[arg(value_name = "RUNNER", value_parser = NonEmptyStringValueParser::new())]
+    pub runner: String,
+    /// The machine's console, as its cloud keeps it, in place of cloud-init's log over SSH
+    #[arg(long)]
+    pub console: bool,
+    /// Go on with what is written from now on
+    #[arg(short, long, conflicts_with = "console")]
+    pub follow: bool,
 }
 
 /// `unlock`

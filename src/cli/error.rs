@@ -87,7 +87,7 @@ impl Failure {
     }
 
     /// Of a typed error: its words and those of its causes.
-    fn of(error: &dyn StdError) -> Self {
+    pub(super) fn of(error: &dyn StdError) -> Self {
         let what = error.to_string();
         let cause = chain(error.source(), &what);
         let said = Said {

@@ -75,7 +75,7 @@ fn why(error: std::io::Error) -> String {
 impl Other {
     fn of(kind: Kind) -> Option<Self> {
         match kind {
-            Kind::Hetzner | Kind::Local => None,
+            Kind::Hetzner | Kind::Digitalocean | Kind::Local => None,
             Kind::GitlabRunnersFleet => Some(Self {
                 name: "gitlab-runners-fleet",
                 wants: "its JSON (scale.config) or TOML",
@@ -188,6 +188,7 @@ fn made(args: &Init, name: &str) -> Result<(String, Stack, Vec<Left>), Failure> 
     }
     let scaffold = match args.from {
         Kind::Local => Scaffold::Local,
+        Kind::Digitalocean => Scaffold::Digitalocean,
         _ => Scaffold::Hetzner,
     };
     let (text, stack) = stack::scaffold(scaffold, name).map_err(Box::new)?;

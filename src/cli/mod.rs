@@ -18,6 +18,7 @@ mod graph;
 mod import;
 mod init;
 mod logs;
+mod machine_logs;
 mod man;
 mod mend;
 mod new_lineage;
@@ -35,6 +36,7 @@ mod scale;
 mod schema;
 pub mod show;
 mod signals;
+mod ssh;
 mod state;
 mod status;
 mod told;
@@ -92,6 +94,8 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Destroy(args) => destroy::run(context, &args),
         Verb::Refresh(args) => refresh::run(context, &args),
         Verb::Status => status::run(context),
+        Verb::Ssh(args) => ssh::run(context, &args),
+        Verb::Logs(args) => machine_logs::run(context, &args),
         Verb::Audit => audit::run(context),
         Verb::Adopt(args) => adopt::run(context, &args),
         Verb::State(args) => state::run(context, args),

@@ -26,7 +26,7 @@ use crate::{
         intent::Intent,
         reason::Reason,
     },
-    plan::{Goal, Plan, Selection, Verb, saved::SavedPlan},
+    plan::{Goal, Held, Plan, Selection, Verb, saved::SavedPlan},
     state::lock::lock_info,
     tick::{self, Applied, LoadedStack, Planned, Request, Session, Stop},
 };
@@ -424,6 +424,11 @@ fn exit_of(context: &Context, planned: &Planned, applied: &Applied, left: usize)
         return Exit::Error;
     }
     if applied.interrupted || !applied.failed.is_empty() || applied.skipped > 0 || left > 0 {
+        return Exit::Partial;
+    }
+    // A hook that keeps something from being done wants somebody to look, whatever waits rightly.
+    let by_hook = |held: &Held| matches!(held.reason, Reason::HookFailed { .. });
+    if applied.held.iter().any(by_hook) {
         return Exit::Partial;
     }
     match context.looked(planned) {

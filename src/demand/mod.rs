@@ -4,6 +4,8 @@ mod answer;
 pub mod circleci;
 pub mod drone;
 pub mod gitlab;
+pub mod program;
+pub mod prometheus;
 #[cfg(test)]
 mod testing;
 

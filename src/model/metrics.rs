@@ -102,6 +102,15 @@ pub enum AddressKind {
 }
 
 impl AddressKind {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::Public => "public",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+
     /// The address of this kind among those of a machine.
     pub fn of(self, addresses: &[IpAddr]) -> Option<IpAddr> {
         addresses.iter().copied().find(|address| match (self, address) {
@@ -146,6 +155,9 @@ pub struct Metering {
     pub health: Option<HealthCheck>,
     /// The machines, as the clouds tell them.
     pub machines: Vec<MachineSeen>,
+    /// The clouds' clock when they told them, the latest of several; none where none has a machine of the pool's.
+    #[serde(default)]
+    pub now: Option<Timestamp>,
 }
 
 /// A machine of a pool, as its cloud tells it.
@@ -155,8 +167,10 @@ pub struct MachineSeen {
     pub registration: RegistrationId,
     /// Its name in the cloud.
     pub name: String,
-    /// Whose it is.
-    pub lineage: Lineage,
+    /// Whose it is; none: a group's member, which carries no claim.
+    pub lineage: Option<Lineage>,
+    /// Whether its cloud says that it is on. One that is not is not asked.
+    pub running: bool,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
     /// Since when it is, by the cloud's clock.

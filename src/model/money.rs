@@ -1,8 +1,8 @@
-//! Money, and how time on a machine is charged.
+//! Money, what currencies are worth, and how time on a machine is charged.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, ToSpan, tz::TimeZone};
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,124 @@ pub struct Price {
     pub monthly_cap: Option<Money>,
 }
 
+impl Price {
+    /// What the time from `from` to `to` of a machine made at `created` costs, the provider's cap on a month respected.
+    ///
+    /// `month` is when the calendar month of UTC began that the time lies in. Time before `created` costs nothing. Time is
+    /// charged by the second: a started hour is the caller's to round up ([`Billing::paid_until`]).
+    pub fn charge(&self, created: Timestamp, month: Timestamp, from: Timestamp, to: Timestamp) -> Money {
+        let begun = created.max(month);
+        let until = |at: Timestamp| {
+            let seconds = at.duration_since(begun).as_secs().max(0);
+            let whole = self.hourly.amount * Decimal::from(seconds) / Decimal::from(3600);
+            match &self.monthly_cap {
+                Some(cap) if cap.currency == self.hourly.currency => whole.min(cap.amount),
+                _ => whole,
+            }
+        };
+        Money {
+            amount: (until(to) - until(from.min(to))).round_dp(CONVERTED_DIGITS),
+            currency: self.hourly.currency.clone(),
+        }
+    }
+}
+
+/// Digits after the point of what is reckoned: prices per hour have at most ten (Hetzner's), and sums of them need no more.
+const CONVERTED_DIGITS: u32 = 10;
+
+/// What currencies are worth: the one converter of all comparing, budgets and sums.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Currencies {
+    /// What all is compared and summed in; none: each currency for itself.
+    pub base: Option<Currency>,
+    /// What one unit of another is worth in `base`; positive.
+    pub rates: BTreeMap<Currency, Decimal>,
+}
+
+impl Currencies {
+    /// What an amount is worth in another currency; none without a rate for both.
+    pub fn convert(&self, money: &Money, to: &Currency) -> Option<Money> {
+        if money.currency == *to {
+            return Some(money.clone());
+        }
+        let amount = money.amount.checked_mul(self.rate(&money.currency)?)?;
+        let amount = amount.checked_div(self.rate(to)?)?.round_dp(CONVERTED_DIGITS);
+        Some(Money {
+            amount: amount.normalize(),
+            currency: to.clone(),
+        })
+    }
+
+    /// What one unit is worth in `base`.
+    fn rate(&self, currency: &Currency) -> Option<Decimal> {
+        if self.base.as_ref() == Some(currency) {
+            return Some(Decimal::ONE);
+        }
+        self.rates.get(currency).copied()
+    }
+
+    /// In `base`; as it is where there is none, or no rate.
+    pub fn in_base(&self, money: &Money) -> Money {
+        let base = self.base.as_ref();
+        base.and_then(|base| self.convert(money, base))
+            .unwrap_or_else(|| money.clone())
+    }
+}
+
+/// What a budget is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Period {
+    /// Any hour: what runs at once.
+    Hour,
+    /// A day of UTC.
+    Day,
+    /// A calendar month of UTC.
+    Month,
+}
+
+impl Period {
+    /// As the stack file's key of the budget.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Hour => "hourly",
+            Self::Day => "daily",
+            Self::Month => "monthly",
+        }
+    }
+
+    /// When the one that `now` lies in began, and when it ends. An hour is any: it begins now.
+    pub fn around(self, now: Timestamp) -> (Timestamp, Timestamp) {
+        let zoned = now.to_zoned(TimeZone::UTC);
+        let day = zoned.start_of_day();
+        let bounds = match self {
+            Self::Hour => None,
+            Self::Day => day
+                .clone()
+                .and_then(|day| Ok((day.clone(), day.tomorrow()?)))
+                .ok(),
+            Self::Month => day
+                .and_then(|day| day.first_of_month())
+                .and_then(|first| Ok((first.clone(), first.checked_add(1.month())?)))
+                .ok(),
+        };
+        // No bounds but at the end of jiff's calendar.
+        bounds.map_or((now, now + SignedDuration::from_hours(1)), |(from, to)| {
+            (from.timestamp(), to.timestamp())
+        })
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Hour => "an hour",
+            Self::Day => "a day",
+            Self::Month => "a month",
+        })
+    }
+}
+
 /// How a provider charges for time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -153,6 +271,112 @@ mod tests {
         };
         assert_eq!(billing.paid_until(at(0), at(10)), at(60));
         assert_eq!(billing.paid_until(at(0), at(100)), at(100));
+    }
+
+    fn currencies() -> Currencies {
+        Currencies {
+            base: Some(Currency::new("EUR")),
+            rates: BTreeMap::from([
+                (Currency::new("USD"), "0.92".parse().unwrap()),
+                (Currency::new("GBP"), "1.15".parse().unwrap()),
+            ]),
+        }
+    }
+
+    #[test]
+    fn what_has_a_rate_converts_both_ways_and_by_the_base() {
+        let convert = |money: &str, to: &str| {
+            let converted = currencies().convert(&money.parse().unwrap(), &Currency::new(to));
+            converted.map(|money| money.to_string())
+        };
+        for (money, to, worth) in [
+            ("2.50 EUR", "EUR", Some("2.50 EUR")),
+            ("1 USD", "EUR", Some("0.92 EUR")),
+            ("0.92 EUR", "USD", Some("1 USD")),
+            ("1 EUR", "USD", Some("1.0869565217 USD")),
+            ("2 GBP", "USD", Some("2.5 USD")),
+            ("1 CHF", "CHF", Some("1 CHF")),
+            ("1 CHF", "EUR", None),
+            ("1 EUR", "CHF", None),
+        ] {
+            assert_eq!(convert(money, to).as_deref(), worth, "{money} in {to}");
+        }
+        let none = Currencies::default();
+        assert_eq!(
+            none.convert(&"1 USD".parse().unwrap(), &Currency::new("EUR")),
+            None
+        );
+        assert_eq!(none.in_base(&"1 USD".parse().unwrap()).to_string(), "1 USD");
+        assert_eq!(
+            currencies().in_base(&"1 USD".parse().unwrap()).to_string(),
+            "0.92 EUR"
+        );
+        assert_eq!(
+            currencies().in_base(&"1 CHF".parse().unwrap()).to_string(),
+            "1 CHF"
+        );
+    }
+
+    #[test]
+    fn a_charge_is_by_time_within_its_month_and_stops_at_the_cap() {
+        let price = |cap: Option<&str>| Price {
+            hourly: "0.01 EUR".parse().unwrap(),
+            monthly_cap: cap.map(|cap| cap.parse().unwrap()),
+        };
+        let hours = |hours: i64| at(hours * 3600);
+        let charge = |cap, created, from, to| {
+            let money = price(cap).charge(hours(created), hours(0), hours(from), hours(to));
+            money.amount.normalize().to_string()
+        };
+        assert_eq!(charge(None, 0, 0, 24), "0.24");
+        assert_eq!(
+            charge(None, 12, 0, 24),
+            "0.12",
+            "before it was made it costs nothing"
+        );
+        assert_eq!(
+            charge(None, -700, 0, 24),
+            "0.24",
+            "an earlier month is none of this one's"
+        );
+        assert_eq!(charge(None, 0, 24, 0), "0");
+        assert_eq!(charge(Some("5 EUR"), 0, 0, 720), "5");
+        assert_eq!(
+            charge(Some("5 EUR"), 0, 490, 520),
+            "0.1",
+            "the cap is reached in between"
+        );
+        assert_eq!(charge(Some("5 EUR"), 0, 600, 624), "0");
+        assert_eq!(
+            charge(Some("5 EUR"), -700, 0, 24),
+            "0.24",
+            "each month has a cap of its own"
+        );
+        assert_eq!(
+            charge(Some("5 USD"), 0, 0, 720),
+            "7.2",
+            "a cap of another currency is none"
+        );
+    }
+
+    #[test]
+    fn days_and_months_are_those_of_utc() {
+        let bounds = |period: Period, now: &str| {
+            let (from, to) = period.around(now.parse().unwrap());
+            format!("{from} {to}")
+        };
+        assert_eq!(
+            bounds(Period::Day, "2028-02-29T23:59:59Z"),
+            "2028-02-29T00:00:00Z 2028-03-01T00:00:00Z"
+        );
+        assert_eq!(
+            bounds(Period::Month, "2026-12-01T00:00:00Z"),
+            "2026-12-01T00:00:00Z 2027-01-01T00:00:00Z"
+        );
+        assert_eq!(
+            bounds(Period::Hour, "2026-12-01T00:10:00Z"),
+            "2026-12-01T00:10:00Z 2026-12-01T01:10:00Z"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ids::{CiName, PoolName, ProviderName},
-    money::Money,
+    money::{Currency, Money, Period},
     offering::OfferingKey,
 };
 
@@ -147,12 +147,18 @@ reasons! {
 
     /// Not shrunk: a CI's answer was partial.
     PartialDemand { ci: CiName, why: String } => "partial_demand", format!("{ci}'s answer was partial: {why}");
-    /// Neither grown nor shrunk: a cloud's answer was partial.
+    /// Not shrunk, and not grown there: a cloud's answer was partial.
     PartialCloud { provider: ProviderName, why: String } => "partial_cloud", format!("{provider}'s answer was partial: {why}");
     /// Not grown further: the pool is at its `max`.
     MaxReached { wanted: u32, max: u32 } => "max_reached", format!("{wanted} wanted, max = {max}");
-    /// Not grown further: the budget would be exceeded.
-    BudgetReached { budget: Money, wanted: u32 } => "budget_reached", format!("budget of {budget} an hour has no room for {wanted} more");
+    /// Not grown further: the budget would be exceeded. `offering` is what the money would have bought, at `price` in the budget's period.
+    BudgetReached { budget: Money, per: Period, left: Money, wanted: u32, offering: String, price: Money } => "budget_reached", format!("budget of {budget} {per} has no room for {wanted} more: {offering} would cost {price}, {left} is left");
+    /// Not grown: something that runs is priced in a currency without a rate, so that no budget could be kept.
+    BudgetBlind { currency: Currency, base: Currency } => "budget_blind", format!("what runs is priced in {currency}, which the budget cannot count: say what one is worth, [currency] base = \"{base}\", rates = {{ {currency} = \"…\" }}");
+    /// An offering is passed over: its price cannot be compared, since its currency has no rate.
+    NoRate { offering: OfferingKey, currency: Currency, base: Currency } => "no_rate", format!("{offering} is priced in {currency}, not {base}: say what one is worth, [currency] base = \"{base}\", rates = {{ {currency} = \"…\" }}");
+    /// Nothing is asked of a cloud in this tick, since its answer was partial; others are.
+    CloudPassedOver { provider: ProviderName, why: String } => "cloud_passed_over", format!("nothing is bought of {provider} now: {why}");
     /// Not grown further in this tick: `burst` machines are being made already.
     BurstReached { burst: u32, wanted: u32 } => "burst_reached", format!("burst = {burst}, {wanted} more wait for a later tick");
     /// Not grown: nothing that the pool may buy can be bought.
@@ -205,6 +211,26 @@ reasons! {
     AbovePriceCap { offering: OfferingKey, cap: Money } => "above_price_cap", format!("{offering} costs more than max_price = {cap}");
     /// Jobs that wait are no demand: their CI holds them back, they are too old, or no pool could run them.
     PassedOver { jobs: u32, why: String } => "passed_over", format!("{jobs} waiting job{} not counted: {why}", s(*jobs));
+    /// A machine has become ready, and its `after_ready` hooks have not run.
+    BecameReady => "became_ready", "became ready".to_owned();
+    /// Not done now: a hook that goes before it failed. The next tick tries again.
+    HookFailed { moment: String, why: String } => "hook_failed", format!("its {moment} hook failed: {why}");
+    /// A machine is made because the conditions of a step hold.
+    StepAdds { step: String, what: String } => "step_adds", format!("step {step}: {what}");
+    /// A machine is made in the place of one that failed or is gone: the policy `step` keeps the size that it came to.
+    SizeKept { size: u32 } => "size_kept", format!("the size that the steps came to is {size}");
+    /// A step does not act: what it goes by is not known.
+    StepUnknown { step: String, why: String } => "step_unknown", format!("step {step}: {why}");
+    /// A step does not act: its conditions have not held for long enough.
+    StepPending { step: String, since: Timestamp, hold: SignedDuration } => "step_pending", format!("step {step} holds since {}, for = {}", clock(*since), span(*hold));
+    /// A step does not act: one acted a short while ago.
+    StepCools { step: String, after: String, until: Timestamp } => "step_cools", format!("step {step} cools down until {}, after {after}", clock(*until));
+    /// A step does not act: the machines that are wanted already are not all ready.
+    StepWarmsUp { step: String, ready: u32, size: u32 } => "step_warms_up", format!("step {step} waits: {ready} of {size} machines {} ready", if *ready == 1 { "is" } else { "are" });
+    /// A step does not remove: what was removed before has not left yet.
+    StepLeaving { step: String, serving: u32, size: u32 } => "step_leaving", format!("step {step} waits: {} of an earlier removal ha{} not left yet", serving.saturating_sub(*size), if serving.saturating_sub(*size) == 1 { "s" } else { "ve" });
+    /// A step does not act: another goes before it.
+    StepBehind { step: String, other: String } => "step_behind", format!("step {step} holds, and step {other} goes before it");
     /// Its user data is larger than the provider takes.
     UserDataTooLarge { bytes: u64, limit: u64 } => "user_data_too_large", format!("user data of {bytes} bytes, the provider takes {limit}");
 }

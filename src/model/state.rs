@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
         Address, CiName, CloudId, IntentId, JobId, Lineage, PoolName, ProviderName, RegistrationId, Serial,
         SpecHash, StackName,
     },
-    money::Price,
+    money::{Money, Price},
     offering::OfferingKey,
     resource::{ImageRef, ResourceRef, ResourceSpec},
 };
@@ -205,14 +206,90 @@ pub struct MachineMemory {
     /// How many jobs it has ended, since this has been remembered.
     #[serde(default, skip_serializing_if = "is_none")]
     pub jobs: u32,
+    /// Until when what it costs is in [`History::spend`]: all that is owed for it by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged_until: Option<Timestamp>,
     /// Since when a person wants it made anew (`--replace`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_asked: Option<Timestamp>,
+    /// When its `after_ready` hooks had run, by our clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooked_at: Option<Timestamp>,
+    /// When the `on_error` hooks were told that it never became ready or broke, by our clock; once per machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_told_at: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_none(count: &u32) -> bool {
     *count == 0
+}
+
+/// How long jobs of one name run on one machine type: of the last ones, about, so that what has changed is forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobLength {
+    /// How many jobs are counted.
+    pub jobs: u32,
+    /// Seconds that they ran, all together.
+    pub seconds: i64,
+}
+
+impl JobLength {
+    /// Counts one more. Of many, half of the past is let go of.
+    pub fn add(&mut self, seconds: i64) {
+        if self.jobs >= History::JOBS_COUNTED {
+            self.jobs /= 2;
+            self.seconds /= 2;
+        }
+        self.jobs += 1;
+        self.seconds = self.seconds.saturating_add(seconds.max(0));
+    }
+
+    /// Seconds that one runs, on average; zero where none is counted.
+    pub fn mean(&self) -> Decimal {
+        Decimal::from(self.seconds) / Decimal::from(self.jobs.max(1))
+    }
+}
+
+/// What has been paid, or is owed, since a day or month began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// When it began.
+    pub since: Timestamp,
+    /// How much, a sum for each currency.
+    pub sums: Vec<Money>,
+}
+
+impl Spent {
+    /// Nothing yet.
+    pub fn since(since: Timestamp) -> Self {
+        Self {
+            since,
+            sums: Vec::new(),
+        }
+    }
+
+    /// Adds an amount to the sum of its currency.
+    pub fn add(&mut self, money: &Money) {
+        if money.amount.is_zero() {
+            return;
+        }
+        match self.sums.iter_mut().find(|sum| sum.currency == money.currency) {
+            Some(sum) => sum.amount += money.amount,
+            None => self.sums.push(money.clone()),
+        }
+    }
+}
+
+/// What has been spent in the day and the month of UTC that go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spend {
+    /// Today.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day: Option<Spent>,
+    /// This month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub month: Option<Spent>,
 }
 
 /// An attempt that failed, for the breaker.
@@ -257,6 +334,26 @@ pub struct AppliedPlan {
     pub at: Timestamp,
 }
 
+/// What is remembered of a pool with the policy `step`. Times are by the clock of the pool's source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepMemory {
+    /// The size that was decided on last; none: what serves is the size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u32>,
+    /// When a step last added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown_at: Option<Timestamp>,
+    /// When a step last removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shrunk_at: Option<Timestamp>,
+    /// When more than the size were last seen to serve: what was removed had not left yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surplus_at: Option<Timestamp>,
+    /// Since when the conditions of each step have held without a break, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, Timestamp>,
+}
+
 /// What makes decisions better and may be lost: `NAME.history`. Bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
@@ -291,6 +388,12 @@ pub struct History {
     /// Seconds that jobs ran, the last ones per job name.
     #[serde(default)]
     pub job_seconds: BTreeMap<String, Vec<i64>>,
+    /// How long they ran on each machine type (by [`History::type_key`]), for the price of the work.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub job_lengths: BTreeMap<String, BTreeMap<String, JobLength>>,
+    /// What has been spent today and this month.
+    #[serde(default)]
+    pub spend: Spend,
     /// Jobs counted in `job_seconds` already, at the cursor's edge.
     #[serde(default)]
     pub counted_jobs: Vec<JobId>,
@@ -303,6 +406,9 @@ pub struct History {
     /// When each provider was last listed as a whole, by its own clock, newest last.
     #[serde(default)]
     pub ticks: BTreeMap<ProviderName, Vec<Timestamp>>,
+    /// By pool with the policy `step`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<PoolName, StepMemory>,
 }
 
 impl History {
@@ -312,10 +418,19 @@ impl History {
     pub const EVENTS: usize = 100;
     /// How many lengths are kept per job name or offering.
     pub const LENGTHS: usize = 50;
+    /// How many jobs a mean length goes by.
+    pub const JOBS_COUNTED: u32 = 50;
+    /// On how many machine types the lengths of a job name are kept.
+    pub const TYPES: usize = 16;
     /// How many ticks are kept per provider.
     pub const TICKS: usize = 4;
     /// How long an offering that answered `NoCapacity` is remembered.
     pub const REFUSAL_MEMORY: SignedDuration = SignedDuration::from_mins(5);
+
+    /// A machine type, wherever and however it is bought: what jobs' lengths depend on.
+    pub fn type_key(offering: &OfferingKey) -> String {
+        format!("{} {}", offering.provider, offering.machine_type)
+    }
 }
 
 /// A map with structured keys as a list of pairs, since JSON's keys are text.

@@ -2,7 +2,7 @@
 //!
 //! # Contract
 //! - A secret goes only over https, or over http to this host; never along a redirect to another origin, never into a log, an error or
-//!   a `Debug` text.
+//!   a `Debug` text. Who sends none may use http anywhere: [`Client::without_secret`], and [`plain`] for machines by their address.
 //! - Every call ends within [`ClientConfig::total_timeout`], its retries, waits and budget included.
 //! - What may have been done is told from what certainly was not: [`NetError::Lost`] and [`NetError::NotSent`].
 //! - A request that is not [`Request::idempotent`] is sent again only after an answer or an error that says that it was not done:
@@ -10,6 +10,7 @@
 //! - One budget of requests per credential, of which deletes keep a share for themselves ([`budget`]).
 
 pub mod budget;
+pub mod plain;
 #[cfg(test)]
 mod tests;
 
@@ -83,12 +84,14 @@ pub struct ClientConfig {
     pub retries: u32,
     /// How many requests this credential may make in an hour; none where that is not limited.
     pub requests_per_hour: Option<u32>,
+    /// How many it may make in any minute; none where that is not limited.
+    pub requests_per_minute: Option<u32>,
     /// How many requests are under way at once.
     pub concurrency: usize,
 }
 
 impl ClientConfig {
-    /// The usual times: 10 s for a try, 30 s and 4 more tries for a call, 20 calls at once, no limit per hour.
+    /// The usual times: 10 s for a try, 30 s and 4 more tries for a call, 20 calls at once, no limit per hour or minute.
     pub fn new(base: impl Into<String>, auth: Auth) -> Self {
         Self {
             base: base.into(),
@@ -98,6 +101,7 @@ impl ClientConfig {
             total_timeout: Duration::from_secs(30),
             retries: 4,
             requests_per_hour: None,
+            requests_per_minute: None,
             concurrency: 20,
         }
     }
@@ -128,6 +132,8 @@ pub struct Request {
     pub text: Option<Vec<u8>>,
     /// Headers of its own, by name in lower case. No credentials: those are the client's.
     pub headers: Vec<(&'static str, String)>,
+    /// Headers with names that only the stack file knows. No credentials.
+    pub more: HeaderMap,
     /// The first and the longest wait between two tries; none: the usual ones.
     pub waits: Option<(Duration, Duration)>,
     /// Who goes first.
@@ -152,6 +158,7 @@ impl Request {
             body: None,
             text: None,
             headers: Vec::new(),
+            more: HeaderMap::new(),
             waits: None,
         }
     }
@@ -289,6 +296,26 @@ impl Client {
     /// When the address is not usable or not safe, or the certificates cannot be read.
     pub fn new(config: ClientConfig) -> Result<Self, NetError> {
         let base = parse_base(&config.base)?;
+        if base.scheme() == "http" && !is_loopback(&base) {
+            return Err(NetError::Insecure {
+                url: base.to_string(),
+            });
+        }
+        Self::to(base, config)
+    }
+
+    /// A client that may use http anywhere, for a server that is told nothing secret: no credential, and none in a body.
+    ///
+    /// # Errors
+    /// When the address is not usable or, with a credential, not safe, or the certificates cannot be read.
+    pub fn without_secret(config: ClientConfig) -> Result<Self, NetError> {
+        match config.auth {
+            Auth::None => Self::to(parse_base(&config.base)?, config),
+            _ => Self::new(config),
+        }
+    }
+
+    fn to(base: Url, config: ClientConfig) -> Result<Self, NetError> {
         let here = is_loopback(&base);
         let mut builder = reqwest::Client::builder()
             .use_rustls_tls()
@@ -319,7 +346,7 @@ impl Client {
                 http: builder.build().map_err(|e| NetError::Tls { why: chain(&e) })?,
                 auth: auth_header(&config.auth)?,
                 places: Arc::new(Semaphore::new(config.concurrency.max(1))),
-                budget: Budget::new(config.requests_per_hour),
+                budget: Budget::new(config.requests_per_hour, config.requests_per_minute),
                 calls: AtomicU32::new(0),
                 config,
             }),
@@ -458,6 +485,7 @@ impl Client {
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
+        builder = builder.headers(request.more.clone());
         if let Some(body) = &request.body {
             builder = builder.json(body);
         }
@@ -468,11 +496,13 @@ impl Client {
         }
         let begun = Instant::now();
         let end = deadline.min(begun + inner.config.call_timeout);
-        let outcome = timeout_at(end, read(builder)).await.unwrap_or_else(|_| {
-            Err(NetError::Lost {
-                why: format!("no whole answer within {:.1?}", end - begun),
-            })
-        });
+        let outcome = timeout_at(end, read(builder, BODY_LIMIT))
+            .await
+            .unwrap_or_else(|_| {
+                Err(NetError::Lost {
+                    why: format!("no whole answer within {:.1?}", end - begun),
+                })
+            });
         let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (method, path) = (&request.method, &request.path);
         match &outcome {
@@ -490,16 +520,16 @@ impl Client {
 }
 
 /// Sends and reads the whole answer, up to the limit.
-async fn read(builder: reqwest::RequestBuilder) -> Result<Reply, NetError> {
+async fn read(builder: reqwest::RequestBuilder, limit: usize) -> Result<Reply, NetError> {
     let mut response = builder.send().await.map_err(classify)?;
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();
     while let Some(part) = response.chunk().await.map_err(|e| NetError::Lost {
         why: chain(&e.without_url()),
     })? {
-        if body.len() + part.len() > BODY_LIMIT {
+        if body.len() + part.len() > limit {
             return Err(NetError::Lost {
-                why: format!("an answer of more than {} MiB", BODY_LIMIT >> 20),
+                why: format!("an answer of more than {} MiB", limit >> 20),
             });
         }
         body.extend_from_slice(&part);
@@ -624,9 +654,7 @@ fn parse_base(text: &str) -> Result<Url, NetError> {
         return Err(bad("it holds a query or a fragment".to_owned()));
     }
     match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(NetError::Insecure { url: url.to_string() }),
+        "https" | "http" => Ok(url),
         other => Err(bad(format!("{other:?} is neither https nor http"))),
     }
 }

@@ -17,6 +17,13 @@ fn rung(offering: Option<OfferingKey>) -> Rung {
     }
 }
 
+fn sold_out(offerings: &[OfferingKey]) -> Refused {
+    Refused {
+        offerings: offerings.iter().cloned().collect(),
+        ..Refused::default()
+    }
+}
+
 fn ladder() -> Vec<Rung> {
     [key("nbg1", "cx33"), key("fsn1", "cx33"), key("nbg1", "cx43")]
         .map(|key| rung(Some(key)))
@@ -27,15 +34,16 @@ fn ladder() -> Vec<Rung> {
 fn the_next_rung_is_the_first_that_has_not_refused() {
     let none = LaunchBudgets::default();
     let ladder = ladder();
-    assert_eq!(next(&ladder, &[], &none), Some(0));
-    let mut refused = Vec::new();
+    let mut refused = Refused::default();
     for at in 0..ladder.len() {
         assert_eq!(next(&ladder, &refused, &none), Some(at));
-        refused.extend(ladder[at].offering.clone());
+        refused.offerings.extend(ladder[at].offering.clone());
     }
     assert_eq!(next(&ladder, &refused, &none), None);
     assert_eq!(next(&[rung(None)], &refused, &none), Some(0));
-    assert_eq!(next(&[], &[], &none), None);
+    assert_eq!(next(&[], &Refused::default(), &none), None);
+    refused.providers.insert("hetzner".into());
+    assert_eq!(next(&[rung(None)], &refused, &none), None, "its cloud said no");
 }
 
 #[test]
@@ -49,9 +57,9 @@ fn a_launch_budget_is_used_up_and_the_next_rung_asked() {
     budgets.limit(&first, 5);
     assert_eq!(budgets.left(&first), Some(2));
     budgets.take(&first);
-    assert_eq!(next(&ladder, &[], &budgets), Some(0));
+    assert_eq!(next(&ladder, &Refused::default(), &budgets), Some(0));
     budgets.take(&first);
-    assert_eq!(next(&ladder, &[], &budgets), Some(1));
+    assert_eq!(next(&ladder, &Refused::default(), &budgets), Some(1));
     budgets.take(&first);
     assert_eq!(budgets.left(&first), Some(0));
     assert_eq!(LaunchBudgets::of(&budgets.to_map()), budgets);
@@ -60,15 +68,49 @@ fn a_launch_budget_is_used_up_and_the_next_rung_asked() {
         BTreeMap::from([("hetzner/nbg1 cx33".to_owned(), 0)])
     );
     budgets.limit(&key("fsn1", "cx33"), 0);
-    assert_eq!(next(&ladder, &[key("nbg1", "cx43")], &budgets), None);
+    assert_eq!(next(&ladder, &sold_out(&[key("nbg1", "cx43")]), &budgets), None);
 }
 
 fn rate(offered: &[Offering], pool: &Pool, currency: Option<&str>) -> (Vec<String>, Vec<String>) {
-    let offerings = offered.iter().map(|offering| (&offering.key, offering)).collect();
-    let currency = currency.map(Currency::new);
-    let (rated, passed) = options(pool, &offerings, currency.as_ref());
-    let keys = rated.iter().map(|rated| rated.offering.key.to_string()).collect();
-    (keys, passed)
+    let known = Known {
+        currency: currency.map(Currency::new),
+        ..Known::default()
+    };
+    known.rate(offered, pool)
+}
+
+/// What prices are compared with.
+#[derive(Default)]
+struct Known {
+    currencies: Currencies,
+    currency: Option<Currency>,
+    lengths: BTreeMap<String, BTreeMap<String, JobLength>>,
+}
+
+impl Known {
+    fn scale(&self) -> Scale<'_> {
+        Scale {
+            currencies: &self.currencies,
+            currency: self.currency.as_ref(),
+            lengths: &self.lengths,
+        }
+    }
+
+    fn rate(&self, offered: &[Offering], pool: &Pool) -> (Vec<String>, Vec<String>) {
+        let offerings = offered.iter().map(|offering| (&offering.key, offering)).collect();
+        let (rated, passed) = options(pool, &offerings, &BTreeSet::new(), self.scale());
+        let keys = rated.iter().map(|rated| rated.offering.key.to_string()).collect();
+        (keys, passed.iter().map(ToString::to_string).collect())
+    }
+
+    /// Jobs of this name ran so long on each type, in seconds.
+    fn ran(&mut self, name: &str, lengths: &[(&str, &[i64])]) {
+        for (machine_type, lengths) in lengths {
+            let on = self.lengths.entry(name.to_owned()).or_default();
+            let length = on.entry(format!("hetzner {machine_type}")).or_default();
+            lengths.iter().for_each(|seconds| length.add(*seconds));
+        }
+    }
 }
 
 #[test]
@@ -100,9 +142,15 @@ fn the_address_decides_the_price() {
     let mut offered = offering("x", "a", "0.010 EUR");
     offered.price_without_ipv4 = price("0.009 EUR");
     let offerings = BTreeMap::from([(&offered.key, &offered)]);
-    assert_eq!(options(&pool, &offerings, None).0[0].price, &price("0.010 EUR"));
+    let known = Known::default();
+    let first = |pool: &Pool| {
+        options(pool, &offerings, &BTreeSet::new(), known.scale()).0[0]
+            .price
+            .clone()
+    };
+    assert_eq!(first(&pool), price("0.010 EUR"));
     pool.offerings[0].public_ipv4 = false;
-    assert_eq!(options(&pool, &offerings, None).0[0].price, &price("0.009 EUR"));
+    assert_eq!(first(&pool), price("0.009 EUR"));
 }
 
 #[test]
@@ -116,21 +164,121 @@ fn another_market_type_or_provider_is_not_bought() {
     let offered = [spot, other, offering("x", "b", "0.001 EUR")];
     assert_eq!(
         rate(&offered, &pool, None),
-        (vec![], vec!["hetzner does not sell a".to_owned()])
+        (vec![], vec!["no offering: hetzner does not sell a".to_owned()])
     );
     pool.offerings = vec![choice("a", &["q"])];
-    assert_eq!(rate(&offered, &pool, None).1, ["hetzner/q a is not sold"]);
+    assert_eq!(
+        rate(&offered, &pool, None).1,
+        ["no offering: hetzner/q a is not sold"]
+    );
 }
 
 #[test]
-fn one_currency_is_bought_in() {
+fn what_has_no_rate_is_passed_over_and_says_what_to_type() {
     let mut pool = pool("linux", &[]);
     pool.offerings = vec![choice("a", &["x"]), choice("b", &["x"])];
     let offered = [offering("x", "a", "0.010 EUR"), offering("x", "b", "0.001 USD")];
     let (keys, passed) = rate(&offered, &pool, None);
     assert_eq!((keys.len(), keys[0].as_str()), (1, "hetzner/x a"));
-    assert_eq!(passed, ["hetzner/x b is priced in USD, not EUR"]);
+    assert_eq!(
+        passed,
+        [
+            "hetzner/x b is priced in USD, not EUR: say what one is worth, [currency] base = \"EUR\", rates = { USD = \"…\" }"
+        ]
+    );
     assert_eq!(rate(&offered, &pool, Some("USD")).0, ["hetzner/x b"]);
+}
+
+#[test]
+fn prices_of_several_currencies_are_compared_by_their_rate() {
+    let mut pool = pool("linux", &[]);
+    pool.offerings = vec![choice("a", &["x"]), choice("b", &["x"])];
+    let offered = [offering("x", "a", "0.010 EUR"), offering("x", "b", "0.0105 USD")];
+    let known = |rate: &str| Known {
+        currencies: Currencies {
+            base: Some(Currency::new("EUR")),
+            rates: BTreeMap::from([(Currency::new("USD"), rate.parse().unwrap())]),
+        },
+        currency: Some(Currency::new("EUR")),
+        lengths: BTreeMap::new(),
+    };
+    assert_eq!(
+        known("0.92").rate(&offered, &pool).0,
+        ["hetzner/x b", "hetzner/x a"]
+    );
+    assert_eq!(
+        known("0.96").rate(&offered, &pool).0,
+        ["hetzner/x a", "hetzner/x b"]
+    );
+    assert!(known("0.92").rate(&offered, &pool).1.is_empty());
+}
+
+/// A small machine at 1 cent and a large one, of four times its processors, at 3.
+fn small_and_large() -> (Pool, [Offering; 2]) {
+    let mut pool = pool("linux", &[]);
+    pool.offerings = vec![choice("small", &["x"]), choice("large", &["x"])];
+    let mut offered = [
+        offering("x", "small", "0.010 EUR"),
+        offering("x", "large", "0.030 EUR"),
+    ];
+    (offered[0].cpus, offered[1].cpus) = (2, 8);
+    (pool, offered)
+}
+
+#[test]
+fn the_work_is_compared_by_processor_until_its_lengths_are_known_on_every_type() {
+    let (mut pool, offered) = small_and_large();
+    let large_first = ["hetzner/x large", "hetzner/x small"];
+    let small_first = ["hetzner/x small", "hetzner/x large"];
+    let mut known = Known::default();
+    let first = |known: &Known, pool: &Pool| known.rate(&offered, pool).0;
+    assert_eq!(
+        first(&known, &pool),
+        large_first,
+        "0.00375 a processor against 0.005"
+    );
+    known.ran("build", &[("small", &[600, 600, 600])]);
+    assert_eq!(
+        first(&known, &pool),
+        large_first,
+        "nothing is known of the large one"
+    );
+    known.ran("build", &[("large", &[300, 300])]);
+    assert_eq!(first(&known, &pool), large_first, "two jobs are too few");
+    known.ran("build", &[("large", &[300])]);
+    assert_eq!(
+        first(&known, &pool),
+        small_first,
+        "half the time at three times the price"
+    );
+    // A job that only one of them ran says nothing.
+    known.ran("deploy", &[("small", &[9000; 10])]);
+    assert_eq!(first(&known, &pool), small_first);
+    known.ran("test", &[("small", &[900; 10]), ("large", &[100; 10])]);
+    assert_eq!(first(&known, &pool), large_first, "what runs most weighs most");
+    pool.order = Order::Price;
+    assert_eq!(first(&known, &pool), small_first);
+}
+
+#[test]
+fn a_lower_priority_number_comes_first_whatever_it_costs_and_the_sold_out_last_within_it() {
+    let mut pool = pool("linux", &[]);
+    pool.offerings = vec![
+        choice("cheap", &["x"]),
+        choice("a", &["x", "y"]),
+        choice("b", &["x"]),
+    ];
+    pool.offerings[0].priority = 7;
+    let mut sold_out = offering("y", "a", "0.001 EUR");
+    sold_out.available = Some(false);
+    let offered = [
+        offering("x", "cheap", "0.0001 EUR"),
+        offering("x", "a", "0.030 EUR"),
+        sold_out,
+        offering("x", "b", "0.020 EUR"),
+    ];
+    let wished = ["x b", "x a", "y a", "x cheap"].map(|key| format!("hetzner/{key}"));
+    assert_eq!(rate(&offered, &pool, None).0, wished);
 }
 
 #[test]

@@ -4,10 +4,17 @@ use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 
-use super::{Action, ApiUse, Cost, Verb, facts::Facts, recover::InFlight, resize, strays::Found};
+use super::{
+    Action, ApiUse, Cost, Verb,
+    facts::Facts,
+    purse::{Purse, Running},
+    recover::InFlight,
+    resize,
+    strays::Found,
+};
 use crate::model::{
     ids::{ProviderName, ResourceKind},
-    money::{Currency, Money, Price},
+    money::{Currencies, Currency, Money, Price},
     resource::ResourceSpec,
 };
 
@@ -16,13 +23,24 @@ const MONTH: u32 = 730;
 /// Seconds that one call takes, about.
 const CALL_SECONDS: u64 = 1;
 
-/// Sums by currency.
-#[derive(Clone, Debug, Default)]
-struct Sum(BTreeMap<Currency, Decimal>);
+/// Sums: one in the base currency of all that converts, and one of each other currency.
+#[derive(Clone, Debug)]
+struct Sum<'a> {
+    currencies: &'a Currencies,
+    sums: BTreeMap<Currency, Decimal>,
+}
 
-impl Sum {
-    fn add(&mut self, money: &Money, sign: Decimal) {
-        *self.0.entry(money.currency.clone()).or_default() += money.amount * sign;
+impl<'a> Sum<'a> {
+    fn new(facts: &Facts<'a>) -> Self {
+        Self {
+            currencies: &facts.stack.currency,
+            sums: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, money: &Money, many: Decimal) {
+        let money = self.currencies.in_base(money);
+        *self.sums.entry(money.currency).or_default() += money.amount * many;
     }
 
     fn list(self) -> Vec<Money> {
@@ -30,7 +48,7 @@ impl Sum {
             amount: amount.normalize(),
             currency,
         };
-        self.0.into_iter().map(money).collect()
+        self.sums.into_iter().map(money).collect()
     }
 }
 
@@ -46,77 +64,108 @@ pub fn monthly(price: &Price) -> Money {
     }
 }
 
-/// The prices of everything that runs: on record, being made, orphans.
-fn running<'a>(facts: &Facts<'a>, in_flight: &'a InFlight, found: &Found<'a>) -> Vec<&'a Price> {
-    let recorded = facts.snapshot.state.resources.values().filter_map(|record| {
-        record
-            .price
-            .as_ref()
-            .or_else(|| facts.price(record.offering()?, true))
+/// Everything that runs: on record, being made, orphans.
+pub(super) fn running<'a>(facts: &Facts<'a>, in_flight: &'a InFlight, found: &Found<'a>) -> Vec<Running<'a>> {
+    let snapshot = facts.snapshot;
+    let recorded = snapshot.state.resources.iter().filter_map(|(address, record)| {
+        let memory = snapshot.history.machines.get(address);
+        Some(Running {
+            price: record
+                .price
+                .as_ref()
+                .or_else(|| facts.price(record.offering()?, true))?,
+            created: record.created_at,
+            charged: memory.and_then(|memory| memory.charged_until),
+        })
     });
-    let orphans = found
-        .orphans
-        .iter()
-        .filter_map(|seen| facts.price(seen.offering.as_ref()?, true));
-    recorded.chain(orphans).chain(&in_flight.prices).collect()
+    let orphans = found.orphans.iter().filter_map(|seen| {
+        Some(Running {
+            price: facts.price(seen.offering.as_ref()?, true)?,
+            created: seen.created_at,
+            charged: None,
+        })
+    });
+    let begun = in_flight.prices.iter().map(|price| Running {
+        price,
+        created: snapshot.now,
+        charged: None,
+    });
+    recorded.chain(orphans).chain(begun).collect()
 }
 
-/// What an hour of everything that runs costs, a sum for each currency.
-pub(super) fn hourly(facts: &Facts<'_>, in_flight: &InFlight, found: &Found<'_>) -> Vec<Money> {
-    let mut sum = Sum::default();
-    for price in running(facts, in_flight, found) {
-        sum.add(&price.hourly, Decimal::ONE);
+/// What a plan adds to what runs, and what it ends.
+#[derive(Default)]
+struct Changes<'p> {
+    made: Vec<(&'p Price, u32)>,
+    ended: Vec<Running<'p>>,
+}
+
+fn changes<'p>(facts: &Facts<'p>, actions: &'p [Action]) -> Changes<'p> {
+    let now = facts.snapshot.now;
+    let mut changes = Changes::default();
+    for action in actions {
+        let recorded = || {
+            let record = action.before.as_ref()?;
+            Some((record.price.as_ref()?, record.created_at))
+        };
+        let orphan = |target| {
+            let seen = facts.resource(target)?;
+            Some((facts.price(seen.offering.as_ref()?, true)?, seen.created_at))
+        };
+        let ended = match &action.verb {
+            Verb::Create { ladder, .. } => {
+                let prices = ladder.iter().filter_map(|rung| rung.price.as_ref());
+                changes.made.extend(facts.dearest(prices).map(|price| (price, 1)));
+                continue;
+            }
+            Verb::Update {
+                want: ResourceSpec::Group(group),
+                ..
+            } => {
+                let more = group.size.saturating_sub(group.from);
+                let price = resize::price_of(facts, &action.address);
+                changes.made.extend(price.map(|price| (price, more)));
+                continue;
+            }
+            Verb::Retire { target, .. } | Verb::Delete { target, .. } => {
+                recorded().or_else(|| orphan(target))
+            }
+            Verb::Forget { .. } => recorded(),
+            _ => None,
+        };
+        changes.ended.extend(ended.map(|(price, created)| Running {
+            price,
+            created,
+            charged: Some(now),
+        }));
     }
-    sum.list()
+    changes
 }
 
 /// What runs before and after the plan, creates at their dearest rung.
 pub(super) fn cost(facts: &Facts<'_>, in_flight: &InFlight, found: &Found<'_>, actions: &[Action]) -> Cost {
-    let (mut hour, mut month) = (Sum::default(), Sum::default());
-    for price in running(facts, in_flight, found) {
-        hour.add(&price.hourly, Decimal::ONE);
-        month.add(&monthly(price), Decimal::ONE);
+    let (mut hour, mut month) = (Sum::new(facts), Sum::new(facts));
+    let running = running(facts, in_flight, found);
+    for one in &running {
+        hour.add(&one.price.hourly, Decimal::ONE);
+        month.add(&monthly(one.price), Decimal::ONE);
     }
     let (before_hourly, before_monthly) = (hour.clone().list(), month.clone().list());
-    for action in actions {
-        if let Verb::Update {
-            want: ResourceSpec::Group(group),
-            ..
-        } = &action.verb
-        {
-            if let Some(price) = resize::price_of(facts, &action.address) {
-                let more = Decimal::from(group.size.saturating_sub(group.from));
-                hour.add(&price.hourly, more);
-                month.add(&monthly(price), more);
-            }
-            continue;
-        }
-        let (price, sign) = match &action.verb {
-            Verb::Create { ladder, .. } => {
-                let prices = ladder.iter().filter_map(|rung| rung.price.as_ref());
-                (prices.max_by_key(|price| price.hourly.amount), Decimal::ONE)
-            }
-            Verb::Retire { target, .. } | Verb::Delete { target, .. } => {
-                let orphan = || facts.price(facts.resource(target)?.offering.as_ref()?, true);
-                let recorded = action.before.as_ref().and_then(|record| record.price.as_ref());
-                (recorded.or_else(orphan), Decimal::NEGATIVE_ONE)
-            }
-            Verb::Forget { .. } => {
-                let recorded = action.before.as_ref().and_then(|record| record.price.as_ref());
-                (recorded, Decimal::NEGATIVE_ONE)
-            }
-            _ => continue,
-        };
-        if let Some(price) = price {
-            hour.add(&price.hourly, sign);
-            month.add(&monthly(price), sign);
-        }
+    let Changes { made, ended } = changes(facts, actions);
+    for (price, many) in &made {
+        hour.add(&price.hourly, Decimal::from(*many));
+        month.add(&monthly(price), Decimal::from(*many));
+    }
+    for one in &ended {
+        hour.add(&one.price.hourly, Decimal::NEGATIVE_ONE);
+        month.add(&monthly(one.price), Decimal::NEGATIVE_ONE);
     }
     Cost {
         before_hourly,
         after_hourly: hour.list(),
         before_monthly,
         after_monthly: month.list(),
+        projected: Purse::new(facts, &running).projected(facts, made.iter().copied(), &ended),
     }
 }
 
@@ -132,6 +181,7 @@ fn calls(verb: &Verb) -> (u32, u32) {
         Verb::Retire { .. } => (2, 4),
         Verb::Delete { registration, .. } => (2, u32::from(registration.is_some())),
         Verb::Forget { registration } => (0, u32::from(registration.is_some())),
+        Verb::Hook { .. } => (0, 0),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use rust_decimal::Decimal;
 
 use super::{
     ActionId, Bootstrap, Rung, Verb,
@@ -12,18 +11,19 @@ use super::{
     groups::Groups,
     names::Names,
     pool::Wish,
+    purse::{Purse, Short},
     recover::InFlight,
     shared::{self, Wished},
 };
 use crate::{
     model::{
         ids::{Address, PoolName, ProviderName, ResourceKind, RunnerName},
-        money::Price,
         offering::OfferingKey,
         reason::Reason,
-        resource::{MachineSpec, ResourceSpec},
+        resource::{Completeness, MachineSpec, ResourceSpec},
+        state::Record,
     },
-    placement::{self, Breaker, LaunchBudgets, Rated},
+    placement::{self, Breaker, LaunchBudgets, Rated, Refused, Scale},
     render::{TemplateSet, parts, spec_hash},
     stack::{OfferingChoice, Pool},
 };
@@ -35,55 +35,6 @@ pub(super) struct Made {
     pub(super) reason: Reason,
     pub(super) ladder: Vec<Rung>,
     pub(super) bootstrap: Bootstrap,
-}
-
-/// What is left of the budget of an hour.
-#[derive(Debug)]
-pub(super) struct Purse {
-    /// None: no limit.
-    left: Option<Decimal>,
-}
-
-impl Purse {
-    /// The budget less what runs already, in the budget's currency.
-    pub(super) fn new(facts: &Facts<'_>, running: &[crate::model::money::Money]) -> Self {
-        let left = facts.stack.budget.hourly.as_ref().map(|budget| {
-            let spent = running.iter().filter(|money| money.currency == budget.currency);
-            budget.amount - spent.map(|money| money.amount).sum::<Decimal>()
-        });
-        Self { left }
-    }
-
-    fn affords(&self, rung: &Rung) -> bool {
-        match (&self.left, &rung.price) {
-            (Some(left), Some(price)) => price.hourly.amount <= *left,
-            _ => true,
-        }
-    }
-
-    /// Whether what is left, and what is freed, pays for something at this price; then the difference is set aside.
-    pub(super) fn swap(&mut self, freed: Decimal, price: Decimal) -> bool {
-        match &mut self.left {
-            Some(left) if *left + freed < price => false,
-            Some(left) => {
-                *left -= (price - freed).max(Decimal::ZERO);
-                true
-            }
-            None => true,
-        }
-    }
-
-    /// Sets the dearest rung's price aside.
-    fn take(&mut self, ladder: &[Rung]) {
-        let dearest = ladder
-            .iter()
-            .filter_map(|rung| rung.price.as_ref())
-            .map(|price| price.hourly.amount)
-            .max();
-        if let (Some(left), Some(dearest)) = (&mut self.left, dearest) {
-            *left -= dearest;
-        }
-    }
 }
 
 /// Everything that making machines draws on.
@@ -104,8 +55,8 @@ pub(super) struct Maker<'a, 'f> {
 /// Why one more machine cannot be made now.
 #[derive(Clone, Debug)]
 pub(super) enum Blocked {
-    /// The budget has no room for it.
-    Budget,
+    /// A budget has no room for it: which, and what the money would have bought.
+    Budget(Short, String),
     /// What it could be made on has no launches left in this tick.
     Launches(OfferingKey),
     /// Nothing that it could be made on can be bought.
@@ -125,11 +76,7 @@ impl Maker<'_, '_> {
         let pool = &wish.pool.name;
         let left = wanted - count(made.len());
         match blocked {
-            Some(Blocked::Budget) => {
-                if let Some(budget) = self.facts.stack.budget.hourly.clone() {
-                    draft.warn(pool, left, Reason::BudgetReached { budget, wanted: left });
-                }
-            }
+            Some(Blocked::Budget(short, offering)) => draft.warn(pool, left, short.reason(left, offering)),
             Some(Blocked::Launches(offering)) => {
                 let launches = self.limits.left(&offering).unwrap_or_default();
                 draft.hold(pool, left, Reason::SlowStart { offering, launches });
@@ -171,17 +118,20 @@ impl Maker<'_, '_> {
         self.each(wish, &rungs, before)
     }
 
-    /// Whether a machine of this pool could be made, now, with what the end of one at this price frees; then that much
-    /// of what is left is set aside for it.
-    pub(super) fn frees(&mut self, wish: &Wish<'_>, old: Option<&Price>) -> bool {
+    /// Whether a machine of this pool could be made, now, with what the end of this one frees; then that much of what is
+    /// left is set aside for it.
+    pub(super) fn frees(&mut self, wish: &Wish<'_>, old: &Record) -> bool {
         let (rungs, _) = self.rungs(wish);
-        if placement::next(&rungs, &[], &self.budgets).is_none() {
+        if placement::next(&rungs, &Refused::default(), &self.budgets).is_none() {
             return false;
         }
         let prices = rungs.iter().filter_map(|rung| rung.price.as_ref());
-        let cheapest = prices.map(|price| price.hourly.amount).min();
-        let freed = old.map_or(Decimal::ZERO, |price| price.hourly.amount);
-        self.purse.swap(freed, cheapest.unwrap_or_default())
+        let cheapest = prices.min_by_key(|price| {
+            self.facts
+                .worth(&price.hourly)
+                .map_or(price.hourly.amount, |money| money.amount)
+        });
+        self.purse.swap(self.facts, old, cheapest)
     }
 
     fn each(&mut self, wish: &Wish<'_>, rungs: &[Rung], before: u32) -> (Vec<Made>, Option<Blocked>) {
@@ -196,23 +146,27 @@ impl Maker<'_, '_> {
     }
 
     fn one(&mut self, pool: &Pool, rungs: &[Rung], ordinal: u32, reason: &Reason) -> Result<Made, Blocked> {
-        let affordable = rungs.iter().filter(|rung| self.purse.affords(rung));
-        let mut ladder: Vec<Rung> = affordable.cloned().collect();
-        if ladder.is_empty() {
-            return Err(if rungs.is_empty() {
-                Blocked::NoRung
-            } else {
-                Blocked::Budget
-            });
+        let mut short = None;
+        let mut ladder: Vec<Rung> = Vec::new();
+        for rung in rungs {
+            match self.purse.affords(self.facts, rung.price.as_ref()) {
+                Ok(()) => ladder.push(rung.clone()),
+                Err(why) if short.is_none() => short = Some((why, rung_name(rung))),
+                Err(_) => {}
+            }
         }
-        let Some(first) = placement::next(&ladder, &[], &self.budgets) else {
+        if ladder.is_empty() {
+            return Err(short.map_or(Blocked::NoRung, |(why, offering)| Blocked::Budget(why, offering)));
+        }
+        let Some(first) = placement::next(&ladder, &Refused::default(), &self.budgets) else {
             let offering = ladder.swap_remove(0).offering;
             return Err(offering.map_or(Blocked::NoRung, Blocked::Launches));
         };
         if let Some(offering) = ladder.get(first).and_then(|rung| rung.offering.as_ref()) {
             self.budgets.take(offering);
         }
-        self.purse.take(&ladder);
+        let prices = ladder.iter().filter_map(|rung| rung.price.as_ref());
+        self.purse.take(self.facts, prices);
         let (runner, name) = self.names.runner(&self.facts.stack.name, &pool.name, ordinal);
         let groups = self.places(pool, &ladder);
         for rung in &mut ladder {
@@ -237,10 +191,19 @@ impl Maker<'_, '_> {
     fn rungs(&mut self, wish: &Wish<'_>) -> (Vec<Rung>, Vec<Reason>) {
         let facts = self.facts;
         let pool = wish.pool;
-        let currency = facts.stack.budget.hourly.as_ref().map(|budget| &budget.currency);
-        let (rated, passed) = placement::options(pool, &facts.offerings, currency);
+        let scale = Scale {
+            currencies: &facts.stack.currency,
+            currency: facts.stack.counted_in(),
+            lengths: &facts.snapshot.history.job_lengths,
+        };
+        let silent = silent(facts, pool);
+        let left_out = silent.keys().copied().collect();
+        let (rated, mut refusals) = placement::options(pool, &facts.offerings, &left_out, scale);
+        refusals.extend(silent.into_iter().map(|(provider, why)| Reason::CloudPassedOver {
+            provider: provider.clone(),
+            why,
+        }));
         let mut rungs = Vec::new();
-        let mut refusals: Vec<Reason> = passed.into_iter().map(|why| Reason::NoOffering { why }).collect();
         if rated.is_empty() && refusals.is_empty() {
             let why = "the pool lists none".to_owned();
             refusals.push(Reason::NoOffering { why });
@@ -276,9 +239,13 @@ impl Maker<'_, '_> {
             .ec2
             .as_ref()
             .and_then(|launch| launch.max_price.clone());
+        // Written in its cloud's currency, or converted to it.
         if let Some(cap) = cap
-            && cap.currency == option.price.hourly.currency
-            && option.price.hourly.amount > cap.amount
+            && facts
+                .stack
+                .currency
+                .convert(&cap, &option.price.hourly.currency)
+                .is_some_and(|cap| option.price.hourly.amount > cap.amount)
         {
             let offering = offering.clone();
             return Err(Reason::AbovePriceCap { offering, cap });
@@ -313,6 +280,24 @@ impl Maker<'_, '_> {
         }
         Ok(rung)
     }
+}
+
+/// The clouds of which a pool buys nothing in this tick, and why: what is there, or what is sold, was not told in full. One
+/// that tells some of what it sells is asked for that.
+fn silent<'p>(facts: &Facts<'_>, pool: &'p Pool) -> BTreeMap<&'p ProviderName, String> {
+    let mut silent = BTreeMap::new();
+    for choice in &pool.offerings {
+        let provider = &choice.provider;
+        let why = facts.cloud_gap(provider).or_else(|| {
+            let cloud = facts.snapshot.clouds.get(provider)?;
+            match &cloud.offerings_complete {
+                Completeness::Partial { why } if cloud.offerings.is_empty() => Some(why.clone()),
+                _ => None,
+            }
+        });
+        silent.extend(why.map(|why| (provider, why)));
+    }
+    silent
 }
 
 /// What a machine of a pool on an offering is asked for, without its names.
@@ -352,6 +337,14 @@ fn tell(pool: &Pool, wanted: u32, alone: bool, refusals: Vec<Reason>, draft: &mu
             Reason::BreakerOpen { .. } => draft.warn(&pool.name, 0, reason),
             _ => draft.hold(&pool.name, 0, reason),
         }
+    }
+}
+
+/// What a rung buys, for a person.
+fn rung_name(rung: &Rung) -> String {
+    match &rung.offering {
+        Some(offering) => offering.to_string(),
+        None => rung.provider.to_string(),
     }
 }
 

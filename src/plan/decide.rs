@@ -8,15 +8,16 @@ use jiff::SignedDuration;
 
 use super::{
     Goal, Plan, PoolReport, Selection, cost,
-    creates::{self, Made, Maker, Purse},
+    creates::{self, Made, Maker},
     draft::Draft,
     drift,
     facts::Facts,
     fleet::{self, Machine},
     groups::Groups,
-    guard, moved,
+    guard, hooks, moved,
     names::Names,
     pool::{self, Beside, Standing},
+    purse::Purse,
     recover::{self, InFlight},
     resize,
     roll::{self, Roll},
@@ -128,6 +129,9 @@ fn decide_on(input: &DecideInput<'_>) -> Plan {
     recover::hold_rest(&facts, &mut draft);
     draft.close_advice(&machines);
     draft.close_targets(&facts, &machines);
+    if goal == Goal::Converge {
+        hooks::after_ready(&facts, &machines, &mut draft);
+    }
 
     let cost = cost::cost(&facts, &in_flight, &found, &draft.actions);
     let plan = Plan {
@@ -226,7 +230,7 @@ impl<'a> Parts<'a, '_> {
             in_flight: self.in_flight,
             groups: Groups::of(facts, self.in_flight, self.found),
             names: Names::new(facts, self.input.seed),
-            purse: Purse::new(facts, &cost::hourly(facts, self.in_flight, self.found)),
+            purse: Purse::new(facts, &cost::running(facts, self.in_flight, self.found)),
             limits: budgets.clone(),
             budgets,
         };

@@ -69,8 +69,8 @@ impl Draft {
             return None;
         }
         let id = ActionId(u32::try_from(self.actions.len()).unwrap_or(u32::MAX));
-        // An abandoned attempt made nothing: what is or will be at its address is another matter.
-        if !matches!(verb, Verb::Abandon { .. }) {
+        // What is or will be at its address is another matter.
+        if verb.touches() {
             self.touched.insert(address.clone(), Some(id));
         }
         if let Verb::Relabel { was: Some(was), .. } = &verb {

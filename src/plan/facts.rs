@@ -13,7 +13,8 @@ use crate::{
             Address, CiName, CloudId, IntentId, JobId, PoolName, ProviderName, RegistrationId, ResourceKind,
         },
         intent::Intent,
-        money::Price,
+        metrics::PoolMetrics,
+        money::{Money, Price},
         offering::{Offering, OfferingKey},
         resource::{
             CloudSnapshot, CloudStatus, Completeness, ControlProfile, CordonKind, Observed, ResourceRef,
@@ -21,7 +22,7 @@ use crate::{
         snapshot::Snapshot,
         state::Record,
     },
-    stack::Stack,
+    stack::{CiKind, Pool, Stack},
 };
 
 /// Whether a runner runs jobs, as all sources together say it.
@@ -227,6 +228,11 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// What was measured of a pool, where its source measures and answered.
+    pub fn metrics(&self, pool: &Pool) -> Option<&'a PoolMetrics> {
+        self.snapshot.demand.get(&pool.ci)?.metrics.get(&pool.name)
+    }
+
     /// How a CI's runners are cordoned.
     pub fn control(&self, ci: &CiName) -> Option<&'a ControlProfile> {
         self.snapshot.demand.get(ci).map(|demand| &demand.control)
@@ -236,7 +242,10 @@ impl<'a> Facts<'a> {
     /// of a retire.
     pub fn control_of(&self, ci: &CiName, registration: &RegistrationId) -> Option<ControlProfile> {
         let mut control = self.control(ci)?.clone();
-        if control.cordon == CordonKind::Pause && registration.shared().is_some() {
+        // Elsewhere a dot is a letter of a name.
+        let config = self.stack.ci.get(ci);
+        let shares = config.is_none_or(|config| config.kind == CiKind::Gitlab);
+        if control.cordon == CordonKind::Pause && shares && registration.shared().is_some() {
             control.cordon = CordonKind::PauseAll;
         }
         Some(control)
@@ -329,6 +338,22 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// An amount in the currency that all is counted in; none where it does not convert. Without such a currency as it is.
+    pub fn worth(&self, money: &Money) -> Option<Money> {
+        match self.stack.counted_in() {
+            Some(counted) => self.stack.currency.convert(money, counted),
+            None => Some(money.clone()),
+        }
+    }
+
+    /// What an hour of the dearest of these costs, in the currency that all is counted in.
+    pub fn dearest<'p>(&self, prices: impl Iterator<Item = &'p Price>) -> Option<&'p Price> {
+        prices.max_by_key(|price| {
+            self.worth(&price.hourly)
+                .map_or(price.hourly.amount, |money| money.amount)
+        })
+    }
+
     /// Whether a runner runs jobs, as all sources together say it.
     pub fn work(&self, ci: &CiName, registration: &RegistrationId, pool: Option<&PoolName>) -> Work {
         let Some(demand) = self.snapshot.demand.get(ci) else {
@@ -346,11 +371,19 @@ impl<'a> Facts<'a> {
             (Some(true), _) => Work::Busy(0),
             _ if !complete => Work::Unknown,
             (Some(false), _) => Work::Idle,
-            (None, Some(runner)) if !has_called(runner) => Work::Idle,
+            (None, Some(runner)) if !has_called(runner) && !self.was_ready(ci, registration) => Work::Idle,
             _ if !by_job || self.adrift(ci, pool) => Work::Unknown,
             (None, Some(_)) => Work::Idle,
             (None, None) => Work::NoRunner,
         }
+    }
+
+    /// Whether a machine on record was ready once: one that does not answer now may run jobs all the same.
+    fn was_ready(&self, ci: &CiName, registration: &RegistrationId) -> bool {
+        let memory = self
+            .owner(ci, registration)
+            .and_then(|address| self.snapshot.history.machines.get(address));
+        memory.is_some_and(|memory| memory.ready_at.is_some())
     }
 
     fn adrift(&self, ci: &CiName, pool: Option<&PoolName>) -> bool {

@@ -15,6 +15,7 @@ use crate::{
         runner::RunnerState,
         state::{History, MachineMemory, Phase, Record},
     },
+    scaling::step::Ready,
 };
 
 /// Whether a resource on record is there.
@@ -130,6 +131,21 @@ pub fn machines<'a>(facts: &Facts<'a>) -> BTreeMap<&'a PoolName, Vec<Machine<'a>
         }
     }
     pools
+}
+
+/// Those of a pool's machines whose own numbers count: they serve, are there and are ready.
+pub fn ready<'a>(machines: &[Machine<'a>]) -> Vec<Ready<'a>> {
+    let ready = machines.iter().filter(|machine| {
+        machine.serves()
+            && machine.health == Health::Well
+            && !matches!(machine.presence, Presence::Missing { .. })
+    });
+    ready
+        .map(|machine| Ready {
+            name: &machine.record.name,
+            registration: machine.record.registration.as_ref(),
+        })
+        .collect()
 }
 
 /// What unfinished attempts leave in doubt about a machine on record.

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use rust_decimal::Decimal;
+
 use super::{Action, Breach, Cost, Goal, GuardRule, Selection, Verb};
 use crate::{
     model::{
@@ -65,21 +67,41 @@ fn max_delete(actions: &[Action], state: &State, stack: &Stack) -> Option<String
     Some(what)
 }
 
+/// The hourly budget as long as more runs than it allows; one of a day or month only where the plan itself adds to what it
+/// comes to, since what was bought yesterday may be more than a new day has room for, and jobs run on it.
 fn budget(cost: &Cost, stack: &Stack) -> Option<String> {
+    hourly(cost, stack).or_else(|| {
+        let over = cost.projected.iter().find(|projection| {
+            projection.after.amount > projection.allowed.amount
+                && projection.after.amount > projection.before.amount
+        })?;
+        Some(format!(
+            "comes to {} {} with it; budget.{} allows {}",
+            over.after,
+            over.per,
+            over.per.key(),
+            over.budget
+        ))
+    })
+}
+
+fn hourly(cost: &Cost, stack: &Stack) -> Option<String> {
     let budget = stack.budget.hourly.as_ref()?;
-    let in_currency = |sums: &[Money]| {
+    let counted = stack.counted_in()?;
+    let allowed = stack.currency.convert(budget, counted)?;
+    let sum = |sums: &[Money]| -> Decimal {
         sums.iter()
-            .find(|money| money.currency == budget.currency)
+            .filter_map(|money| stack.currency.convert(money, counted))
             .map(|money| money.amount)
-            .unwrap_or_default()
+            .sum()
     };
-    let (before, after) = (in_currency(&cost.before_hourly), in_currency(&cost.after_hourly));
-    if after <= budget.amount || after < before {
+    let (before, after) = (sum(&cost.before_hourly), sum(&cost.after_hourly));
+    if after <= allowed.amount || after < before {
         return None;
     }
+    let after = after.normalize();
     Some(format!(
-        "costs {after} {} an hour after it; budget.hourly allows {budget}",
-        budget.currency
+        "costs {after} {counted} an hour after it; budget.hourly allows {budget}"
     ))
 }
 

@@ -15,6 +15,7 @@ use crate::{
     graph::Graph,
     model::{
         ids::{Address, PoolName, ResourceKind},
+        money::Money,
         resource::{ResourceRef, ResourceSpec},
         snapshot::Snapshot,
     },
@@ -38,7 +39,7 @@ pub const INVARIANTS: &[(u8, &str)] = &[
     ),
     (
         2,
-        "an address is touched once, or removed and then made anew, or taken and then removed; to abandon an attempt is not to touch",
+        "an address is touched once, or removed and then made anew, or taken and then removed; to abandon an attempt, or to run a hook, is not to touch",
     ),
     (3, "what runs jobs, or may, is neither retired nor deleted"),
     (
@@ -49,10 +50,13 @@ pub const INVARIANTS: &[(u8, &str)] = &[
         5,
         "with its creates a pool has at most `max` machines, those that leave counted",
     ),
-    (6, "with every create at its dearest rung the hourly budget holds"),
+    (
+        6,
+        "with every create at its dearest rung the budgets of the hour, the day and the month hold",
+    ),
     (
         7,
-        "ladders are not empty, of one currency, and names in the cloud are valid and unique",
+        "ladders are not empty, of currencies that convert, and names in the cloud are valid and unique",
     ),
     (8, "nothing is created while something foreign exists"),
     (9, "pools in mode `advise` are not touched"),
@@ -136,7 +140,7 @@ impl Checker<'_> {
 
     fn touched_once(&mut self) {
         let mut seen: HashMap<&Address, &super::Action> = HashMap::new();
-        let touching = |action: &&super::Action| !matches!(action.verb, Verb::Abandon { .. });
+        let touching = |action: &&super::Action| action.verb.touches();
         for action in self.plan.actions.iter().filter(touching) {
             let before = seen.insert(&action.address, action);
             let anew = before.is_some_and(|before| {
@@ -234,25 +238,33 @@ impl Checker<'_> {
     }
 
     fn budget(&mut self) {
-        let Some(budget) = &self.facts.stack.budget.hourly else {
-            return;
-        };
+        let facts = &self.facts;
+        let worth = |money: &Money| facts.worth(money).map(|money| money.amount);
         let dearest = self.plan.actions.iter().filter_map(|action| match &action.verb {
             Verb::Create { ladder, .. } => ladder
                 .iter()
-                .filter_map(|rung| rung.price.as_ref())
-                .map(|price| price.hourly.amount)
+                .filter_map(|rung| worth(&rung.price.as_ref()?.hourly))
                 .max(),
             _ => None,
         });
         let created: Decimal = dearest.sum();
         let before = self.plan.cost.before_hourly.iter();
-        let running: Decimal = before
-            .filter(|money| money.currency == budget.currency)
-            .map(|money| money.amount)
-            .sum();
-        if created > Decimal::ZERO && running + created > budget.amount {
-            self.broken(6, &format!("{running} + {created} > {budget}"));
+        let running: Decimal = before.filter_map(worth).sum();
+        let mut over = Vec::new();
+        if let Some(budget) = &facts.stack.budget.hourly
+            && created > Decimal::ZERO
+            && worth(budget).is_none_or(|allowed| running + created > allowed)
+        {
+            over.push(format!("{running} + {created} > {budget}"));
+        }
+        for projection in &self.plan.cost.projected {
+            let (before, after) = (projection.before.amount, projection.after.amount);
+            if created > Decimal::ZERO && after > before && after > projection.allowed.amount {
+                over.push(format!("{after} > {} {}", projection.budget, projection.per));
+            }
+        }
+        for what in over {
+            self.broken(6, &what);
         }
     }
 
@@ -262,14 +274,16 @@ impl Checker<'_> {
             let Verb::Create { ladder, .. } = &action.verb else {
                 continue;
             };
-            let currencies: BTreeSet<_> = ladder
-                .iter()
-                .filter_map(|rung| rung.price.as_ref())
-                .map(|price| &price.hourly.currency)
-                .collect();
+            let stack = self.facts.stack;
+            let prices = || ladder.iter().filter_map(|rung| rung.price.as_ref());
+            let first = || prices().next().map(|price| &price.hourly.currency);
+            let counted = stack.counted_in().or_else(first);
+            let convert = prices().all(|price| {
+                counted.is_some_and(|counted| stack.currency.convert(&price.hourly, counted).is_some())
+            });
             let own: BTreeSet<&str> = ladder.iter().map(|rung| rung.spec.name()).collect();
             let valid = own.iter().all(|name| is_host_name(name));
-            if ladder.is_empty() || currencies.len() > 1 || own.len() != 1 || !valid {
+            if ladder.is_empty() || !convert || own.len() != 1 || !valid {
                 self.broken(7, &action.address);
             }
             let kind = action.address.kind;
@@ -345,7 +359,7 @@ impl Checker<'_> {
     fn fates(&mut self) {
         let mut fates: BTreeMap<&Address, (bool, u32)> = BTreeMap::new();
         for action in &self.plan.actions {
-            let touches = !matches!(action.verb, Verb::Abandon { .. });
+            let touches = action.verb.touches();
             fates.entry(&action.address).or_default().0 |= touches;
             if let Verb::Relabel { was: Some(was), .. } = &action.verb {
                 fates.entry(was).or_default().0 = true;
@@ -364,7 +378,9 @@ impl Checker<'_> {
     }
 
     fn attempts(&mut self) {
-        let touched: HashSet<&Address> = self.plan.actions.iter().map(|action| &action.address).collect();
+        let actions = self.plan.actions.iter();
+        let closing = actions.filter(|action| !matches!(action.verb, Verb::Hook { .. }));
+        let touched: HashSet<&Address> = closing.map(|action| &action.address).collect();
         let held: HashSet<&str> = self.plan.held.iter().map(|held| held.about.as_str()).collect();
         for open in &self.facts.snapshot.open {
             let advised = open

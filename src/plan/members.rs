@@ -16,22 +16,25 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use jiff::Timestamp;
+
 use crate::{
     model::{
-        demand::RunnerView,
+        demand::{DemandSnapshot, RunnerView, Wanted},
         ids::{
             Address, CiName, IntentId, PoolName, ProviderName, RegistrationId, ResourceKind, RunnerName,
             SpecHash,
         },
+        metrics::MachineSeen,
         offering::{Market, OfferingKey},
         resource::{
-            CloudSnapshot, CloudStatus, ImageRef, Labels, MachineSpec, Member, Observed, ResourceRef,
-            ResourceSpec,
+            CloudSnapshot, CloudStatus, CordonKind, ImageRef, Labels, MachineSpec, Member, Observed,
+            ResourceRef, ResourceSpec,
         },
         snapshot::Snapshot,
-        state::{Phase, Record},
+        state::{Phase, Record, State},
     },
-    stack::{GroupSelector, Pool, RunnerNaming, Stack},
+    stack::{GroupSelector, Pool, RunnerNaming, Stack, StackPath},
 };
 
 /// The lifecycle of a member that was taken out of its group and not ended yet: it does not count in the group's size.
@@ -156,6 +159,83 @@ fn free_name(finder: &PoolName, word: &str, names: &mut BTreeSet<PoolName>) -> P
     name
 }
 
+/// The machines of a pool as the clouds list them, for a source that asks them, and the clock of those clouds: those whose claim is of
+/// the pool and names a registration, or the members of its group.
+pub fn seen(
+    stack: &Stack,
+    pool: &Pool,
+    clouds: &BTreeMap<ProviderName, CloudSnapshot>,
+) -> (Vec<MachineSeen>, Option<Timestamp>) {
+    if let (Some(seen), Some(choice)) = (group(pool, clouds), &pool.group) {
+        let members = seen.members.iter();
+        let members = members
+            .filter_map(|member| as_seen(choice.runner, member))
+            .collect();
+        let now = clouds.get(&choice.provider).map(|cloud| cloud.listing.now);
+        return (members, now);
+    }
+    let mut machines = Vec::new();
+    let mut now = None;
+    for cloud in clouds.values() {
+        let before = machines.len();
+        let listed = cloud.listing.resources.iter();
+        machines.extend(listed.filter_map(|listed| of_pool(stack, pool, listed)));
+        if machines.len() > before {
+            now = now.max(Some(cloud.listing.now));
+        }
+    }
+    (machines, now)
+}
+
+fn of_pool(stack: &Stack, pool: &Pool, listed: &Observed) -> Option<MachineSeen> {
+    if listed.target.kind != ResourceKind::Machine {
+        return None;
+    }
+    let claim = listed.claim()?;
+    let named = claim.pool?;
+    // Labels lag behind a pool that has another name now.
+    let moved = || {
+        let mut moved = stack.moved.iter();
+        moved.any(|moved| {
+            moved.from == StackPath::Pool(named.clone()) && moved.to == StackPath::Pool(pool.name.clone())
+        })
+    };
+    (claim.stack == stack.name && (named == pool.name || moved())).then_some(())?;
+    Some(MachineSeen {
+        registration: claim.registration?,
+        name: listed.name.clone(),
+        lineage: Some(claim.lineage),
+        running: is_on(&listed.status),
+        addresses: listed.addresses.clone(),
+        created_at: listed.created_at,
+    })
+}
+
+fn as_seen(naming: RunnerNaming, member: &Member) -> Option<MachineSeen> {
+    let registration = named(naming, member)?;
+    Some(MachineSeen {
+        name: registration.to_string(),
+        registration,
+        lineage: None,
+        running: is_on(&member.status),
+        addresses: member.addresses.clone(),
+        created_at: member.created_at,
+    })
+}
+
+/// Whether it may answer: a word that is not known may mean that it runs.
+fn is_on(status: &CloudStatus) -> bool {
+    matches!(status, CloudStatus::Running | CloudStatus::Unknown(_))
+}
+
+/// What a member's runner is called by its CI; none where that is not known.
+fn named(naming: RunnerNaming, member: &Member) -> Option<RegistrationId> {
+    match naming {
+        RunnerNaming::Id => Some(RegistrationId::from(member.id.as_str())),
+        RunnerNaming::Hostname => member.hostname.as_deref().map(RegistrationId::from),
+    }
+}
+
 /// Puts the members of the stack's groups into the snapshot as machines, and gives a CI that tells no runners those that its
 /// running machines are.
 pub fn enrol(snapshot: &mut Snapshot, stack: &Stack) {
@@ -170,6 +250,24 @@ pub fn enrol(snapshot: &mut Snapshot, stack: &Stack) {
         .collect();
     for ci in silent {
         runners(snapshot, &ci);
+    }
+    for (name, demand) in &mut snapshot.demand {
+        if stack.ci.get(name).is_some_and(|ci| ci.kind.asks_machines()) {
+            pauses(&snapshot.state, demand);
+        }
+    }
+}
+
+/// Nobody but our records tells of the cordon of a machine without a CI.
+fn pauses(state: &State, demand: &mut DemandSnapshot) {
+    let cordoned = state.resources.values().filter(|record| {
+        record.ci.as_ref() == Some(&demand.ci) && matches!(record.phase, Phase::Cordoned { .. })
+    });
+    let cordoned: HashSet<&RegistrationId> = cordoned
+        .filter_map(|record| record.registration.as_ref())
+        .collect();
+    for runner in &mut demand.runners {
+        runner.paused |= cordoned.contains(&runner.registration);
     }
 }
 
@@ -219,10 +317,7 @@ fn machine(pool: &Pool, group: &ResourceRef, member: &Member) -> (Record, Observ
         .as_ref()
         .map(|choice| choice.runner)
         .unwrap_or_default();
-    let registration = match naming {
-        RunnerNaming::Id => Some(RegistrationId::from(name.as_str())),
-        RunnerNaming::Hostname => member.hostname.as_deref().map(RegistrationId::from),
-    };
+    let registration = named(naming, member);
     let status = match member.lifecycle.as_str() {
         DETACHED => CloudStatus::Failed("taken out of its group, and not ended".to_owned()),
         _ => member.status.clone(),
@@ -300,7 +395,7 @@ fn runners(snapshot: &mut Snapshot, ci: &CiName) {
         .iter()
         .map(|runner| runner.registration.clone())
         .collect();
-    for record in snapshot.state.resources.values() {
+    for (address, record) in &snapshot.state.resources {
         let (Some(own), Some(registration)) = (&record.ci, &record.registration) else {
             continue;
         };
@@ -309,11 +404,22 @@ fn runners(snapshot: &mut Snapshot, ci: &CiName) {
                 registration: registration.clone(),
                 description: registration.to_string(),
                 online: Some(true),
-                paused: false,
+                // Nobody else tells: what we cordoned is paused.
+                paused: demand.control.cordon == CordonKind::Pause
+                    && matches!(record.phase, Phase::Cordoned { .. }),
                 last_contact: Some(demand.now),
-                // Its jobs say it: what runs is told with the machine that runs it.
-                busy: None,
+                busy: idle_by_count(&demand.wanted, address),
             });
         }
     }
+}
+
+/// That it is idle, where its pool runs nothing by a count. Jobs say it themselves: what runs is told with the machine that
+/// runs it.
+fn idle_by_count(wanted: &Wanted, address: &Address) -> Option<bool> {
+    let Wanted::Counts(counts) = wanted else {
+        return None;
+    };
+    let count = counts.get(address.pool.as_ref()?)?;
+    (count.running == 0).then_some(false)
 }

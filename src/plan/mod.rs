@@ -15,9 +15,11 @@ mod decide;
 mod draft;
 pub mod drift;
 pub mod facts;
+pub mod find;
 pub mod fleet;
 mod groups;
 pub mod guard;
+mod hooks;
 pub mod import;
 pub mod invariants;
 mod judge;
@@ -26,6 +28,7 @@ pub mod moved;
 mod names;
 mod outdated;
 mod pool;
+mod purse;
 pub mod rebuild;
 pub mod records;
 mod recover;
@@ -58,13 +61,14 @@ use crate::model::{
     },
     intent::OpenIntent,
     kind::Change,
-    money::{Money, Price},
+    money::{Money, Period, Price},
     offering::OfferingKey,
     reason::Reason,
     resource::{ControlProfile, Labels, Observed, ResourceRef, ResourceSpec},
     runner::RunnerState,
-    state::Record,
+    state::{Record, StepMemory},
 };
+use crate::stack::hooks::Moment;
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,6 +259,11 @@ pub enum Verb {
         /// Which.
         registration: RegistrationId,
     },
+    /// Run the pool's hooks of this moment for it; changes nothing of it. What it is about is kept.
+    Hook {
+        /// Which hooks.
+        moment: Moment,
+    },
 }
 
 /// What becomes of a cordon when the second reading shows jobs.
@@ -282,7 +291,14 @@ impl Verb {
             Self::Delete { .. } => "delete",
             Self::Forget { .. } => "forget",
             Self::Unregister { .. } => "unregister",
+            Self::Hook { .. } => "hook",
         }
+    }
+
+    /// Whether it decides what becomes of what is at its address: to abandon an attempt made nothing, and a hook changes
+    /// nothing, so that what is there is kept, or touched by another action.
+    pub fn touches(&self) -> bool {
+        !matches!(self, Self::Abandon { .. } | Self::Hook { .. })
     }
 }
 
@@ -349,6 +365,23 @@ pub struct PoolReport {
     pub serving: u32,
     /// How the target was computed, for a person: `ceil((5 + 0) / 2) + 0 = 3`.
     pub formula: String,
+    /// What each step of its policy comes to, as declared; empty with another policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepReport>,
+    /// What is remembered of its steps once this plan is carried out ([`crate::scaling::remember`]); none: as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Box<StepMemory>>,
+}
+
+/// What a step of a pool's policy comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Its name.
+    pub name: String,
+    /// Whether its conditions hold; none where that is not known.
+    pub holds: Option<bool>,
+    /// What was measured and what it is held against, for a person: `mean(node_load1) = 3.1 >= 2`.
+    pub reading: String,
 }
 
 /// Something of ours without a record, or with our name and another lineage.
@@ -405,6 +438,27 @@ pub struct Cost {
     pub before_monthly: Vec<Money>,
     /// After, per month.
     pub after_monthly: Vec<Money>,
+    /// What each budget of a day or month comes to by the end of the one that goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub projected: Vec<Projection>,
+}
+
+/// What a budget of a day or month comes to by its end, if nothing changes but by this plan. In the currency that all is
+/// counted in, but for the budget as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Projection {
+    /// Of what.
+    pub per: Period,
+    /// As it is written.
+    pub budget: Money,
+    /// The same, counted.
+    pub allowed: Money,
+    /// What is owed so far.
+    pub spent: Money,
+    /// With what runs now.
+    pub before: Money,
+    /// With what would run after the plan, creates at their dearest rung.
+    pub after: Money,
 }
 
 /// What applying costs in requests.
@@ -479,6 +533,9 @@ pub struct Summary {
     pub forget: u32,
     /// Kept from taking new jobs.
     pub cordon: u32,
+    /// Hooks run for machines that became ready: these change no resource.
+    #[serde(default)]
+    pub hook: u32,
 }
 
 impl Plan {

@@ -207,6 +207,15 @@ pub fn apply(snapshot: &mut Snapshot, stack: &Stack, goal: Goal) {
         }
     }
     remember(&mut snapshot.history.machines, &moves);
+    let steps = &mut snapshot.history.steps;
+    for moved in &stack.moved {
+        if let (StackPath::Pool(from), StackPath::Pool(to)) = (&moved.from, &moved.to)
+            && !steps.contains_key(to)
+            && let Some(memory) = steps.remove(from)
+        {
+            steps.insert(to.clone(), memory);
+        }
+    }
     snapshot.moved.extend(moves);
 }
 

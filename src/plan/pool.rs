@@ -6,7 +6,7 @@ use super::{
     Goal, PoolReport,
     draft::Draft,
     facts::{Facts, Work},
-    fleet::{Health, Machine, Presence},
+    fleet::{self, Health, Machine, Presence},
     judge::{Judge, Sorted},
     resize::{self, Gate},
     roll::Roll,
@@ -16,9 +16,10 @@ use crate::{
         ids::{CiName, PoolName, ProviderName},
         offering::OfferingKey,
         reason::Reason,
+        state::StepMemory,
     },
-    scaling::{self, Growth, Have, Load, Room, Target},
-    stack::Pool,
+    scaling::{self, Growth, Have, Load, Room, Sight, Target},
+    stack::{Policy, Pool},
 };
 
 /// What a pool wants made.
@@ -65,6 +66,30 @@ fn gap<'a>(
     (cloud, demand)
 }
 
+/// Whether a pool may grow: something that it may buy is sold by a cloud whose answer is whole. A group is as good as its
+/// one cloud.
+fn grows(facts: &Facts<'_>, pool: &Pool, cloud: Option<&Reason>) -> bool {
+    let whole = |provider: &ProviderName| facts.cloud_gap(provider).is_none();
+    let mut offered = pool.offerings.iter().map(|choice| &choice.provider);
+    cloud.is_none() || (pool.group.is_none() && offered.any(whole))
+}
+
+/// Whether a machine that nobody can look at takes no jobs: its cloud's answer is partial, and its CI's, which is whole,
+/// says that its runner is offline or not there. It exists as far as anybody knows, and does not serve.
+fn is_cut_off(facts: &Facts<'_>, machine: &Machine<'_>) -> bool {
+    let record = machine.record;
+    let (Some(ci), Health::Well) = (&record.ci, &machine.health) else {
+        return false;
+    };
+    let unseen = facts.cloud_gap(&record.provider).is_some() && facts.demand_gap(ci).is_none();
+    let told = fleet::runner(facts, record).map(|runner| runner.online);
+    let gone = || {
+        let lists = facts.control(ci).is_some_and(|control| control.lists_runners);
+        lists && machine.work == Work::NoRunner
+    };
+    unseen && (told == Some(Some(false)) || (told.is_none() && gone()))
+}
+
 /// What a pool has and will have besides its machines on record, and its jobs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Beside {
@@ -87,6 +112,8 @@ pub(super) struct Standing<'a, 'f> {
     sorted: Sorted<'a, 'f>,
     cloud: Option<Reason>,
     demand: Option<Reason>,
+    /// Whether it may grow, though a cloud's answer is partial.
+    grows: bool,
 }
 
 impl Standing<'_, '_> {
@@ -102,6 +129,25 @@ fn free(work: Work, per: u32) -> u32 {
         Work::Idle => per,
         Work::Busy(jobs) => per.saturating_sub(jobs.max(1)),
         Work::Unknown | Work::NoRunner => 0,
+    }
+}
+
+/// What is remembered of a pool's steps once this is carried out; none: as it was.
+fn memory_after(
+    pool: &Pool,
+    target: &Target,
+    goal: Goal,
+    sight: &Sight<'_>,
+    draft: &Draft,
+) -> Option<Box<StepMemory>> {
+    if !matches!(pool.policy, Policy::Step(_)) {
+        return None;
+    }
+    match &target.stepped {
+        // Nothing is made of it: the next tick begins anew.
+        _ if goal == Goal::Destroy || draft.is_advised(&pool.name) => Some(Box::default()),
+        Some(stepped) if sight.may_act => Some(Box::new(stepped.memory.clone())),
+        _ => None,
     }
 }
 
@@ -124,28 +170,47 @@ pub(super) fn begin<'a, 'f>(
     let count = |test: &dyn Fn(&Machine<'_>) -> bool| {
         u32::try_from(machines.iter().filter(|m| test(m)).count()).unwrap_or(u32::MAX)
     };
+    let grows = grows(facts, pool, cloud.as_ref());
+    let serves = |m: &Machine<'_>| m.serves() && !is_cut_off(facts, m);
     let mut room = Room {
-        serving: count(&|m| m.serves()) + in_flight,
+        serving: count(&|m| serves(m)) + in_flight,
         existing: count(&|m| m.presence != Presence::Gone) + in_flight + beside.orphans,
         booting: count(&|m| m.serves() && m.health == Health::Booting) + in_flight,
     };
-    let ready = machines.iter().filter(|m| m.serves() && m.health == Health::Well);
+    let ready = machines.iter().filter(|m| serves(m) && m.health == Health::Well);
     let have = Have {
         serving: room.serving,
         booting: room.booting,
-        busy: count(&|m| m.serves() && m.health == Health::Well && m.work.busy() != Some(false)),
+        busy: count(&|m| serves(m) && m.health == Health::Well && m.work.busy() != Some(false)),
         free: ready
             .map(|m| free(m.work, pool.jobs_per_runner))
             .fold(0, u32::saturating_add),
     };
-    let mut target = scaling::target(pool, load, have);
+    let sight = Sight {
+        ready: fleet::ready(machines),
+        metrics: facts.metrics(pool),
+        memory: facts.snapshot.history.steps.get(&pool.name),
+        now: facts.ci_now(&pool.ci),
+        may_act: cloud.is_none() && draft.scope.covers_pool(&pool.name),
+        may_remove: demand.is_none(),
+    };
+    let mut target = scaling::target(pool, load, have, &sight);
     if goal == Goal::Destroy {
         target = Target {
             size: 0,
             wanted: 0,
             work: 0,
             formula: "destroy".to_owned(),
+            stepped: None,
         };
+    }
+    let stepped = target.stepped.as_deref();
+    for (reason, warning) in stepped.into_iter().flat_map(|stepped| stepped.held.clone()) {
+        if warning {
+            draft.warn(&pool.name, 0, reason);
+        } else {
+            draft.hold(&pool.name, 0, reason);
+        }
     }
     let report = PoolReport {
         name: pool.name.clone(),
@@ -154,6 +219,8 @@ pub(super) fn begin<'a, 'f>(
         running: load.running,
         serving: room.serving,
         formula: target.formula.clone(),
+        steps: stepped.map(|stepped| stepped.steps.clone()).unwrap_or_default(),
+        memory: memory_after(pool, &target, goal, &sight, draft),
     };
     let protect = pool.keeping.protect;
     let mut judge = Judge::sort(
@@ -164,18 +231,18 @@ pub(super) fn begin<'a, 'f>(
         protect,
         Gate::of(facts, pool),
     );
-    if cloud.is_none() && goal == Goal::Converge {
+    if goal == Goal::Converge {
         room.serving += judge.want_again(target.size.saturating_sub(room.serving), roll);
     }
     let sorted = judge.pause();
-    let growth = if cloud.is_some() || goal == Goal::Destroy {
+    let growth = if !grows || goal == Goal::Destroy {
         Growth::default()
     } else {
         scaling::growth(pool, &target, room)
     };
     let mut limits = growth.limits;
     // Said by what is kept already when a partial answer stands above it.
-    limits.retain(|_| cloud.is_none());
+    limits.retain(|_| grows);
     for (count, reason) in limits {
         draft.hold(&pool.name, count, reason);
     }
@@ -205,6 +272,7 @@ pub(super) fn begin<'a, 'f>(
         sorted,
         cloud,
         demand,
+        grows,
     }
 }
 
@@ -222,7 +290,11 @@ pub(super) fn end<'a>(
     let mut judge = Judge::resume(facts, draft, standing.sorted, pool.keeping.protect);
     match (&standing.cloud, &standing.demand, goal) {
         (Some(reason), ..) => {
-            let off = target.size.abs_diff(room.serving);
+            // What it lacks is made elsewhere where it may grow, or told there why not.
+            let off = match target.size.checked_sub(room.serving) {
+                Some(_) if standing.grows => 0,
+                _ => target.size.abs_diff(room.serving),
+            };
             judge.keep_all(reason);
             judge.draft.warn(&pool.name, off, reason.clone());
         }

@@ -10,15 +10,13 @@
 
 use std::collections::BTreeSet;
 
-use rust_decimal::Decimal;
-
 use super::{
     Verb,
-    creates::Purse,
     draft::Draft,
     facts::Facts,
     fleet::Machine,
     members::{self, DETACHED},
+    purse::Purse,
 };
 use crate::{
     model::{
@@ -139,16 +137,13 @@ pub(super) fn decide(
     let price = price_of(facts, &address(pool, group));
     let mut add = 0;
     while add < left && from.saturating_add(add) < view.max {
-        if !purse.swap(
-            Decimal::ZERO,
-            price.map_or(Decimal::ZERO, |price| price.hourly.amount),
-        ) {
-            if let Some(budget) = facts.stack.budget.hourly.clone() {
-                let wanted = left - add;
-                draft.warn(&pool.name, wanted, Reason::BudgetReached { budget, wanted });
-            }
+        if let Err(short) = purse.affords(facts, price) {
+            let wanted = left - add;
+            let what = format!("one more of {}", group.name);
+            draft.warn(&pool.name, wanted, short.reason(wanted, what));
             break;
         }
+        purse.take(facts, price.into_iter());
         add += 1;
     }
     let want = GroupSpec {
@@ -195,12 +190,10 @@ pub(super) fn price_of<'a>(facts: &Facts<'a>, group: &Address) -> Option<&'a Pri
     let provider = &pool.group.as_ref()?.provider;
     let own = facts.snapshot.state.machines_of(&pool.name);
     let there = own.filter_map(|(_, record)| record.price.as_ref());
-    let dearest = there.max_by_key(|price| price.hourly.amount);
-    dearest.or_else(|| {
+    facts.dearest(there).or_else(|| {
         let sold = facts.offerings.values();
-        sold.filter(|offering| offering.key.provider == *provider)
-            .map(|offering| &offering.price)
-            .max_by_key(|price| price.hourly.amount)
+        let own = sold.filter(|offering| offering.key.provider == *provider);
+        facts.dearest(own.map(|offering| &offering.price))
     })
 }
 

@@ -268,7 +268,7 @@ pub(super) fn decide<'a>(
     if no_room && all_ready && room.serving <= target && roll.leaves.is_empty() {
         let now = turn.saturating_sub(have.draining);
         for machine in choose(&have, now, true) {
-            if !maker.frees(&standing.wish, machine.record.price.as_ref()) {
+            if !maker.frees(&standing.wish, machine.record) {
                 break;
             }
             roll.leaves.insert(machine.address);
@@ -330,7 +330,7 @@ fn replace<'a>(
     };
     let (made, blocked) = maker.replace(&wish, create, draft);
     let no_room = surge > 0 && fit == 0;
-    (made, no_room || matches!(blocked, Some(Blocked::Budget)))
+    (made, no_room || matches!(blocked, Some(Blocked::Budget(..))))
 }
 
 /// Makes a shared resource anew that a person asked for, where nothing that cannot do without it uses it: a firewall, a

@@ -115,7 +115,7 @@ pub fn unknown(selection: &Selection, state: &State, stack: &Stack) -> Vec<Unkno
         .collect()
 }
 
-fn near(asked: &str, there: &BTreeSet<String>) -> Vec<String> {
+pub(super) fn near(asked: &str, there: &BTreeSet<String>) -> Vec<String> {
     let mut alike: Vec<(f64, &String)> = there
         .iter()
         .map(|name| (strsim::normalized_damerau_levenshtein(asked, name), name))

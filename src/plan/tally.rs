@@ -23,6 +23,8 @@ pub enum Tally {
     Forget,
     /// Kept from taking new jobs.
     Cordon,
+    /// Its pool's hooks are run, and nothing is changed.
+    Hook,
     /// A part of a replacement, which is counted by its create.
     Part,
 }
@@ -37,6 +39,7 @@ impl Summary {
             Tally::Delete => &mut self.delete,
             Tally::Forget => &mut self.forget,
             Tally::Cordon => &mut self.cordon,
+            Tally::Hook => &mut self.hook,
             Tally::Part => return,
         };
         *count += 1;
@@ -79,6 +82,7 @@ impl Plan {
             Verb::Retire { .. } | Verb::Delete { .. } => Tally::Delete,
             Verb::Forget { .. } | Verb::Unregister { .. } | Verb::Abandon { .. } => Tally::Forget,
             Verb::Cordon { .. } => Tally::Cordon,
+            Verb::Hook { .. } => Tally::Hook,
         };
         self.actions.iter().map(tally).collect()
     }

@@ -21,7 +21,7 @@ use crate::{
         snapshot::Snapshot,
         state::{History, Phase, Record, State},
     },
-    placement::{self, LaunchBudgets},
+    placement::{self, LaunchBudgets, Refused},
     render::{self, TemplateSet},
     scaling,
     stack::{
@@ -118,6 +118,8 @@ pub(crate) struct World {
     pub(crate) stack: Stack,
     pub(crate) templates: TemplateSet,
     pub(crate) selection: Selection,
+    /// What says no while a plan is carried out.
+    pub(crate) refused: Refused,
     next: u64,
 }
 
@@ -238,6 +240,7 @@ impl World {
                 files: BTreeMap::from([("cloud-init/a.tera".into(), "#cloud-config\n".into())]),
             },
             selection: Selection::default(),
+            refused: Refused::default(),
             next: 100,
         }
     }
@@ -291,13 +294,39 @@ impl World {
         self.snapshot.clouds.get_mut("hetzner").unwrap()
     }
 
+    pub(crate) fn cloud_of(&mut self, provider: &str) -> &mut CloudSnapshot {
+        self.snapshot.clouds.get_mut(provider).unwrap()
+    }
+
+    /// Another cloud, billed by the second, that sells this and has nothing yet; the pool may buy it.
+    pub(crate) fn with_cloud(mut self, provider: &str, offered: Vec<Offering>) -> Self {
+        let mut config = self.stack.providers["hetzner"].clone();
+        config.name = provider.into();
+        self.stack.providers.insert(provider.into(), config);
+        let mut cloud = self.snapshot.clouds["hetzner"].clone();
+        cloud.profile.name = provider.into();
+        cloud.profile.billing = Billing::PerSecond { minimum: secs(60) };
+        cloud.offerings = offered;
+        for offering in &mut cloud.offerings {
+            offering.key.provider = provider.into();
+            let mut choice = choice(&offering.key.machine_type, &[&offering.key.location]);
+            choice.provider = provider.into();
+            choice.market = offering.key.market;
+            self.stack.pools[0].offerings.push(choice);
+        }
+        self.snapshot.clouds.insert(provider.into(), cloud);
+        self
+    }
+
     pub(crate) fn ci(&mut self) -> &mut DemandSnapshot {
         self.snapshot.demand.get_mut("gitlab").unwrap()
     }
 
     pub(crate) fn set_time(&mut self, seconds: i64) {
         self.snapshot.now = at(seconds);
-        self.cloud().listing.now = at(seconds);
+        for cloud in self.snapshot.clouds.values_mut() {
+            cloud.listing.now = at(seconds);
+        }
         self.ci().now = at(seconds);
     }
 
@@ -393,7 +422,10 @@ impl World {
             },
             uses: None,
             target: ResourceRef {
-                provider: "hetzner".into(),
+                provider: match spec {
+                    ResourceSpec::Machine(spec) => spec.offering.provider.clone(),
+                    _ => "hetzner".into(),
+                },
                 kind: spec.kind(),
                 id: CloudId::new(self.next.to_string()),
             },
@@ -694,7 +726,7 @@ impl World {
             let address = action.address.clone();
             match action.verb {
                 Verb::Create { ladder, .. } => {
-                    let at = placement::next(&ladder, &[], &budgets).unwrap();
+                    let at = placement::next(&ladder, &self.refused, &budgets).unwrap();
                     let rung = ladder[at].clone();
                     if let Some(offering) = &rung.offering {
                         budgets.take(offering);
@@ -810,6 +842,11 @@ impl World {
                         .runners
                         .retain(|runner| runner.registration != registration);
                 }
+                Verb::Hook { .. } => {
+                    let now = self.snapshot.now;
+                    let memory = self.snapshot.history.machines.entry(address).or_default();
+                    memory.hooked_at = Some(now);
+                }
             }
         }
     }
@@ -833,10 +870,10 @@ impl World {
                 group.size = group.size.map(|size| size - 1);
             }
         }
-        self.cloud()
-            .listing
-            .resources
-            .retain(|seen| Some(&seen.target) != target);
+        for cloud in self.snapshot.clouds.values_mut() {
+            let resources = &mut cloud.listing.resources;
+            resources.retain(|seen| Some(&seen.target) != target);
+        }
         self.snapshot.state.resources.remove(address);
         self.cloud().reread.remove(address);
         self.ci()
@@ -868,7 +905,8 @@ impl World {
             registration: claim.registration,
             phase: Phase::Live,
         };
-        self.cloud().listing.resources.push(seen);
+        let cloud = self.snapshot.clouds.get_mut(&rung.provider).unwrap();
+        cloud.listing.resources.push(seen);
         self.snapshot.state.resources.insert(address.clone(), record);
     }
 }

@@ -1,6 +1,7 @@
 //! A scenario for every reason, and what holds of every plan.
 
 mod group_tests;
+mod metrics_tests;
 mod roll_tests;
 
 use std::collections::BTreeSet;
@@ -20,12 +21,16 @@ use crate::model::{
     resource::{CloudStatus, Completeness, CordonKind, Ec2Launch, ResourceSpec},
     state::{Failure, History, Phase, Refusal},
 };
-use crate::stack::{Mode, Policy};
+use crate::stack::{
+    Mode, Policy,
+    hooks::{Hook, HookCall, Moment, OnFailure},
+};
 
 /// What only carrying out a plan can find.
-const BY_APPLY: [&str; 4] = [
+const BY_APPLY: [&str; 5] = [
     "busy_after_cordon",
     "cordon_failed",
+    "hook_failed",
     "in_progress",
     "user_data_too_large",
 ];
@@ -46,6 +51,17 @@ fn idle(created: i64, edit: impl FnOnce(&mut World, Address)) -> World {
     let address = world.machine("brave-otter", created, true);
     edit(&mut world, address);
     world
+}
+
+/// A command that is run at these moments.
+fn hook(on: &[Moment]) -> Hook {
+    Hook {
+        on: on.to_vec(),
+        call: HookCall::Command(vec!["./hook.sh".to_owned()]),
+        timeout: secs(30),
+        retries: 0,
+        on_failure: OnFailure::Stop,
+    }
 }
 
 /// Two members in service, no job.
@@ -71,6 +87,12 @@ fn failure(at_seconds: i64) -> Failure {
 fn scenarios() -> Vec<(&'static str, World)> {
     let mut all = vec![
         ("demand", grow(|_| {})),
+        (
+            "became_ready",
+            idle(-60, |w, _| {
+                w.pool().hooks = vec![hook(&[Moment::AfterReady])];
+            }),
+        ),
         (
             "protection",
             grouped(|w| {

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "digitalocean")]
+pub mod digitalocean;
 #[cfg(feature = "hetzner")]
 pub mod hetzner;
 pub mod memory;
@@ -138,6 +140,15 @@ impl ProviderError {
         }
     }
 
+    /// Whether the whole cloud said no, so that its other offerings need not be asked: it lets us in no more, has had too many
+    /// requests, or is down. Nothing was done.
+    pub fn is_whole_cloud(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthorized { .. } | Self::Throttled { .. } | Self::Unavailable { .. }
+        )
+    }
+
     /// Whether it is certain that nothing was made or changed.
     pub fn is_definite(&self) -> bool {
         self.disposition() != Disposition::Relist
@@ -227,8 +238,25 @@ pub trait Provider: fmt::Debug + Send + Sync {
         })
     }
 
+    /// What a machine has written to its console, as the cloud kept it, for `logs --console`. May lag by minutes.
+    async fn console(&self, target: &ResourceRef) -> Result<Console, ProviderError> {
+        let _ = target;
+        Err(ProviderError::Unsupported {
+            what: "showing a machine's console".to_owned(),
+        })
+    }
+
     /// Checks the account and the names that a stack uses, for `validate --online`; one line per problem.
     async fn check(&self, choices: &[Choice]) -> Result<Vec<Problem>, ProviderError>;
+}
+
+/// The end of what a machine has written to its console.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Console {
+    /// As the machine wrote it: control characters included.
+    pub text: String,
+    /// When the cloud kept it, by its clock.
+    pub at: Option<jiff::Timestamp>,
 }
 
 /// A type, its places and image, to be checked against what the cloud has.

@@ -6,23 +6,24 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::step;
 use crate::{
     model::{
         demand::{JobState, Wanted},
-        ids::{Address, JobId},
+        ids::{Address, JobId, ResourceKind},
         intent::Intent,
         offering::OfferingKey,
         reason::Reason,
         snapshot::Snapshot,
-        state::{Failure, History, MachineMemory, NeverReady, Record},
+        state::{Failure, History, JobLength, MachineMemory, NeverReady, Record},
     },
     placement,
     plan::{
         facts::{Facts, Sighting, Work, has_called, stuck_key},
-        fleet::{self, Health},
+        fleet::{self, Health, Machine},
         strays,
     },
-    stack::Stack,
+    stack::{Policy, Stack},
 };
 
 /// How long failures and refusals are remembered at most.
@@ -47,7 +48,9 @@ pub fn learn(history: History, snapshot: &Snapshot, stack: &Stack) -> History {
     attempts(&mut history, &facts);
     budgets(&mut history, &newborn, snapshot.now);
     jobs(&mut history, &facts);
+    super::spend::spend(&mut history, &facts);
     ticks(&mut history, snapshot);
+    steps(&mut history, &facts);
     keep_last(&mut history.failures, History::EVENTS);
     keep_last(&mut history.decisions, History::DECISIONS);
     history
@@ -284,6 +287,11 @@ fn jobs(history: &mut History, facts: &Facts<'_>) {
                 .runner
                 .as_ref()
                 .and_then(|runner| facts.owner(&demand.ci, runner));
+            let record = machine.and_then(|address| snapshot.state.resources.get(address));
+            if let Some(offering) = record.and_then(Record::offering) {
+                let on = history.job_lengths.entry(job.name.clone()).or_default();
+                ran(on, offering, end.duration_since(start));
+            }
             if let Some(memory) = machine.and_then(|address| history.machines.get_mut(address)) {
                 memory.jobs = memory.jobs.saturating_add(1);
             }
@@ -299,6 +307,19 @@ fn jobs(history: &mut History, facts: &Facts<'_>) {
             .cloned();
         unused.and_then(|name| history.job_seconds.remove(&name));
     }
+    let known = &history.job_seconds;
+    history.job_lengths.retain(|name, _| known.contains_key(name));
+}
+
+/// Counts a job's length on a machine type. Of too many types, the one that ran the fewest gives way.
+fn ran(on: &mut BTreeMap<String, JobLength>, offering: &OfferingKey, length: SignedDuration) {
+    let key = History::type_key(offering);
+    if on.len() >= History::TYPES && !on.contains_key(&key) {
+        let fewest = on.iter().min_by_key(|(_, length)| length.jobs);
+        let fewest = fewest.map(|(key, _)| key.clone());
+        fewest.and_then(|key| on.remove(&key));
+    }
+    on.entry(key).or_default().add(length.as_secs());
 }
 
 /// When each cloud was read, by its own clock: how far apart ticks really are. A partial reading is none, since nothing
@@ -315,6 +336,31 @@ fn ticks(history: &mut History, snapshot: &Snapshot) {
             ticks.push(now);
             keep_last(ticks, History::TICKS);
         }
+    }
+}
+
+/// Since when the conditions of each pool's steps have held, by its source's clock.
+fn steps(history: &mut History, facts: &Facts<'_>) {
+    let before = std::mem::take(&mut history.steps);
+    let doubts = fleet::doubts(facts);
+    for pool in &facts.stack.pools {
+        let Policy::Step(policy) = &pool.policy else {
+            continue;
+        };
+        let records = facts.snapshot.state.machines_of(&pool.name);
+        let machines: Vec<Machine<'_>> = records
+            .filter(|(_, record)| record.spec.kind() == ResourceKind::Machine)
+            .map(|(address, record)| fleet::machine(facts, history, &doubts, address, record))
+            .collect();
+        let known = before.get(&pool.name).cloned().unwrap_or_default();
+        let memory = step::held(
+            policy,
+            &fleet::ready(&machines),
+            facts.metrics(pool),
+            &known,
+            facts.ci_now(&pool.ci),
+        );
+        history.steps.insert(pool.name.clone(), memory);
     }
 }
 

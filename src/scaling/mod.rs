@@ -5,13 +5,16 @@
 //!
 //! `drone-autoscaler` and `asg-increment` are the rules of systems that this one replaces, so that a fleet can be moved
 //! over as it is. What those got wrong is mended here: capacity that is free or booting is counted, and no size is above
-//! `max`. docs/migrating/ has each step beside its original.
+//! `max`. docs/migrating/ has each step beside its original. `step` is do-scaler's: [`step`] has it.
 
 mod learn;
 mod load;
+mod spend;
+pub mod step;
 
 pub use learn::{BREAKER_MEMORY, learn};
 pub use load::{Load, loads};
+pub use step::{Sight, Stepped, remember};
 
 use crate::{
     model::reason::Reason,
@@ -29,6 +32,8 @@ pub struct Target {
     pub work: u32,
     /// For a person: `ceil((5 + 0) / 2) + 0 = 3`.
     pub formula: String,
+    /// How steps came to it; none with another policy.
+    pub stepped: Option<Box<Stepped>>,
 }
 
 /// What a pool has, for the policies that go by it.
@@ -44,8 +49,23 @@ pub struct Have {
     pub free: u32,
 }
 
-/// The target of a pool under this load.
-pub fn target(pool: &Pool, load: Load, have: Have) -> Target {
+/// The target of a pool under this load; `sight` is what the policy `step` goes by, and no other.
+pub fn target(pool: &Pool, load: Load, have: Have, sight: &Sight<'_>) -> Target {
+    let mut target = match &pool.policy {
+        Policy::Step(policy) => step::target(pool, policy, have, sight),
+        _ => by_jobs(pool, load, have),
+    };
+    let bound = match target.size.cmp(&target.wanted) {
+        std::cmp::Ordering::Less => format!(", max = {}", pool.max),
+        std::cmp::Ordering::Equal => String::new(),
+        std::cmp::Ordering::Greater => format!(", min = {}", pool.min),
+    };
+    target.formula.push_str(&bound);
+    target
+}
+
+/// The target by the jobs that wait and run.
+fn by_jobs(pool: &Pool, load: Load, have: Have) -> Target {
     let per = pool.jobs_per_runner.max(1);
     let (work, wanted, how) = match &pool.policy {
         Policy::Queue { idle } => {
@@ -66,8 +86,7 @@ pub fn target(pool: &Pool, load: Load, have: Have) -> Target {
             );
             (wanted, wanted, how)
         }
-        Policy::Step(_) => (have.serving, have.serving, "steps".to_owned()),
-        Policy::AsgIncrement => {
+        Policy::AsgIncrement | Policy::Step(_) => {
             let room = have.booting.saturating_mul(per);
             let wanted = have
                 .serving
@@ -79,22 +98,27 @@ pub fn target(pool: &Pool, load: Load, have: Have) -> Target {
             (wanted, wanted, how)
         }
     };
-    let size = wanted.max(pool.min).min(pool.max);
-    let bound = match size.cmp(&wanted) {
-        std::cmp::Ordering::Less => format!(", max = {}", pool.max),
-        std::cmp::Ordering::Equal => String::new(),
-        std::cmp::Ordering::Greater => format!(", min = {}", pool.min),
-    };
     Target {
-        size,
+        size: wanted.max(pool.min).min(pool.max),
         wanted,
         work,
-        formula: format!("{how} = {wanted}{bound}"),
+        formula: format!("{how} = {wanted}"),
+        stepped: None,
     }
 }
 
 /// Why the machine with this ordinal (from zero) is wanted.
 pub fn reason(pool: &Pool, load: Load, target: &Target, ordinal: u32) -> Reason {
+    if let Some(stepped) = &target.stepped {
+        return match &stepped.acted {
+            _ if ordinal < pool.min => Reason::MinSize { min: pool.min },
+            Some((step, what)) if ordinal >= stepped.before => Reason::StepAdds {
+                step: step.clone(),
+                what: what.clone(),
+            },
+            _ => Reason::SizeKept { size: stepped.before },
+        };
+    }
     let idle = match pool.policy {
         Policy::Queue { idle } => idle,
         Policy::DroneAutoscaler { .. } | Policy::AsgIncrement | Policy::Step(_) => 0,

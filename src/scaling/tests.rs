@@ -32,13 +32,23 @@ fn the_target_is_the_formula() {
         ((4, 10, 0), (5, 0), 4, 3, "ceil((5 + 0) / 2) + 0 = 3, min = 4"),
     ];
     for ((min, max, idle), (queued, running), size, wanted, formula) in table {
-        let target = target(&sized(min, max, idle), load(queued, running), Have::default());
+        let target = target(
+            &sized(min, max, idle),
+            load(queued, running),
+            Have::default(),
+            &Sight::default(),
+        );
         assert_eq!(
             (target.size, target.wanted, target.formula.as_str()),
             (size, wanted, formula)
         );
     }
-    let huge = target(&sized(0, u32::MAX, 9), load(u32::MAX, u32::MAX), Have::default());
+    let huge = target(
+        &sized(0, u32::MAX, 9),
+        load(u32::MAX, u32::MAX),
+        Have::default(),
+        &Sight::default(),
+    );
     assert_eq!(huge.work, u32::MAX.div_ceil(2));
 }
 
@@ -46,13 +56,13 @@ fn the_target_is_the_formula() {
 fn each_machine_is_wanted_for_its_own_reason() {
     let pool = sized(5, 10, 1);
     let load = load(3, 0);
-    let target = target(&pool, load, Have::default());
+    let target = target(&pool, load, Have::default(), &Sight::default());
     let codes: Vec<&str> = (0..5).map(|at| reason(&pool, load, &target, at).code()).collect();
     assert_eq!(codes, ["demand", "demand", "idle_buffer", "min_size", "min_size"]);
 }
 
 fn grown(pool: &Pool, wanted: u32, room: (u32, u32, u32)) -> (u32, Vec<(u32, &'static str)>) {
-    let target = target(pool, load(wanted * 2, 0), Have::default());
+    let target = target(pool, load(wanted * 2, 0), Have::default(), &Sight::default());
     let (serving, existing, booting) = room;
     let growth = growth(
         pool,
@@ -91,7 +101,7 @@ fn growth_is_what_is_missing_within_max_and_burst() {
 #[test]
 fn max_reached_says_what_is_wanted() {
     let pool = sized(0, 2, 0);
-    let target = target(&pool, load(9, 0), Have::default());
+    let target = target(&pool, load(9, 0), Have::default(), &Sight::default());
     let growth = growth(&pool, &target, Room::default());
     assert_eq!(growth.limits, [(3, Reason::MaxReached { wanted: 5, max: 2 })]);
 }

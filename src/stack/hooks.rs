@@ -1,6 +1,6 @@
 //! What is called when something happens to a machine of a pool, and how machines are logged in to.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use jiff::SignedDuration;
 use schemars::JsonSchema;
@@ -53,6 +53,29 @@ impl Moment {
     }
 }
 
+impl Hook {
+    /// The longest that it may take, all tries and the waits between them together.
+    pub fn longest(&self) -> SignedDuration {
+        let tries = i32::try_from(self.retries).unwrap_or(i32::MAX).saturating_add(1);
+        let waits = (0..self.retries)
+            .map(longest_wait)
+            .fold(SignedDuration::ZERO, SignedDuration::saturating_add);
+        self.timeout.saturating_mul(tries).saturating_add(waits)
+    }
+}
+
+/// The longest wait after this try, from 0: the first is a second, each is twice the one before, none is longer than
+/// [`LONGEST_WAIT`]; jitter makes it up to twice as long.
+fn longest_wait(tried: u32) -> SignedDuration {
+    let doubled = FIRST_WAIT.saturating_mul(2_i32.saturating_pow(tried));
+    doubled.min(LONGEST_WAIT).saturating_mul(2)
+}
+
+/// The wait before a hook's second try.
+pub const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(1);
+/// The longest wait between two tries of a hook: the receiver that needs longer to come back is met by the next tick.
+pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(15);
+
 /// What a hook does. Each is given the event as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,6 +86,24 @@ pub enum HookCall {
     Http(HttpCall),
     /// A command on the machine itself, over SSH, the event on its standard input.
     Ssh(String),
+}
+
+impl fmt::Display for HookCall {
+    /// Enough to know it by: the program, the host, the machine's own first word. Arguments may be nobody's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(words) => f.write_str(words.first().map(String::as_str).unwrap_or_default()),
+            Self::Http(call) => {
+                let url = url::Url::parse(&call.url).ok();
+                let host = url.as_ref().and_then(url::Url::host_str).unwrap_or_default();
+                write!(f, "{} to {host}", call.method)
+            }
+            Self::Ssh(command) => {
+                let first = command.split_whitespace().next().unwrap_or_default();
+                write!(f, "{first} on the machine")
+            }
+        }
+    }
 }
 
 /// A request.

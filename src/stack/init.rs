@@ -7,18 +7,21 @@ use super::{Stack, StackProblems, parse};
 pub enum Scaffold {
     /// One pool on Hetzner for projects on gitlab.com: `stacks/dev.toml`.
     Hetzner,
+    /// One pool on DigitalOcean for projects on gitlab.com: `stacks/digitalocean.toml`.
+    Digitalocean,
     /// The sandbox, with jobs in its queue: `stacks/local.toml`.
     Local,
 }
 
 impl Scaffold {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::Hetzner, Self::Local];
+    pub const ALL: [Self; 3] = [Self::Hetzner, Self::Digitalocean, Self::Local];
 
     /// Its word on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hetzner => "hetzner",
+            Self::Digitalocean => "digitalocean",
             Self::Local => "local",
         }
     }
@@ -27,6 +30,7 @@ impl Scaffold {
     fn example(self) -> (&'static str, &'static str) {
         match self {
             Self::Hetzner => (include_str!("../../stacks/dev.toml"), "dev"),
+            Self::Digitalocean => (include_str!("../../stacks/digitalocean.toml"), "digitalocean"),
             Self::Local => (include_str!("../../stacks/local.toml"), "local"),
         }
     }

@@ -15,8 +15,10 @@ mod init;
 mod parse;
 mod parse_accounts;
 mod parse_aws;
+mod parse_digitalocean;
 mod parse_group;
 mod parse_hooks;
+mod parse_metrics;
 mod parse_money;
 mod parse_moved;
 mod parse_network;
@@ -40,6 +42,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use crate::model::money::Currencies;
 pub use init::{Scaffold, scaffold};
 pub use parse::parse;
 pub use problems::{StackProblem, StackProblems};
@@ -52,15 +55,14 @@ use std::{
 };
 
 use jiff::SignedDuration;
-use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
     demand::PoolSelector,
     ids::{CiName, PoolName, ProviderName, ResourceKind, StackName},
-    metrics::HealthCheck,
-    money::{Currency, Money},
+    metrics::{HealthCheck, Metering},
+    money::{Currency, Money, Period},
     offering::Market,
     resource::{Ec2Launch, FirewallRule, ImageRef, Subnet},
 };
@@ -261,6 +263,11 @@ impl CiKind {
             Self::Exec => "exec",
             Self::Http => "http",
         }
+    }
+
+    /// Whether it is told the machines by the clouds, and asks them: it is read after the clouds are listed.
+    pub fn asks_machines(self) -> bool {
+        self == Self::Prometheus
     }
 
     /// Whether it lets nobody in without a token.
@@ -597,6 +604,17 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Its hooks of a moment, each with its place among all, in the order in which they run.
+    pub fn hooks_of(&self, moment: hooks::Moment) -> impl Iterator<Item = (usize, &hooks::Hook)> {
+        let all = self.hooks.iter().enumerate();
+        all.filter(move |(_, hook)| hook.on.contains(&moment))
+    }
+
+    /// Whether it has hooks of a moment.
+    pub fn has_hooks(&self, moment: hooks::Moment) -> bool {
+        self.hooks_of(moment).next().is_some()
+    }
+
     /// What a demand source needs to know.
     pub fn selector(&self) -> PoolSelector {
         PoolSelector {
@@ -604,8 +622,35 @@ impl Pool {
             tags: self.tags.clone(),
             run_untagged: self.run_untagged,
             protected_refs: self.registering.protected_refs,
-            metering: None,
+            metering: self.metering().map(Box::new),
         }
+    }
+
+    /// What is measured of it, each once; none where its policy and its health check measure nothing.
+    fn metering(&self) -> Option<Metering> {
+        let Policy::Step(policy) = &self.policy else {
+            let health = self.health.clone()?;
+            return Some(Metering {
+                health: Some(health),
+                ..Metering::default()
+            });
+        };
+        let mut samples = BTreeSet::new();
+        let mut queries = BTreeSet::new();
+        for condition in policy.steps.iter().flat_map(|step| &step.conditions) {
+            match &condition.subject {
+                step::Subject::Machines { samples: own, .. } => samples.extend(own.iter().cloned()),
+                step::Subject::Query(query) => {
+                    queries.insert(query.clone());
+                }
+            }
+        }
+        Some(Metering {
+            samples: samples.into_iter().collect(),
+            queries: queries.into_iter().collect(),
+            health: self.health.clone(),
+            ..Metering::default()
+        })
     }
 }
 
@@ -689,13 +734,17 @@ pub struct Budget {
     pub monthly: Option<Money>,
 }
 
-/// What other currencies are worth.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Currencies {
-    /// What all is compared and summed in; none: each currency for itself.
-    pub base: Option<Currency>,
-    /// What one of another is worth in `base`.
-    pub rates: BTreeMap<Currency, Decimal>,
+impl Budget {
+    /// The limits that there are, the shortest period first.
+    pub fn limits(&self) -> impl Iterator<Item = (Period, &Money)> {
+        let all = [
+            (Period::Hour, &self.hourly),
+            (Period::Day, &self.daily),
+            (Period::Month, &self.monthly),
+        ];
+        all.into_iter()
+            .filter_map(|(period, limit)| Some((period, limit.as_ref()?)))
+    }
 }
 
 /// The sandbox that runs in this process, for the stacks that name it.
@@ -754,5 +803,14 @@ impl Stack {
     /// The pool of that name.
     pub fn pool(&self, name: &PoolName) -> Option<&Pool> {
         self.pools.iter().find(|pool| &pool.name == name)
+    }
+
+    /// The currency that prices are compared and budgets reckoned in: the base, else the budget's; none: each for itself.
+    pub fn counted_in(&self) -> Option<&Currency> {
+        let limit = self.budget.limits().next();
+        self.currency
+            .base
+            .as_ref()
+            .or(limit.map(|(_, money)| &money.currency))
     }
 }

@@ -194,8 +194,7 @@ impl Check<'_> {
         let head = self.head(raw.stack);
         let providers = self.providers(raw.providers);
         let ci = self.ci_systems(raw.ci);
-        let budget = self.budget(&raw.budget);
-        let currency = self.currencies(&raw.currency);
+        let (budget, currency) = self.spending(&raw.budget, &raw.currency);
         let login = self.login(raw.ssh);
         let ssh_keys = self.ssh_keys(raw.ssh_keys);
         let firewalls = self.firewalls(raw.firewalls);
@@ -204,6 +203,7 @@ impl Check<'_> {
         let moved = self.moved(raw.moved);
         let name = head.as_ref().map(|head| head.name.clone());
         let pools = self.pools(raw.pools, &providers, &ci);
+        self.digitalocean(&providers, &firewalls, &networks, &pools);
         let sandbox = raw.sandbox.map(sandbox);
         self.names_fit(name.as_ref());
         let Head {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What only a provider with a token has.
-const HETZNER_KEYS: [&str; 1] = ["token"];
+const TOKEN_KEYS: [&str; 1] = ["token"];
 /// What only Amazon's providers have.
 const AWS_KEYS: [&str; 6] = ["region", "profile", "role_arn", "access_key", "secret_key", "vpc"];
 
@@ -35,12 +35,16 @@ impl Check<'_> {
                 || AWS_KEYS
                     .iter()
                     .any(|key| self.written(&["providers", &name, key]));
-            let example = if aws { "ec2" } else { "hetzner" };
+            let example = match name.as_str() {
+                _ if aws => "ec2",
+                ocean if ocean.contains("ocean") || ocean.starts_with("do") => "digitalocean",
+                _ => "hetzner",
+            };
             let kind: Option<ProviderKind> = self.kind(&path, raw.kind, example);
             let endpoint = self.endpoint(&["providers", &name, "endpoint"], raw.endpoint.as_deref());
             match kind {
                 Some(kind) if kind.is_aws() => {
-                    self.only_for(&path, kind.as_str(), &HETZNER_KEYS, "hetzner");
+                    self.only_for(&path, kind.as_str(), &TOKEN_KEYS, "hetzner and digitalocean");
                     if endpoint == Endpoint::Sandbox {
                         self.bad(
                             &["providers", &name, "endpoint"],
@@ -51,7 +55,11 @@ impl Check<'_> {
                     }
                 }
                 Some(kind) => {
-                    self.token(&path, raw.token.as_ref(), &endpoint, "HCLOUD_TOKEN");
+                    let variable = match kind {
+                        ProviderKind::Digitalocean => "DIGITALOCEAN_TOKEN",
+                        _ => "HCLOUD_TOKEN",
+                    };
+                    self.token(&path, raw.token.as_ref(), &endpoint, variable);
                     self.only_for(&path, kind.as_str(), &AWS_KEYS, "ec2 and asg");
                 }
                 // Whether it has a token its kind says.
@@ -101,9 +109,19 @@ impl Check<'_> {
             self.name(self.key_span(&path), &name, "a CI system");
             let kind: Option<CiKind> = self.kind(&path, raw.kind, "gitlab");
             let url_path = ["ci", name.as_str(), "url"];
-            let url = self.endpoint(&url_path, raw.url.as_deref());
+            let url = match (kind, raw.url.as_deref()) {
+                (Some(CiKind::Prometheus), Some(text))
+                    if raw.token.is_none() && text.starts_with("http://") =>
+                {
+                    self.metrics_url(&url_path, text)
+                }
+                (_, text) => self.endpoint(&url_path, text),
+            };
             self.ci_url(&url_path, kind, &url);
             self.ci_keys(&path, kind);
+            if kind == Some(CiKind::Prometheus) {
+                self.metrics_source(&name, &raw);
+            }
             let variable = match kind {
                 Some(CiKind::Drone) => "DRONE_TOKEN",
                 Some(CiKind::Circleci) => "CIRCLE_TOKEN",

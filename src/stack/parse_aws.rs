@@ -42,7 +42,9 @@ impl Check<'_> {
         match raw {
             None if aws && has_template && !self.written(&path) => Some(ImageRef::LaunchTemplate),
             None if !self.written(&path) => {
-                let help = if aws {
+                let help = if kind == Some(ProviderKind::Digitalocean) {
+                    "add image = \"debian-12-x64\""
+                } else if aws {
                     "add image = \"ami-…\", image = { owner = \"136693071363\", name = \"debian-12-amd64-*\" }, or a launch_template that has one"
                 } else {
                     "add image = \"debian-12\""

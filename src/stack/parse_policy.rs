@@ -17,7 +17,13 @@ const COOLDOWN: SignedDuration = SignedDuration::from_mins(5);
 
 impl Check<'_> {
     /// A policy and its settings; each policy takes its own.
-    pub(super) fn policy(&mut self, pool: &str, raw: RawPolicy, steps: Vec<RawStep>) -> Option<Policy> {
+    pub(super) fn policy(
+        &mut self,
+        pool: &str,
+        raw: RawPolicy,
+        steps: Vec<RawStep>,
+        max: Option<u32>,
+    ) -> Option<Policy> {
         let path = ["pools", pool, "policy"];
         let table = match raw {
             RawPolicy::Name(kind) => PolicyTable {
@@ -48,6 +54,9 @@ impl Check<'_> {
                 self.report(problem);
             }
         }
+        if kind != PolicyName::Step {
+            self.no_steps(pool);
+        }
         Some(match kind {
             PolicyName::Queue => Policy::Queue { idle: table.idle },
             PolicyName::DroneAutoscaler => Policy::DroneAutoscaler {
@@ -58,7 +67,7 @@ impl Check<'_> {
             },
             PolicyName::AsgIncrement => Policy::AsgIncrement,
             PolicyName::Step => {
-                let steps = self.steps(pool, steps);
+                let steps = self.steps(pool, steps, max);
                 let cooldown = match &table.cooldown {
                     Some(text) => self.duration(&[&path[..], &["cooldown"]].concat(), text)?,
                     None => COOLDOWN,
@@ -67,11 +76,13 @@ impl Check<'_> {
                     Some(text) => self.duration(&[&path[..], &["hysteresis"]].concat(), text)?,
                     None => cooldown * 2,
                 };
-                Policy::Step(Box::new(StepPolicy {
+                let policy = StepPolicy {
                     steps,
                     cooldown,
                     hysteresis,
-                }))
+                };
+                self.pauses(pool, &policy);
+                Policy::Step(Box::new(policy))
             }
         })
     }

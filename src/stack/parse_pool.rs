@@ -91,9 +91,12 @@ impl Check<'_> {
             self.pool_of_ci(pool, &raw, group.as_ref(), &offerings, ci);
         }
         let steps = std::mem::take(&mut raw.steps);
-        let policy = self.policy(pool, raw.policy, steps);
+        let policy = self.policy(pool, raw.policy, steps, raw.max);
         let health = raw.health.and_then(|health| self.health(pool, health));
-        let hooks = self.hooks(pool, std::mem::take(&mut raw.hooks));
+        if let Some(ci) = ci_config {
+            self.measured_pool(pool, ci, policy.as_ref());
+        }
+        let hooks = self.hooks(pool, std::mem::take(&mut raw.hooks), group.is_some());
         let cloud_init = raw.cloud_init.unwrap_or_else(|| {
             let kind = ci_config.map_or(CiKind::Gitlab, |ci| ci.kind);
             kind.cloud_init().to_owned()
@@ -162,7 +165,7 @@ impl Check<'_> {
                 self.report(problem);
             }
         }
-        // CircleCI knows resource classes alone, which are asked for elsewhere.
+        // CircleCI knows resource classes alone, which are asked for elsewhere; where there are no jobs, none has tags.
         if raw.tags.is_empty()
             && !matches!(kind, Some(CiKind::Circleci | CiKind::Prometheus))
             && !self.written(&["pools", pool, "group", "discover"])
@@ -251,7 +254,8 @@ impl Check<'_> {
                 );
             }
             if kind == Some(ProviderKind::Ec2) {
-                self.only_for(&["pools", pool], "ec2", &["networks", "spread"], "hetzner");
+                self.only_for(&["pools", pool], "ec2", &["networks"], "hetzner and digitalocean");
+                self.only_for(&["pools", pool], "ec2", &["spread"], "hetzner");
             }
             let image = self.offered_image(&path, kind, raw.image.take(), raw.launch_template.is_some());
             let ec2 = self.ec2_launch(&path, kind, &raw);

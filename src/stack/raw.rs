@@ -194,7 +194,7 @@ pub(super) struct RawProvider {
     #[serde(default = "concurrency")]
     #[schemars(range(min = 1, max = 100))]
     pub(super) concurrency: u32,
-    /// How many requests an hour the account is allowed. Without: what the vendor allows everybody (Hetzner: 3600).
+    /// How many requests an hour the account is allowed. Without: what the vendor allows everybody (Hetzner: 3600, DigitalOcean: 5000).
     #[schemars(range(min = 1))]
     pub(super) requests_per_hour: Option<u32>,
     /// `ec2`, `asg`: the region. Without: what `AWS_REGION` or the profile says.

@@ -27,16 +27,32 @@ pub struct Scrape {
 pub struct Program {
     /// What is wanted and which runners there are, as JSON.
     pub demand: Call,
-    /// Keeps a runner from taking new jobs; none: runners leave by themselves, or cannot be cordoned.
+    /// Keeps a runner from taking new jobs; none: a machine goes once it is off or has ended.
     pub cordon: Option<Call>,
     /// Lets it take jobs again.
     pub uncordon: Option<Call>,
-    /// Makes a registration.
+    /// Makes a registration; none: runners are known by their machines' names.
     pub register: Option<Call>,
-    /// Removes a registration.
+    /// Removes a registration; none: there is none to remove.
     pub forget: Option<Call>,
     /// How long one call may take.
     pub timeout: SignedDuration,
+}
+
+impl Program {
+    /// What is called, by its word: `cordon`.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, &Call)> {
+        let optional = [
+            ("register", &self.register),
+            ("cordon", &self.cordon),
+            ("uncordon", &self.uncordon),
+            ("forget", &self.forget),
+        ];
+        let optional = optional
+            .into_iter()
+            .filter_map(|(word, call)| call.as_ref().map(|call| (word, call)));
+        std::iter::once(("demand", &self.demand)).chain(optional)
+    }
 }
 
 /// One thing to call.

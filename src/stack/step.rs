@@ -1,5 +1,11 @@
 //! The policy `step`: conditions on what machines tell of themselves, and what each adds or removes.
 
+mod opposed;
+
+pub(super) use opposed::{both_hold, never_holds};
+
+use std::fmt;
+
 use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -138,4 +144,72 @@ pub enum Operator {
     /// Not equal.
     #[serde(rename = "!=")]
     Unequal,
+}
+
+impl fmt::Display for Subject {
+    /// Where the number comes from: `mean(node_load1)`, or the question itself.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Query(query) => f.pad(query),
+            Self::Machines {
+                samples,
+                reducer,
+                function,
+            } => {
+                let names: Vec<String> = samples.iter().map(ToString::to_string).collect();
+                f.pad(&format!("{function}({})", names.join(&format!(" {reducer} "))))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Reducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Add => "+",
+            Self::Subtract => "-",
+            Self::Multiply => "*",
+            Self::Divide => "/",
+        })
+    }
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Min => f.pad("min"),
+            Self::Max => f.pad("max"),
+            Self::Median => f.pad("median"),
+            Self::Mean => f.pad("mean"),
+            Self::Quantile(share) => f.pad(&format!("quantile {share}")),
+        }
+    }
+}
+
+impl Operator {
+    /// Whether a number compares so with a threshold.
+    pub fn holds(self, number: Finite, threshold: Finite) -> bool {
+        let order = number.cmp(&threshold);
+        match self {
+            Self::Less => order.is_lt(),
+            Self::AtMost => order.is_le(),
+            Self::Greater => order.is_gt(),
+            Self::AtLeast => order.is_ge(),
+            Self::Equal => order.is_eq(),
+            Self::Unequal => order.is_ne(),
+        }
+    }
+}
+
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Less => "<",
+            Self::AtMost => "<=",
+            Self::Greater => ">",
+            Self::AtLeast => ">=",
+            Self::Equal => "==",
+            Self::Unequal => "!=",
+        })
+    }
 }

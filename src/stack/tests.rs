@@ -11,6 +11,9 @@ use super::*;
 use crate::model::resource::ImageRef;
 
 mod aws;
+mod digitalocean;
+mod metrics;
+mod program;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");
 const DEV: &str = include_str!("../../stacks/dev.toml");

@@ -17,6 +17,7 @@ use crate::{
         Demand, DemandError, RunnerControl,
         gitlab::{Gitlab, GitlabConfig},
     },
+    hooks::Hooks,
     model::ids::{CiName, PoolName},
     net::{Auth, ClientConfig},
     provider::{Provider, ProviderError},
@@ -125,15 +126,17 @@ struct Embedded {
         expect(dead_code, reason = "only its provider asks")
     )]
     hetzner: String,
-    #[expect(dead_code, reason = "its provider is to come")]
+    #[cfg_attr(
+        not(feature = "digitalocean"),
+        expect(dead_code, reason = "only its provider asks")
+    )]
     digitalocean: String,
     gitlab: String,
     drone: String,
     circleci: String,
     /// A forward proxy through which the sandbox's machines are reached.
-    #[expect(dead_code, reason = "the source that asks is to come")]
     exporters: String,
-    #[expect(dead_code, reason = "the source that asks is to come")]
+    /// The root of a Prometheus that scrapes them.
     prometheus: String,
     /// What runners join the sandbox's Drone with.
     drone_rpc_secret: String,
@@ -225,11 +228,8 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
         control,
         store,
     };
-    #[cfg_attr(
-        not(feature = "sandbox"),
-        expect(unused_mut, reason = "only the sandbox is put in later")
-    )]
     let mut session = Session::new(loaded, clients, Clock::system());
+    session.hooks = Hooks::new(session.stack(), session.loaded().folder(), policy(trust));
     #[cfg(feature = "sandbox")]
     {
         session.sandbox = sandbox;
@@ -317,6 +317,7 @@ async fn provider(
         total_timeout: TOTAL,
         retries: RETRIES,
         requests_per_hour: Some(config.requests_per_hour.unwrap_or(HETZNER_PER_HOUR)),
+        requests_per_minute: None,
         concurrency: config.concurrency,
     };
     let made = Hetzner::new(config.name.clone(), client, config.concurrency);
@@ -394,6 +395,7 @@ async fn gitlab(
         total_timeout: TOTAL,
         retries: RETRIES,
         requests_per_hour: None,
+        requests_per_minute: None,
         concurrency,
     };
     let made = Gitlab::new(GitlabConfig {

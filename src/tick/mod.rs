@@ -4,6 +4,7 @@
 
 mod connect;
 mod load;
+mod machine;
 mod metrics;
 mod saved;
 pub mod surgery;
@@ -18,12 +19,14 @@ use self::metrics::Tally;
 pub use self::{
     connect::{ConnectError, Trust, connect, store},
     load::{LoadError, LoadedStack, find, load},
+    machine::{MachineError, OneMachine},
     saved::{PlanFileError, plan_key, read_plan, write_plan},
 };
 pub use crate::apply::{Applied, Clock, Event, Failed, Reporter, Stop};
 use crate::{
     apply::{self, ApplyError, Context, random_hex},
     demand::{Demand, DemandError, RunnerControl},
+    hooks::Hooks,
     journal::Fold,
     model::{
         ids::{CiName, Lineage, ProviderName},
@@ -34,6 +37,7 @@ use crate::{
     plan::{self, DecideInput, Goal, Plan, Selection},
     provider::{Choice, Problem, Provider, ProviderError},
     scaling,
+    secrets::Policy,
     stack::Stack,
     state::{Lease, LockInfo, StateError, StateStore, lock::lock_info},
 };
@@ -123,6 +127,7 @@ impl Planned {
 pub struct Session {
     loaded: LoadedStack,
     clients: Clients,
+    hooks: Hooks,
     lease: Option<Lease>,
     clock: Clock,
     new_lineage: Lineage,
@@ -133,9 +138,11 @@ pub struct Session {
 impl Session {
     /// A session over these clients: what [`connect`] makes, and tests.
     pub fn new(loaded: LoadedStack, clients: Clients, clock: Clock) -> Self {
+        let hooks = Hooks::new(&loaded.stack, loaded.folder(), Policy::Trusted);
         Self {
             loaded,
             clients,
+            hooks,
             lease: None,
             clock,
             new_lineage: Lineage::from(random_hex(16)),
@@ -266,6 +273,7 @@ impl Session {
             templates: &self.loaded.templates,
             providers: &self.clients.providers,
             control: &self.clients.control,
+            hooks: &self.hooks,
             store: self.clients.store.as_ref(),
             lease: self.lease.as_ref(),
             clock: self.clock.clone(),
@@ -391,6 +399,7 @@ fn seed_of(snapshot: &Snapshot) -> u64 {
 
 /// What was decided, and what a person wants made anew: that may take more ticks than this one.
 fn remember(history: &mut History, plan: &Plan, selection: &Selection) {
+    scaling::remember(history, plan);
     let machines = selection
         .replace
         .iter()

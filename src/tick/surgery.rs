@@ -317,6 +317,10 @@ fn instead(mut planned: Planned, actions: Vec<Action>) -> Planned {
         &planned.plan,
         &crate::plan::Selection::default(),
     );
+    // A step that would have acted did not, and what is taken on record is no surplus.
+    for memory in planned.snapshot.history.steps.values_mut() {
+        memory.size = None;
+    }
     planned
 }
 

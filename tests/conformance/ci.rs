@@ -27,7 +27,7 @@ use runfleet::{
 
 use crate::{
     cases::{self, Case, Fit, Suite},
-    circleci, control, demand, drone, gitlab,
+    circleci, control, demand, drone, gitlab, program, prometheus,
 };
 
 pub(crate) const STACK: &str = "prod";
@@ -76,6 +76,8 @@ pub(crate) enum Trouble {
 pub(crate) enum Need {
     /// This trouble can be made.
     Trouble(Trouble),
+    /// It tells how many jobs there are.
+    CountsJobs,
     /// It tells jobs, and not only how many.
     Jobs,
     /// It tells jobs that ended.
@@ -84,6 +86,8 @@ pub(crate) enum Need {
     ListsRunners,
     /// It tells how many jobs one runner has.
     ReadsJobs,
+    /// What it cordons takes no job: it hands the jobs out itself.
+    Cordons,
     /// It tells whether a runner is paused.
     TellsPauses,
     /// Registering leaves something that it knows, with a token for that machine alone.
@@ -155,7 +159,14 @@ pub(crate) enum About {
 pub(crate) static SUITE: LazyLock<Suite<dyn Bench>> = LazyLock::new(|| Suite {
     name: "ci",
     cases: demand::cases().into_iter().chain(control::cases()).collect(),
-    backends: vec![gitlab::backend(), drone::backend(), circleci::backend()],
+    backends: vec![
+        gitlab::backend(),
+        drone::backend(),
+        circleci::backend(),
+        prometheus::backend(),
+        program::exec(),
+        program::http(),
+    ],
     clean: |bench| Box::pin(nobody_lost_a_job(bench)),
     stop: |bench| bench.stop(),
 });

@@ -11,7 +11,9 @@ use runfleet::{
 
 use crate::ci::{
     Bench, Cases, MACHINE, MAX_AGE,
-    Need::{FinishedJobs, HeldJobs, Jobs, ListsRunners, MaxAges, OwnRegistrations, Trouble as Makes},
+    Need::{
+        CountsJobs, FinishedJobs, HeldJobs, Jobs, ListsRunners, MaxAges, OwnRegistrations, Trouble as Makes,
+    },
     OTHER, STACK, Trouble, Work, case, counted, jobs, joined, observed, observed_since, registered, view,
     whole,
 };
@@ -20,11 +22,11 @@ use crate::ci::{
 #[rustfmt::skip]
 pub(crate) fn cases() -> Cases {
     vec![
-        case!(the_jobs_that_the_pool_could_run_are_counted_and_no_others, Anyone, [],
+        case!(the_jobs_that_the_pool_could_run_are_counted_and_no_others, Anyone, [CountsJobs],
             "each once, and none that its runners would not be given"),
-        case!(many_jobs_are_read_whole, Anyone, [],
+        case!(many_jobs_are_read_whole, Anyone, [CountsJobs],
             "250 that wait, over more than a page"),
-        case!(a_running_job_is_no_longer_queued, Anyone, [],
+        case!(a_running_job_is_no_longer_queued, Anyone, [CountsJobs],
             "two jobs and one runner: one waits, one runs"),
         case!(the_answer_is_dated_by_the_clock_of_the_server, Anyone, [],
             "and never by ours"),
@@ -42,7 +44,7 @@ pub(crate) fn cases() -> Cases {
             "those that wait for longer than `pending_max` are passed over, and counted as such"),
         case!(a_stuck_job_is_told_as_stuck, Anyone, [MaxAges, Jobs],
             "one that runs for longer than `running_max` is no demand, and its runner is busy all the same"),
-        case!(a_runner_is_told_by_its_registration, Anyone, [ListsRunners],
+        case!(a_runner_is_told_by_its_registration, Anyone, [ListsRunners, CountsJobs],
             "once it joined it is online, and never called idle while it has a job"),
         case!(runners_of_others_are_not_ours, Anyone, [ListsRunners, OwnRegistrations],
             "whose description begins with another stack's name, or a longer one"),

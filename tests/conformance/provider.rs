@@ -140,6 +140,10 @@ pub(crate) static SUITE: LazyLock<Suite<dyn Harness>> = LazyLock::new(|| Suite {
         memory::backend(),
         memory_groups::backend(),
         hetzner::backend(),
+        #[cfg(feature = "digitalocean")]
+        crate::digitalocean::backend(),
+        #[cfg(not(feature = "digitalocean"))]
+        cases::Backend::new("digitalocean", "the sandbox, over HTTP", None),
         #[cfg(feature = "aws")]
         crate::ec2::backend(),
         #[cfg(not(feature = "aws"))]

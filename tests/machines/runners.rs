@@ -1,4 +1,4 @@
-//! The templates of Drone's and CircleCI's runners, and the user data of their launch templates.
+//! The templates of Drone's and CircleCI's runners and of machines without a CI, and the user data of their launch templates.
 
 use std::path::Path;
 
@@ -19,6 +19,7 @@ use super::{
 const EC2_LIMIT: usize = 16 * 1024;
 
 const DRONE: &str = "cloud-init/drone-runner.yaml.tera";
+const MACHINE: &str = "cloud-init/machine.yaml.tera";
 const CIRCLECI: &str = "cloud-init/circleci-runner.yaml.tera";
 const DRONE_ENV: &str = "/etc/drone-runner-docker.env";
 const CIRCLECI_CONFIG: &str = "/etc/circleci-runner/circleci-runner-config.yaml";
@@ -84,9 +85,20 @@ fn circleci_full() -> Value {
     })
 }
 
+fn machine_full() -> Value {
+    json!({
+        "exporter_port": 9110,
+        "exporter_address": "private",
+        "packages": ["nginx", "postgresql-client"],
+        "ansible": {"repo": "https://git.example.com/ops/finish.git", "checkout": "v1"},
+    })
+}
+
 /// Every rendering that the tools are asked about.
-fn all() -> [String; 4] {
+fn all() -> [String; 6] {
     [
+        rendered(MACHINE, &[], json!({})),
+        rendered(MACHINE, &[], machine_full()),
         rendered(DRONE, &["os=linux"], json!({})),
         rendered(DRONE, &["os=linux", "pool=a"], drone_full()),
         rendered(CIRCLECI, &["acme/linux"], json!({})),
@@ -145,6 +157,47 @@ fn every_var_of_a_drone_pool_reaches_its_place() {
         "{unit}"
     );
     let stack = stack_of(DRONE, &[], drone_full());
+    assert_eq!(
+        templates().unread_vars(&stack.pools[0]).unwrap(),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_machine_without_a_ci_tells_of_itself_once_it_is_set_up() {
+    let text = rendered(MACHINE, &[], json!({}));
+    assert!(!text.contains("s3cret"), "it joins nothing");
+    let data = yaml(&text);
+    let exporter = file(&data, "/usr/local/lib/runfleet/exporter");
+    assert!(exporter.contains("port='9100'\naddress='all'\n"), "{exporter}");
+    assert!(last_step(&data).ends_with("bootstrap && systemctl enable --now runfleet-exporter.service"));
+    let unit = file(&data, "/etc/systemd/system/runfleet-exporter.service");
+    assert!(
+        unit.contains("User=prometheus\n") && unit.contains("NoNewPrivileges=yes\n"),
+        "{unit}"
+    );
+    let block = file(&data, "/usr/local/lib/runfleet/block-metadata");
+    assert!(
+        block.contains("! --uid-owner 0 -j REJECT") && block.contains("169.254.169.254"),
+        "{block}"
+    );
+}
+
+#[test]
+fn every_var_of_a_machine_without_a_ci_reaches_its_place() {
+    let data = yaml(&rendered(MACHINE, &[], machine_full()));
+    let exporter = file(&data, "/usr/local/lib/runfleet/exporter");
+    assert!(
+        exporter.contains("port='9110'\naddress='private'\n"),
+        "{exporter}"
+    );
+    let bootstrap = file(&data, "/usr/local/lib/runfleet/bootstrap");
+    assert!(
+        bootstrap.contains("prometheus-node-exporter 'nginx' 'postgresql-client'\n"),
+        "{bootstrap}"
+    );
+    assert!(bootstrap.contains("ansible-pull --url 'https://git.example.com/ops/finish.git'"));
+    let stack = stack_of(MACHINE, &[], machine_full());
     assert_eq!(
         templates().unread_vars(&stack.pools[0]).unwrap(),
         Vec::<String>::new()
@@ -318,7 +371,7 @@ fn the_units_of_a_machine_are_valid() {
     if !verifier() {
         return;
     }
-    for (text, count) in all().iter().zip([4, 4, 5, 5]) {
+    for (text, count) in all().iter().zip([2, 2, 4, 4, 5, 5]) {
         let folder = tempfile::tempdir().unwrap();
         let data = yaml(text);
         let units: Vec<_> = data["write_files"]

@@ -350,6 +350,7 @@ impl Bench {
         let control: BTreeMap<CiName, Arc<dyn RunnerControl>> =
             BTreeMap::from([("gitlab".into(), self.double.clone() as Arc<dyn RunnerControl>)]);
         let context = Context {
+            hooks: &(),
             stack: &self.world.stack,
             templates: &self.world.templates,
             providers: &providers,

@@ -64,7 +64,7 @@ pub struct ChangeView {
     pub address: String,
     /// The resource's kind: `machine`.
     pub kind: String,
-    /// What it amounts to: `create`, `update`, `delete`, `forget` or `cordon`.
+    /// What it amounts to: `create`, `update`, `delete`, `forget`, `cordon` or `hook`.
     pub actions: Vec<String>,
     /// How it is done: `retire` is a delete that cordons first and reads the jobs again.
     pub verb: String,
@@ -185,6 +185,9 @@ pub struct SummaryView {
     pub delete: u32,
     pub forget: u32,
     pub cordon: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schemars(default)]
+    pub hook: u32,
 }
 
 /// What the fleet costs.
@@ -389,7 +392,7 @@ fn after(action: &Action, before: Option<&ResourceView>) -> Option<ResourceView>
             view.created_at = Some(have.created_at);
             Some(view)
         }
-        Verb::Cordon { .. } | Verb::Uncordon { .. } => before.cloned(),
+        Verb::Cordon { .. } | Verb::Uncordon { .. } | Verb::Hook { .. } => before.cloned(),
         Verb::Retire { .. }
         | Verb::Delete { .. }
         | Verb::Forget { .. }
@@ -455,6 +458,11 @@ fn cost(plan: &Plan) -> CostView {
     CostView { others, ..first }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl From<Summary> for SummaryView {
     fn from(summary: Summary) -> Self {
         let Summary {
@@ -464,6 +472,7 @@ impl From<Summary> for SummaryView {
             delete,
             forget,
             cordon,
+            hook,
         } = summary;
         Self {
             create,
@@ -472,6 +481,7 @@ impl From<Summary> for SummaryView {
             delete,
             forget,
             cordon,
+            hook,
         }
     }
 }

@@ -193,6 +193,8 @@ pub(super) fn quiet() -> Plan {
             running: 1,
             serving: 2,
             formula: "ceil((0 + 1) / 2) + 0 = 1".into(),
+            steps: Vec::new(),
+            memory: None,
         }],
         drift: Vec::new(),
         orphans: Vec::new(),
@@ -203,6 +205,7 @@ pub(super) fn quiet() -> Plan {
             after_hourly: cost,
             before_monthly: month.clone(),
             after_monthly: month,
+            projected: Vec::new(),
         },
         api: ApiUse {
             observed: 7,
@@ -326,6 +329,7 @@ pub(super) fn plan() -> Plan {
             after_hourly: vec![eur("0.0285")],
             before_monthly: vec![eur("13.87")],
             after_monthly: vec![eur("20.805")],
+            projected: Vec::new(),
         },
         api: ApiUse {
             observed: 7,

@@ -108,7 +108,7 @@ pub enum Body {
 pub struct PlannedChange {
     /// To what.
     pub resource: ResourceName,
-    /// `create`, `update`, `replace`, `delete`, `forget` or `cordon`.
+    /// `create`, `update`, `replace`, `delete`, `forget`, `cordon` or `hook`.
     pub action: String,
     /// Why, for a person.
     pub reason: String,
@@ -134,7 +134,7 @@ pub struct DriftChange {
 pub struct Hook {
     /// To what.
     pub resource: ResourceName,
-    /// `create`, `update`, `delete`, `forget` or `cordon`.
+    /// `create`, `update`, `delete`, `forget`, `cordon` or `hook`.
     pub action: String,
     /// Since it began.
     #[serde(skip_serializing_if = "Option::is_none")]

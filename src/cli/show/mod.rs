@@ -59,11 +59,13 @@ pub enum Change {
     Forget,
     /// Kept from taking new jobs.
     Cordon,
+    /// Its pool's hooks are run; nothing of it is changed.
+    Hook,
 }
 
 impl Change {
     /// Every change, in the order of the legend.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Create,
         Self::Update,
         Self::CreateFirst,
@@ -71,6 +73,7 @@ impl Change {
         Self::Delete,
         Self::Forget,
         Self::Cordon,
+        Self::Hook,
     ];
 
     /// What a verb amounts to by itself.
@@ -81,6 +84,7 @@ impl Change {
             Verb::Retire { .. } | Verb::Delete { .. } => Self::Delete,
             Verb::Forget { .. } | Verb::Unregister { .. } | Verb::Abandon { .. } => Self::Forget,
             Verb::Cordon { .. } => Self::Cordon,
+            Verb::Hook { .. } => Self::Hook,
         }
     }
 
@@ -104,7 +108,7 @@ impl Change {
         changes
     }
 
-    /// Its symbol: Terraform's, and `!` for a cordon, which Terraform does not have.
+    /// Its symbol: Terraform's, and `!` for a cordon and `>` for a hook, which Terraform does not have.
     pub fn symbol(self) -> &'static str {
         match self {
             Self::Create => "+",
@@ -114,6 +118,7 @@ impl Change {
             Self::Delete => "-",
             Self::Forget => ".",
             Self::Cordon => "!",
+            Self::Hook => ">",
         }
     }
 
@@ -126,6 +131,7 @@ impl Change {
             Self::Delete => "delete",
             Self::Forget => "forget",
             Self::Cordon => "cordon",
+            Self::Hook => "hook",
         }
     }
 }
@@ -196,6 +202,7 @@ pub fn progress_words(verb: &Verb) -> (&'static str, &'static str) {
         Verb::Delete { .. } => ("deleting", "deleted"),
         Verb::Forget { .. } => ("forgetting", "forgotten"),
         Verb::Unregister { .. } => ("unregistering", "unregistered"),
+        Verb::Hook { .. } => ("running hooks", "hooks run"),
     }
 }
 

@@ -115,6 +115,7 @@ fn done_words(done: Summary) -> String {
         (done.delete, "deleted"),
         (done.forget, "forgotten"),
         (done.cordon, "cordoned"),
+        (done.hook, "given their hooks"),
     ];
     let words: Vec<String> = words
         .into_iter()

@@ -51,10 +51,16 @@ pub fn summary_line(summary: Summary) -> String {
         delete,
         forget,
         cordon,
+        hook,
     } = summary;
+    let hooks = if hook == 0 {
+        String::new()
+    } else {
+        format!(", hooks to run for {hook}")
+    };
     format!(
         "Plan: {create} to create, {update} to update, {replace} to replace, {delete} to delete, {forget} to forget, \
-         {cordon} to cordon."
+         {cordon} to cordon{hooks}."
     )
 }
 

@@ -310,6 +310,7 @@ fn runners(plan: &Plan, snapshot: &Snapshot) -> BTreeMap<PoolName, Vec<RunnerDoc
         actions: plan
             .actions
             .iter()
+            .filter(|action| !matches!(action.verb, Verb::Hook { .. }))
             .map(|action| (&action.address, action))
             .collect(),
         busy: busy(snapshot),

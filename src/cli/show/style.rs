@@ -60,6 +60,7 @@ impl Paint {
             Change::Delete => self.fg(AnsiColor::Red),
             Change::Forget => self.fg(AnsiColor::BrightBlack),
             Change::Cordon => self.fg(AnsiColor::Magenta),
+            Change::Hook => self.fg(AnsiColor::Cyan),
         }
     }
 }

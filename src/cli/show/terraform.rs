@@ -188,7 +188,8 @@ impl<'a> Writer<'a> {
             Verb::Unregister { ci, registration } => {
                 self.unregister(action, ci.as_str(), registration.as_str());
             }
-            Verb::Abandon { .. } => {}
+            // It changes nothing that Terraform's plan could show.
+            Verb::Abandon { .. } | Verb::Hook { .. } => {}
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) fn cordoned_reason(machine: &Machine<'_>) -> Reason {
     Reason::IdleTooLong { idle: machine.idle }
 }
 
-/// Whether a cordon is ours to lift. What a person paused stays paused.
+/// Whether a cordon is ours to lift. What a person paused stays paused, and so does what its cloud does not tell of.
 pub(super) fn may_uncordon(facts: &Facts<'_>, machine: &Machine<'_>) -> bool {
     let record = machine.record;
     let ours = matches!(machine.cordon, Cordon::Since(_)) || machine.doubt == Some(Doubt::Cordon);
@@ -27,6 +27,7 @@ pub(super) fn may_uncordon(facts: &Facts<'_>, machine: &Machine<'_>) -> bool {
         .and_then(|(ci, registration)| facts.control_of(ci, registration))
         .map(|c| c.cordon);
     ours && record.registration.is_some()
+        && facts.cloud_gap(&record.provider).is_none()
         && machine.work != Work::NoRunner
         && kind == Some(CordonKind::Pause)
         && !matches!(machine.presence, Presence::Gone)

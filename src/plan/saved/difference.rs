@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::model::{
     ids::{Address, CiName, Lineage, PoolName, RegistrationId, Serial},
-    money::Money,
+    money::{Money, Period},
     offering::OfferingKey,
 };
 
@@ -140,12 +140,14 @@ pub enum Difference {
     },
     /// No money for what is added.
     #[error(
-        "the budget of {budget} an hour leaves no room: {spent} is spent, and the plan adds up to {planned}"
+        "the budget of {budget} {per} leaves no room: {spent} is spent, and the plan adds up to {planned}"
     )]
     Budget {
         /// The budget.
         budget: Money,
-        /// What runs now.
+        /// Of what period.
+        per: Period,
+        /// What runs now; of a day or month: what it comes to without the plan.
         spent: Money,
         /// What the plan adds, at the dearest rungs.
         planned: Money,

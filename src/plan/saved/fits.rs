@@ -87,7 +87,10 @@ fn identity(saved: &SavedPlan, snapshot: &Snapshot) -> Option<Difference> {
 /// The saved actions with what is known now around them.
 fn on_now(saved: &SavedPlan, fresh: Plan, snapshot: &Snapshot, stack: &Stack) -> Plan {
     let planned = &saved.plan;
-    let touched: HashSet<&Address> = planned.actions.iter().map(|action| &action.address).collect();
+    let acting = planned.actions.iter();
+    // What a hook is run for stays.
+    let acting = acting.filter(|action| !matches!(action.verb, Verb::Hook { .. }));
+    let touched: HashSet<&Address> = acting.map(|action| &action.address).collect();
     let kept = fresh.kept.into_iter();
     Plan {
         serial: snapshot.state.serial,
@@ -221,6 +224,7 @@ impl<'a> Checker<'a> {
                 }
             }
             Verb::Unregister { ci, registration } => self.unregister(ci, registration),
+            Verb::Hook { .. } => self.same_record(address, action.before.as_deref()),
         }
     }
 

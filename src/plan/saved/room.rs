@@ -8,7 +8,7 @@ use super::{Difference, fits::Checker};
 use crate::{
     model::{
         ids::{Address, PoolName},
-        money::{Money, Price},
+        money::{Money, Period, Price},
         reason::Reason,
     },
     plan::{Plan, Rung, Verb, fleet, invariants, strays},
@@ -65,32 +65,57 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// What the plan makes, at its dearest rungs, beside what runs and what is spent now.
     pub(super) fn budget(&mut self, fresh: &Plan) {
-        let Some(budget) = &self.facts.stack.budget.hourly else {
+        let (stack, facts) = (self.facts.stack, &self.facts);
+        let Some(counted) = stack.counted_in().cloned() else {
             return;
         };
-        let dearest = |ladder: &[Rung]| {
-            let prices = ladder.iter().filter_map(|rung| rung.price.as_ref());
-            prices.map(|price: &Price| price.hourly.amount).max()
+        let dearest: Vec<&Price> = self
+            .creates()
+            .filter_map(|(_, ladder)| facts.dearest(ladder.iter().filter_map(|rung| rung.price.as_ref())))
+            .collect();
+        let money = |amount: Decimal| Money {
+            amount,
+            currency: counted.clone(),
         };
-        let planned: Decimal = self.creates().filter_map(|(_, ladder)| dearest(ladder)).sum();
-        let spent: Decimal = fresh
-            .cost
-            .before_hourly
-            .iter()
-            .filter(|money| money.currency == budget.currency)
-            .map(|money| money.amount)
-            .sum();
-        if planned > Decimal::ZERO && spent + planned > budget.amount {
-            let money = |amount: Decimal| Money {
-                amount,
-                currency: budget.currency.clone(),
+        let mut over = Vec::new();
+        for (period, budget) in stack.budget.limits() {
+            let (from, to) = period.around(facts.snapshot.now);
+            let month = Period::Month.around(facts.snapshot.now).0;
+            let cost = |price: &&Price| match period {
+                Period::Hour => facts.worth(&price.hourly),
+                Period::Day | Period::Month => {
+                    let now = facts.snapshot.now;
+                    facts.worth(&price.charge(now, month, now.max(from), to))
+                }
             };
-            let difference = Difference::Budget {
-                budget: budget.clone(),
-                spent: money(spent),
-                planned: money(planned),
+            let planned: Decimal = dearest.iter().filter_map(cost).map(|money| money.amount).sum();
+            let projected = fresh
+                .cost
+                .projected
+                .iter()
+                .find(|projected| projected.per == period);
+            let spent: Decimal = match projected {
+                Some(projected) => projected.before.amount,
+                None => {
+                    let sums = fresh.cost.before_hourly.iter();
+                    sums.filter_map(|sum| facts.worth(sum))
+                        .map(|sum| sum.amount)
+                        .sum()
+                }
             };
+            let allowed = facts.worth(budget).map_or(Decimal::ZERO, |money| money.amount);
+            if planned > Decimal::ZERO && spent + planned > allowed {
+                over.push(Difference::Budget {
+                    budget: budget.clone(),
+                    per: period,
+                    spent: money(spent),
+                    planned: money(planned.round_dp(4)),
+                });
+            }
+        }
+        for difference in over {
             self.differs(difference);
         }
     }

@@ -48,10 +48,11 @@ fn a_machine_that_never_called_has_no_idle_clock() {
     let address = world.machine("m1", -100, false);
     world.record(&address).hash = "h1".into();
     world.learn();
-    assert_eq!(
-        memory(&world, &address),
-        crate::model::state::MachineMemory::default()
-    );
+    let expected = crate::model::state::MachineMemory {
+        charged_until: Some(at(3500)),
+        ..Default::default()
+    };
+    assert_eq!(memory(&world, &address), expected);
     world.runner("m1").last_contact = Some(at(20));
     world.set_time(30);
     world.learn();

@@ -56,7 +56,7 @@ fn drone_autoscalers_rule_is_played_step_by_step() {
         ((0, 0), have(4, 0, 0, 8), 1, "busy = 0, min = 1"),
     ];
     for ((queued, running), have, size, formula) in table {
-        let target = target(&pool, load(queued, running), have);
+        let target = target(&pool, load(queued, running), have, &Sight::default());
         assert_eq!((target.size, target.formula.as_str()), (size, formula));
     }
 }
@@ -87,7 +87,7 @@ fn asg_increments_rule_is_played_step_by_step() {
         ),
     ];
     for ((queued, running), have, size, formula) in table {
-        let target = target(&pool, load(queued, running), have);
+        let target = target(&pool, load(queued, running), have, &Sight::default());
         assert_eq!((target.size, target.formula.as_str()), (size, formula));
     }
 }
@@ -96,7 +96,7 @@ fn asg_increments_rule_is_played_step_by_step() {
 fn a_machine_that_is_wanted_is_wanted_for_its_jobs_or_its_minimum() {
     let pool = pool(drone(), 2, 4, 10);
     let load = load(3, 0);
-    let target = target(&pool, load, Have::default());
+    let target = target(&pool, load, Have::default(), &Sight::default());
     let codes: Vec<&str> = (0..4).map(|at| reason(&pool, load, &target, at).code()).collect();
     assert_eq!(codes, ["demand", "demand", "min_size", "min_size"]);
 }
@@ -110,7 +110,7 @@ proptest! {
         let policy = if which { drone() } else { Policy::AsgIncrement };
         let pool = pool(policy, per, min, min + more);
         let have = have(idle, busy, booting, idle * per);
-        let target = target(&pool, load(queued, running), have);
+        let target = target(&pool, load(queued, running), have, &Sight::default());
         prop_assert!(target.size <= pool.max && target.size >= pool.min);
         // While jobs wait nobody who serves is too many, and what has room already is not asked for twice.
         if queued > 0 {

@@ -145,6 +145,7 @@ pub(in crate::stack) struct RawHealth {
 pub(in crate::stack) struct RawHttpCheck {
     /// Its port.
     #[serde(default = "eighty")]
+    #[schemars(range(min = 1))]
     pub(in crate::stack) port: u16,
     /// Its path.
     #[serde(default = "root")]
@@ -162,6 +163,7 @@ pub(in crate::stack) struct RawHttpCheck {
 pub(in crate::stack) struct RawScrape {
     /// Its port. do-agent and `node_exporter` take 9100.
     #[serde(default = "exporter")]
+    #[schemars(range(min = 1))]
     pub(in crate::stack) port: u16,
     /// Its path. do-agent answers at `/`.
     #[serde(default = "metrics")]
@@ -175,8 +177,8 @@ pub(in crate::stack) struct RawScrape {
     /// An HTTP proxy to go through.
     #[schemars(extend("examples" = ["http://127.0.0.1:3128"]))]
     pub(in crate::stack) proxy: Option<String>,
-    /// A sample whose value is the number of jobs that a machine runs. Without: none that anybody knows of.
-    #[schemars(extend("examples" = ["gitlab_runner_jobs"]))]
+    /// A sample whose value is the number of jobs that a machine runs, the sum over its series. It must be there while there are none, too: a machine that does not tell it is kept. Without: they run none that anybody knows of.
+    #[schemars(extend("examples" = ["jobs_running"]))]
     pub(in crate::stack) jobs: Option<String>,
 }
 

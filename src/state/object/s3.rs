@@ -191,6 +191,7 @@ impl HttpConnector for Connector {
 /// Makes a client that sends to one place what is for one place.
 fn made(builder: reqwest::ClientBuilder, ca_pem: Option<&[u8]>) -> Result<reqwest::Client, String> {
     let mut builder = builder
+        .use_rustls_tls()
         .user_agent(concat!("runfleet/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .timeout(CALL);

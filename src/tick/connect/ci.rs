@@ -25,7 +25,7 @@ pub(super) type Both = (Arc<dyn Demand>, Arc<dyn RunnerControl>);
 /// CircleCI's own address.
 const CIRCLECI_COM: &str = "https://runner.circleci.com";
 /// Calls at once: three per resource class, or a queue and the readings before deletes.
-const CONCURRENCY: usize = 16;
+pub(super) const CONCURRENCY: usize = 16;
 
 /// The client of a CI that is no GitLab.
 pub(super) async fn connect(
@@ -97,7 +97,7 @@ async fn circleci(
     both(made, config)
 }
 
-fn both<C: Demand + RunnerControl + 'static>(
+pub(super) fn both<C: Demand + RunnerControl + 'static>(
     made: Result<C, DemandError>,
     config: &CiConfig,
 ) -> Result<Both, ConnectError> {
@@ -136,6 +136,7 @@ async fn client(
         total_timeout: TOTAL,
         retries: RETRIES,
         requests_per_hour: None,
+        requests_per_minute: None,
         concurrency: CONCURRENCY,
     })
 }

@@ -251,6 +251,8 @@ fn enter(node: &mut NodeView, action: &Action, tally: Tally) {
         Tally::Delete | Tally::Part => Fate::Delete,
         Tally::Forget => Fate::Forget,
         Tally::Cordon => Fate::Cordon,
+        // What a hook is run for is kept.
+        Tally::Hook => return,
     };
     node.action = fate;
     node.reason = Some(action.reason.to_string());
@@ -273,7 +275,8 @@ fn enter(node: &mut NodeView, action: &Action, tally: Tally) {
         | Verb::Cordon { .. }
         | Verb::Uncordon { .. }
         | Verb::Forget { .. }
-        | Verb::Unregister { .. } => return,
+        | Verb::Unregister { .. }
+        | Verb::Hook { .. } => return,
     };
     node.provider = Some(target.provider.to_string());
     node.id = Some(target.id.to_string());
