@@ -253,7 +253,7 @@ impl Digitalocean {
                 Ok(()) => {}
                 Err(failed) if failed.is_absent() => {}
                 Err(failed) => {
-                    tracing::debug!(tag, error = %failed.of_read(), "a tag stays that nothing carries")
+                    tracing::debug!(tag, error = %failed.of_read(), "a tag stays that nothing carries");
                 }
             }
         }))
