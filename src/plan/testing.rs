@@ -100,7 +100,7 @@ pub(crate) fn pool(name: &str, tags: &[&str]) -> Pool {
         ssh_keys: Vec::new(),
         firewalls: Vec::new(),
         networks: Vec::new(),
-        spread: false,
+        spread: crate::stack::Spread::No,
         keeping: crate::stack::Keeping::default(),
         registering: crate::stack::Registering::default(),
         offerings: vec![choice("cx33", &["nbg1", "fsn1"])],

@@ -12,7 +12,9 @@ use crate::model::resource::ImageRef;
 
 mod aws;
 mod digitalocean;
+mod hooks;
 mod metrics;
+mod money;
 mod program;
 mod step;
 
