@@ -18,7 +18,7 @@ use self::{
     hooks::{RawHook, RawSsh},
     step::{RawHealth, RawScrape, RawStep},
 };
-use super::{CiKind, CircleciApi, Leave, Mode, Order, Part, ProviderKind, RunnerNaming, SecretRef};
+use super::{CiKind, CircleciApi, Leave, Mode, Order, Part, ProviderKind, RunnerNaming, SecretRef, Spread};
 use crate::model::{offering::Market, resource::Direction};
 
 /// A stack of runfleet: one environment, as a person writes it.
@@ -484,9 +484,9 @@ pub(super) struct RawPool {
     /// Private networks for its machines, by their names under `[networks]`.
     #[serde(default)]
     pub(super) networks: Vec<String>,
-    /// Whether its machines are kept on different hosts, in placement groups that are made for it, as many as needed.
+    /// How its machines are kept apart: `true` or `"hosts"` on different hosts, in placement groups that are made for it, as many as needed; `"locations"` in the locations of one priority, each new one where the fewest are.
     #[serde(default)]
-    pub(super) spread: bool,
+    pub(super) spread: RawSpread,
     /// A machine older than this leaves as soon as it is idle, and another takes its place. Without: no limit.
     pub(super) max_age: Option<DurationText>,
     /// A machine that has run so many jobs leaves as soon as it is idle. Jobs are counted in the history: where that is lost, counting begins anew. Without: no limit.
@@ -586,6 +586,47 @@ impl PolicyName {
             Self::Step => "step",
         }
     }
+}
+
+/// Whether machines are kept apart, or over what.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(
+    rename = "Spread",
+    extend("x-hint" = "write spread = true, \"hosts\" or \"locations\"")
+)]
+pub(super) enum RawSpread {
+    /// On different hosts, or not at all.
+    Switch(bool),
+    /// Over these.
+    Over(SpreadOver),
+}
+
+impl Default for RawSpread {
+    fn default() -> Self {
+        Self::Switch(false)
+    }
+}
+
+impl RawSpread {
+    /// What it means.
+    pub(super) fn spread(self) -> Spread {
+        match self {
+            Self::Switch(false) => Spread::No,
+            Self::Switch(true) | Self::Over(SpreadOver::Hosts) => Spread::Hosts,
+            Self::Over(SpreadOver::Locations) => Spread::Locations,
+        }
+    }
+}
+
+/// Over what machines are spread.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SpreadOver {
+    /// Hosts, by placement groups.
+    Hosts,
+    /// Locations.
+    Locations,
 }
 
 /// A policy by its name, or with its settings.
