@@ -11,12 +11,6 @@
 //! No agent and no display is forwarded, no connection is shared, and no word of the stack file, of the cloud or of a person
 //! can become an option: each is checked, or stands after `--`.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "shell: runs the system's client, and keeps the file of known hosts"
-)]
-
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},

@@ -110,7 +110,7 @@ fn stack(vars: Value) -> Stack {
         ssh_keys: vec![],
         firewalls: vec![],
         networks: Vec::new(),
-        spread: false,
+        spread: runfleet::stack::Spread::No,
         keeping: runfleet::stack::Keeping::default(),
         registering: runfleet::stack::Registering::default(),
         offerings: vec![OfferingChoice {

@@ -268,7 +268,7 @@ impl Run<'_> {
         let provider = provider.or_else(|| Some(&rung?.provider));
         EventMachine {
             address: action.address.to_string(),
-            name: name.unwrap_or_else(|| action.address.name.to_string()),
+            name: name.unwrap_or_else(|| action.address.name.clone()),
             id: target.as_ref().map(|target| target.id.to_string()),
             provider: provider.map(ToString::to_string),
             machine_type: offering.map(|offering| offering.machine_type.clone()),

@@ -1,10 +1,5 @@
 //! `logs`: what a runner's machine said while it booted: cloud-init's log over SSH, or the console that its cloud keeps.
 
-#![expect(
-    clippy::disallowed_types,
-    reason = "the command line starts the system's client"
-)]
-
 use std::{
     io::{self, IsTerminal as _},
     process::{Command, Stdio},

@@ -1,10 +1,5 @@
 //! `ssh`: a shell on a runner's machine, or a command. Ends as the client ends: the remote command's exit code is ours.
 
-#![expect(
-    clippy::disallowed_types,
-    reason = "the command line starts the system's client"
-)]
-
 use std::{
     ffi::OsString,
     io::{self, IsTerminal as _},

@@ -1,11 +1,5 @@
 //! Runs a program: input, a bounded end of what it prints, a time-out that ends its whole group.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "shell: hooks are programs"
-)]
-
 use std::{
     collections::VecDeque,
     io,

@@ -1,5 +1,7 @@
 //! Tests of the ladder.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     model::resource::ResourceSpec,
@@ -348,4 +350,132 @@ fn a_trial_that_fails_opens_the_breaker_again() {
         state(&failures, 2700),
         Breaker::Open(Reason::BreakerOpen { failures: 4, .. })
     ));
+}
+
+/// What some rung's cloud says to being asked.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Made,
+    NoCapacity,
+    /// The cloud as a whole says no.
+    Down,
+}
+
+#[derive(Clone, Debug)]
+struct Market {
+    /// By offering: provider, cents, priority, whether sold out, launches left.
+    sold: Vec<(u8, u32, u32, bool, Option<u32>)>,
+    creates: usize,
+    by_price: bool,
+    /// In turn, over and over.
+    answers: Vec<Answer>,
+}
+
+fn market() -> impl Strategy<Value = Market> {
+    let launches = prop::option::weighted(0.4, 0_u32..3);
+    let sold = (0_u8..3, 1_u32..6, 0_u32..3, any::<bool>(), launches);
+    let answer = prop_oneof![Just(Answer::Made), Just(Answer::NoCapacity), Just(Answer::Down)];
+    (
+        prop::collection::vec(sold, 0..8),
+        0_usize..6,
+        any::<bool>(),
+        prop::collection::vec(answer, 1..20),
+    )
+        .prop_map(|(sold, creates, by_price, answers)| Market {
+            sold,
+            creates,
+            by_price,
+            answers,
+        })
+}
+
+/// The pool's ladder with each rung's priority, stock and cost, from what is sold.
+fn climb(market: &Market) -> (Vec<Rung>, Vec<(u32, bool, Decimal)>, LaunchBudgets) {
+    let mut pool = pool("linux", &[]);
+    pool.offerings.clear();
+    if market.by_price {
+        pool.order = Order::Price;
+    }
+    let mut offered = Vec::new();
+    let mut budgets = LaunchBudgets::default();
+    for (at, (provider, cents, priority, sold_out, launches)) in market.sold.iter().enumerate() {
+        let mut one = offering("x", &format!("t{at}"), &format!("0.0{cents} EUR"));
+        one.key.provider = format!("p{provider}").into();
+        one.cpus = u32::try_from(at).unwrap() % 3 + 1;
+        one.available = sold_out.then_some(false);
+        let mut wish = choice(&one.key.machine_type, &["x"]);
+        wish.provider = one.key.provider.clone();
+        wish.priority = *priority;
+        pool.offerings.push(wish);
+        if let Some(launches) = launches {
+            budgets.limit(&one.key, *launches);
+        }
+        offered.push(one);
+    }
+    let offerings = offered.iter().map(|one| (&one.key, one)).collect();
+    let known = Known::default();
+    let (rated, passed) = options(&pool, &offerings, &BTreeSet::new(), known.scale());
+    assert!(passed.is_empty() && rated.len() == market.sold.len());
+    let place = |rated: &Rated<'_>| {
+        let processors = if market.by_price { 1 } else { rated.offering.cpus };
+        let cost = rated.price.hourly.amount / Decimal::from(processors);
+        (
+            rated.choice.priority,
+            rated.offering.available == Some(false),
+            cost,
+        )
+    };
+    let places = rated.iter().map(place).collect();
+    let ladder = rated
+        .iter()
+        .map(|rated| Rung {
+            provider: rated.offering.key.provider.clone(),
+            ..rung(Some(rated.offering.key.clone()))
+        })
+        .collect();
+    (ladder, places, budgets)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn the_next_rung_is_never_dearer_than_needed_nor_one_that_refused_and_a_create_ends(market in market()) {
+        let (ladder, places, mut budgets) = climb(&market);
+        let at_first = budgets.clone();
+        let mut refused = Refused::default();
+        let mut launched: HashMap<OfferingKey, u32> = HashMap::new();
+        let mut answers = market.answers.iter().cycle();
+        for _ in 0..market.creates {
+            let mut asked = BTreeSet::new();
+            loop {
+                // Reckoned here from nothing but what was said: what may be asked.
+                let may: Vec<usize> = (0..ladder.len())
+                    .filter(|at| {
+                        let key = ladder[*at].offering.as_ref().unwrap();
+                        let used = launched.get(key).copied().unwrap_or_default();
+                        !refused.offerings.contains(key)
+                            && !refused.providers.contains(&key.provider)
+                            && at_first.left(key).is_none_or(|launches| used < launches)
+                    })
+                    .collect();
+                let Some(at) = next(&ladder, &refused, &budgets) else {
+                    prop_assert!(may.is_empty(), "something could be asked");
+                    break;
+                };
+                prop_assert!(may.contains(&at), "refused before, or beyond its launches");
+                prop_assert!(may.iter().all(|other| places[at] <= places[*other]), "a better one could be asked");
+                prop_assert!(asked.insert(at), "asked twice for one machine");
+                let key = ladder[at].offering.clone().unwrap();
+                budgets.take(&key);
+                *launched.entry(key.clone()).or_default() += 1;
+                match answers.next().unwrap() {
+                    Answer::Made => break,
+                    Answer::NoCapacity => { refused.offerings.insert(key); }
+                    Answer::Down => { refused.providers.insert(key.provider); }
+                }
+            }
+            prop_assert!(asked.len() <= ladder.len());
+        }
+    }
 }

@@ -8,6 +8,7 @@ use super::{
     ActionId, Bootstrap, Rung, Verb,
     draft::Draft,
     facts::Facts,
+    fleet::{Machine, Presence},
     groups::Groups,
     names::Names,
     pool::Wish,
@@ -25,7 +26,7 @@ use crate::{
     },
     placement::{self, Breaker, LaunchBudgets, Rated, Refused, Scale},
     render::{TemplateSet, parts, spec_hash},
-    stack::{OfferingChoice, Pool},
+    stack::{OfferingChoice, Pool, Spread},
 };
 
 /// A machine to be made, its ladder complete but for the ids of what it needs.
@@ -50,6 +51,42 @@ pub(super) struct Maker<'a, 'f> {
     pub(super) budgets: LaunchBudgets,
     /// The same, as the plan tells it to apply.
     pub(super) limits: LaunchBudgets,
+    /// Machines by where they are, those that this plan makes counted at their first rung.
+    pub(super) located: HashMap<Located, u32>,
+}
+
+/// Whose machines, at which provider, in which location.
+pub(super) type Located = (PoolName, ProviderName, String);
+
+fn place_of(pool: &PoolName, offering: &OfferingKey) -> Located {
+    (pool.clone(), offering.provider.clone(), offering.location.clone())
+}
+
+/// Where each pool's machines are, that are not certainly gone: on record, or perhaps made.
+pub(super) fn located(
+    machines: &BTreeMap<&PoolName, Vec<Machine<'_>>>,
+    in_flight: &InFlight,
+) -> HashMap<Located, u32> {
+    let mut located = HashMap::new();
+    let on_record = machines.iter().flat_map(|(pool, own)| {
+        let there = own.iter().filter(|machine| machine.presence != Presence::Gone);
+        there.filter_map(|machine| Some(place_of(pool, machine.record.offering()?)))
+    });
+    let begun = in_flight
+        .machines
+        .iter()
+        .flat_map(|(pool, offerings)| offerings.iter().map(|offering| place_of(pool, offering)));
+    for place in on_record.chain(begun) {
+        *located.entry(place).or_default() += 1;
+    }
+    located
+}
+
+/// A rung with what keeps its place in the ladder, whatever the pool is spread over.
+struct Placed {
+    rung: Rung,
+    priority: u32,
+    sold_out: bool,
 }
 
 /// Why one more machine cannot be made now.
@@ -86,11 +123,11 @@ impl Maker<'_, '_> {
         made
     }
 
-    /// One place in a placement group at every provider of a ladder, for a pool that is spread: it is not known yet on
+    /// One place in a placement group at every provider of a ladder, for a pool that is spread over hosts: it is not known yet on
     /// which rung the machine will be.
     fn places(&mut self, pool: &Pool, ladder: &[Rung]) -> BTreeMap<ProviderName, String> {
         let mut places = BTreeMap::new();
-        for rung in ladder.iter().filter(|_| pool.spread) {
+        for rung in ladder.iter().filter(|_| pool.spread == Spread::Hosts) {
             if !places.contains_key(&rung.provider)
                 && let Some(group) = self.groups.place(self.facts, &pool.name, &rung.provider)
             {
@@ -122,6 +159,7 @@ impl Maker<'_, '_> {
     /// left is set aside for it.
     pub(super) fn frees(&mut self, wish: &Wish<'_>, old: &Record) -> bool {
         let (rungs, _) = self.rungs(wish);
+        let rungs: Vec<Rung> = rungs.into_iter().map(|placed| placed.rung).collect();
         if placement::next(&rungs, &Refused::default(), &self.budgets).is_none() {
             return false;
         }
@@ -134,7 +172,24 @@ impl Maker<'_, '_> {
         self.purse.swap(self.facts, old, cheapest)
     }
 
-    fn each(&mut self, wish: &Wish<'_>, rungs: &[Rung], before: u32) -> (Vec<Made>, Option<Blocked>) {
+    /// The rungs in the order of their ladder; for a pool that is spread over locations those first, within one priority,
+    /// whose location has the fewest of its machines.
+    fn spread_out<'r>(&self, pool: &Pool, rungs: &'r [Placed]) -> Vec<&'r Rung> {
+        let mut order: Vec<&Placed> = rungs.iter().collect();
+        if pool.spread == Spread::Locations {
+            let there = |placed: &Placed| {
+                let place = placed.rung.offering.as_ref().map(|key| place_of(&pool.name, key));
+                place
+                    .and_then(|place| self.located.get(&place))
+                    .copied()
+                    .unwrap_or_default()
+            };
+            order.sort_by_key(|placed| (placed.priority, placed.sold_out, there(placed)));
+        }
+        order.into_iter().map(|placed| &placed.rung).collect()
+    }
+
+    fn each(&mut self, wish: &Wish<'_>, rungs: &[Placed], before: u32) -> (Vec<Made>, Option<Blocked>) {
         let mut made = Vec::new();
         for (ordinal, reason) in (before..).zip(&wish.reasons) {
             match self.one(wish.pool, rungs, ordinal, reason) {
@@ -145,10 +200,10 @@ impl Maker<'_, '_> {
         (made, None)
     }
 
-    fn one(&mut self, pool: &Pool, rungs: &[Rung], ordinal: u32, reason: &Reason) -> Result<Made, Blocked> {
+    fn one(&mut self, pool: &Pool, rungs: &[Placed], ordinal: u32, reason: &Reason) -> Result<Made, Blocked> {
         let mut short = None;
         let mut ladder: Vec<Rung> = Vec::new();
-        for rung in rungs {
+        for rung in self.spread_out(pool, rungs) {
             match self.purse.affords(self.facts, rung.price.as_ref()) {
                 Ok(()) => ladder.push(rung.clone()),
                 Err(why) if short.is_none() => short = Some((why, rung_name(rung))),
@@ -164,6 +219,7 @@ impl Maker<'_, '_> {
         };
         if let Some(offering) = ladder.get(first).and_then(|rung| rung.offering.as_ref()) {
             self.budgets.take(offering);
+            *self.located.entry(place_of(&pool.name, offering)).or_default() += 1;
         }
         let prices = ladder.iter().filter_map(|rung| rung.price.as_ref());
         self.purse.take(self.facts, prices);
@@ -188,7 +244,7 @@ impl Maker<'_, '_> {
     }
 
     /// The pool's ladder, without names, and what is passed over.
-    fn rungs(&mut self, wish: &Wish<'_>) -> (Vec<Rung>, Vec<Reason>) {
+    fn rungs(&mut self, wish: &Wish<'_>) -> (Vec<Placed>, Vec<Reason>) {
         let facts = self.facts;
         let pool = wish.pool;
         let scale = Scale {
@@ -213,7 +269,11 @@ impl Maker<'_, '_> {
         let parts = parts.unwrap_or_default();
         for option in rated {
             match self.rung(wish, &option, &parts, facts.snapshot.now) {
-                Ok(rung) => rungs.push(rung),
+                Ok(rung) => rungs.push(Placed {
+                    rung,
+                    priority: option.choice.priority,
+                    sold_out: option.is_sold_out(),
+                }),
                 Err(reason) => refusals.push(reason),
             }
         }

@@ -233,6 +233,7 @@ impl<'a> Parts<'a, '_> {
             purse: Purse::new(facts, &cost::running(facts, self.in_flight, self.found)),
             limits: budgets.clone(),
             budgets,
+            located: creates::located(self.machines, self.in_flight),
         };
         if let (false, Ok(count)) = (
             self.found.foreign.is_empty(),

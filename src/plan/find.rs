@@ -60,13 +60,13 @@ pub fn machine<'a>(state: &'a State, named: &str) -> Result<(&'a Address, &'a Re
         [] => {
             let all = machines.iter();
             let all = all
-                .flat_map(|(address, _)| [address.to_string(), address.name.to_string()])
+                .flat_map(|(address, _)| [address.to_string(), address.name.clone()])
                 .collect();
             let near = near(named, &all);
             let some = machines
                 .iter()
                 .take(TOLD)
-                .map(|(address, _)| address.name.to_string());
+                .map(|(address, _)| address.name.clone());
             Err(FindError::Unknown {
                 named: named.to_owned(),
                 some: some.collect(),
@@ -85,7 +85,7 @@ fn names(address: &Address, record: &Record) -> [String; 4] {
     let short = full
         .split_once('.')
         .map_or_else(|| full.clone(), |(_, rest)| rest.to_owned());
-    [full, short, record.name.clone(), address.name.to_string()]
+    [full, short, record.name.clone(), address.name.clone()]
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
         resource::{CloudStatus, CordonKind},
     },
     scaling::Target,
-    stack::{Policy, Pool},
+    stack::{Policy, Pool, hooks::Moment},
 };
 
 /// A pool's machines while they are judged. Each comes to one end: an action, or a reason for which it is kept.
@@ -424,7 +424,10 @@ impl<'a, 'f, 'd> Judge<'a, 'f, 'd> {
             self.facts.stack.interval,
             ticks.map(Vec::as_slice).unwrap_or_default(),
             settle,
-            cloud.profile.delete_time,
+            cloud
+                .profile
+                .delete_time
+                .saturating_add(pool.hook_time(Moment::BeforeDelete)),
         );
         if let Policy::DroneAutoscaler { min_age } = pool.policy
             && machine.age < min_age

@@ -170,14 +170,13 @@ impl Purse {
             .limits()
             .filter_map(|(period, budget)| Limit::of(facts, period, budget, running))
             .collect();
-        let unknown = running
-            .iter()
+        // Only where there is a budget that could not count it.
+        let counted = running.iter().filter(|_| !limits.is_empty());
+        let unknown = counted
             .map(|one| &one.price.hourly)
             .find(|money| facts.worth(money).is_none());
         Self {
-            blind: unknown
-                .map(|money| money.currency.clone())
-                .filter(|_| !limits.is_empty()),
+            blind: unknown.map(|money| money.currency.clone()),
             limits,
         }
     }

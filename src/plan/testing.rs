@@ -100,7 +100,7 @@ pub(crate) fn pool(name: &str, tags: &[&str]) -> Pool {
         ssh_keys: Vec::new(),
         firewalls: Vec::new(),
         networks: Vec::new(),
-        spread: false,
+        spread: crate::stack::Spread::No,
         keeping: crate::stack::Keeping::default(),
         registering: crate::stack::Registering::default(),
         offerings: vec![choice("cx33", &["nbg1", "fsn1"])],
@@ -721,6 +721,7 @@ impl World {
 
     /// What carrying out a plan, everything going well, makes of the world.
     pub(crate) fn apply(&mut self, plan: &Plan) {
+        scaling::remember(&mut self.snapshot.history, plan);
         let mut budgets = LaunchBudgets::of(&plan.launch_budgets);
         for action in plan.actions.clone() {
             let address = action.address.clone();

@@ -1,8 +1,11 @@
 //! A scenario for every reason, and what holds of every plan.
 
+mod clouds_tests;
 mod group_tests;
+mod hook_tests;
 mod metrics_tests;
 mod roll_tests;
+mod step_tests;
 
 use std::collections::BTreeSet;
 
@@ -22,7 +25,7 @@ use crate::model::{
     state::{Failure, History, Phase, Refusal},
 };
 use crate::stack::{
-    Mode, Policy,
+    Mode, Policy, Spread,
     hooks::{Hook, HookCall, Moment, OnFailure},
 };
 
@@ -206,6 +209,32 @@ fn scenarios() -> Vec<(&'static str, World)> {
         (
             "budget_reached",
             grow(|w| w.stack.budget.hourly = Some("0.025 EUR".parse().unwrap())),
+        ),
+        (
+            "budget_blind",
+            grow(|w| {
+                w.stack.budget.daily = Some("9 EUR".parse().unwrap());
+                let address = w.machine("brave-otter", -600, true);
+                w.record(&address).price = Some(price("0.010 USD"));
+                w.run("brave-otter");
+            }),
+        ),
+        (
+            "no_rate",
+            grow(|w| {
+                *w = w
+                    .clone()
+                    .with_cloud("ec2", vec![offering("a", "c6i.large", "0.010 USD")]);
+            }),
+        ),
+        (
+            "cloud_passed_over",
+            grow(|w| {
+                *w = w
+                    .clone()
+                    .with_cloud("ec2", vec![offering("a", "c6i.large", "0.010 EUR")]);
+                w.cloud_of("ec2").listing.completeness = Completeness::partial("throttled");
+            }),
         ),
         ("burst_reached", grow(|w| w.pool().burst = Some(1))),
         (
@@ -433,6 +462,7 @@ fn scenarios() -> Vec<(&'static str, World)> {
         }),
     ];
     all.extend(roll_tests::scenarios());
+    all.extend(step_tests::scenarios());
     all.push(("shared_runner", shared_and_slow()));
     let mut booting = World::new();
     booting.queue(1);
@@ -1302,7 +1332,7 @@ fn spread(world: &World) -> Vec<(String, usize)> {
 #[test]
 fn a_pool_that_is_spread_has_as_many_groups_as_its_machines_need() {
     let mut world = World::new();
-    world.pool().spread = true;
+    world.pool().spread = Spread::Hosts;
     world.queue(8);
     let plan = world.plan();
     assert_eq!(
@@ -1336,7 +1366,7 @@ fn a_pool_that_is_spread_has_as_many_groups_as_its_machines_need() {
 #[test]
 fn a_free_place_is_taken_first_and_a_group_without_machines_is_removed() {
     let mut world = World::new();
-    world.pool().spread = true;
+    world.pool().spread = Spread::Hosts;
     world.queue(8);
     let plan = world.plan();
     world.apply(&plan);
@@ -1371,14 +1401,14 @@ fn a_free_place_is_taken_first_and_a_group_without_machines_is_removed() {
     assert_eq!(plan.actions[1].after, [plan.actions[0].id]);
     assert_eq!(plan.actions[1].reason, Reason::Unused);
     world.apply(&plan);
-    world.pool().spread = false;
+    world.pool().spread = Spread::No;
     assert!(world.plan().is_noop(), "a group with machines stays");
 }
 
 #[test]
 fn what_an_orphan_and_an_unfinished_attempt_use_is_counted() {
     let mut world = World::new();
-    world.pool().spread = true;
+    world.pool().spread = Spread::Hosts;
     world.queue(2);
     let plan = world.plan();
     world.apply(&plan);
@@ -1402,7 +1432,7 @@ fn what_an_orphan_and_an_unfinished_attempt_use_is_counted() {
 #[test]
 fn a_provider_without_placement_groups_spreads_nothing() {
     let mut world = World::new();
-    world.pool().spread = true;
+    world.pool().spread = Spread::Hosts;
     world.cloud().profile.group_size = None;
     world.queue(2);
     let plan = world.plan();
@@ -1508,7 +1538,7 @@ fn build(case: &Case) -> World {
     if case.network {
         world = world.with_network();
     }
-    world.pool().spread = case.spread;
+    world.pool().spread = if case.spread { Spread::Hosts } else { Spread::No };
     if case.edit > 0 {
         // What the stack file asks for is there, with a machine in it; then someone edits the file.
         world.pool().min = 1;
@@ -1585,7 +1615,10 @@ fn edit(world: &mut World, how: u8) {
         _ => {
             world.pool().networks.clear();
             world.stack.networks.clear();
-            world.pool().spread = !world.pool().spread;
+            world.pool().spread = match world.pool().spread {
+                Spread::No => Spread::Hosts,
+                _ => Spread::No,
+            };
         }
     }
 }

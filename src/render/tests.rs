@@ -47,7 +47,7 @@ fn pool() -> Pool {
         ssh_keys: vec!["one".into(), "two".into()],
         firewalls: vec![],
         networks: Vec::new(),
-        spread: false,
+        spread: crate::stack::Spread::No,
         keeping: crate::stack::Keeping::default(),
         registering: crate::stack::Registering::default(),
         offerings: vec![OfferingChoice {

@@ -285,6 +285,3 @@ pub fn remember(history: &mut History, plan: &Plan) {
         };
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -53,27 +53,9 @@ impl Moment {
     }
 }
 
-impl Hook {
-    /// The longest that it may take, all tries and the waits between them together.
-    pub fn longest(&self) -> SignedDuration {
-        let tries = i32::try_from(self.retries).unwrap_or(i32::MAX).saturating_add(1);
-        let waits = (0..self.retries)
-            .map(longest_wait)
-            .fold(SignedDuration::ZERO, SignedDuration::saturating_add);
-        self.timeout.saturating_mul(tries).saturating_add(waits)
-    }
-}
-
-/// The longest wait after this try, from 0: the first is a second, each is twice the one before, none is longer than
-/// [`LONGEST_WAIT`]; jitter makes it up to twice as long.
-fn longest_wait(tried: u32) -> SignedDuration {
-    let doubled = FIRST_WAIT.saturating_mul(2_i32.saturating_pow(tried));
-    doubled.min(LONGEST_WAIT).saturating_mul(2)
-}
-
 /// The wait before a hook's second try.
 pub const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(1);
-/// The longest wait between two tries of a hook: the receiver that needs longer to come back is met by the next tick.
+/// The longest wait between two tries of a hook, jitter aside: a receiver that needs longer to come back is met by the next tick.
 pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(15);
 
 /// What a hook does. Each is given the event as JSON.

@@ -413,6 +413,19 @@ pub enum Leave {
     Detach,
 }
 
+/// How a pool's machines are kept apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spread {
+    /// Not at all.
+    #[default]
+    No,
+    /// On different hosts, by placement groups.
+    Hosts,
+    /// In the locations of one priority, each new machine where the fewest are.
+    Locations,
+}
+
 /// By what offerings of one priority are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -585,8 +598,8 @@ pub struct Pool {
     pub firewalls: Vec<String>,
     /// Networks that its machines are attached to, by name; likewise.
     pub networks: Vec<String>,
-    /// Whether its machines are kept on different hosts, in placement groups made for it.
-    pub spread: bool,
+    /// How its machines are kept apart.
+    pub spread: Spread,
     /// How long its machines are kept, and how they are made anew.
     pub keeping: Keeping,
     /// How its runners are registered.
@@ -608,6 +621,12 @@ impl Pool {
     pub fn hooks_of(&self, moment: hooks::Moment) -> impl Iterator<Item = (usize, &hooks::Hook)> {
         let all = self.hooks.iter().enumerate();
         all.filter(move |(_, hook)| hook.on.contains(&moment))
+    }
+
+    /// How long its hooks of a moment may take, each tried once.
+    pub fn hook_time(&self, moment: hooks::Moment) -> SignedDuration {
+        let times = self.hooks_of(moment).map(|(_, hook)| hook.timeout);
+        times.fold(SignedDuration::ZERO, SignedDuration::saturating_add)
     }
 
     /// Whether it has hooks of a moment.

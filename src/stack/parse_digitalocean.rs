@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Firewall, Network, OfferingChoice, Pool, ProviderConfig, ProviderKind,
+    Firewall, Network, OfferingChoice, Pool, ProviderConfig, ProviderKind, Spread,
     parse::{Check, dotted},
 };
 use crate::model::{ids::ProviderName, resource::ImageRef};
@@ -41,7 +41,12 @@ impl Check<'_> {
             let mut its = offerings
                 .filter(|(_, offering)| is_its(&offering.provider))
                 .peekable();
-            if its.peek().is_some() {
+            // Over locations anything is spread, and over hosts those machines of the pool that a cloud with groups has.
+            let grouped = pool.offerings.iter().any(|offering| {
+                let config = providers.get(&offering.provider);
+                config.is_some_and(|config| config.kind == ProviderKind::Hetzner)
+            });
+            if its.peek().is_some() && pool.spread == Spread::Hosts && !grouped {
                 self.only_for(
                     &["pools", pool.name.as_str()],
                     "digitalocean",

@@ -71,7 +71,7 @@ impl Check<'_> {
             self.moments(&at("on"), &on);
         }
         let call = match (raw.command.is_empty(), raw.http, raw.ssh) {
-            (false, None, None) => HookCall::Command(self.command(&at("command"), raw.command)),
+            (false, None, None) => HookCall::Command(self.hook_command(&at("command"), raw.command)),
             (true, Some(http), None) => HookCall::Http(self.http_call(&at("http"), http)?),
             (true, None, Some(command)) => HookCall::Ssh(self.ssh_command(&at("ssh"), &on, command)),
             _ => {
@@ -103,7 +103,7 @@ impl Check<'_> {
         self.duplicates(path, &words);
     }
 
-    fn command(&mut self, path: &[&str], words: Vec<String>) -> Vec<String> {
+    fn hook_command(&mut self, path: &[&str], words: Vec<String>) -> Vec<String> {
         let program = words.first().map(String::as_str).unwrap_or_default();
         if program.trim().is_empty() {
             let what = "the command names no program".to_owned();

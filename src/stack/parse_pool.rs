@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     CiConfig, CiKind, Endpoint, Keeping, OfferingChoice, Pool, ProviderConfig, ProviderKind, Registering,
-    StackProblem,
+    Spread, StackProblem,
     parse::{Check, Declared, dotted},
     raw::{RawImage, RawOffering, RawPool},
     tree::Node,
@@ -86,7 +86,7 @@ impl Check<'_> {
             .take()
             .and_then(|group| self.group(pool, group, providers, ci_config));
         let offerings = raw.offerings.take().unwrap_or_default();
-        let offerings = self.offerings(pool, offerings, providers, ci_config);
+        let offerings = self.offerings(pool, offerings, raw.spread.spread(), providers, ci_config);
         if let Some(ci) = ci_config {
             self.pool_of_ci(pool, &raw, group.as_ref(), &offerings, ci);
         }
@@ -119,7 +119,7 @@ impl Check<'_> {
             ssh_keys: raw.ssh_keys,
             firewalls: raw.firewalls,
             networks: raw.networks,
-            spread: raw.spread,
+            spread: raw.spread.spread(),
             keeping: keeping?,
             registering: Registering {
                 protected_refs: raw.protected_refs,
@@ -165,9 +165,13 @@ impl Check<'_> {
                 self.report(problem);
             }
         }
-        // CircleCI knows resource classes alone, which are asked for elsewhere; where there are no jobs, none has tags.
+        // CircleCI knows resource classes alone, which are asked for elsewhere; where there are no jobs, none has tags; a program may
+        // name the pool of a job, or count.
         if raw.tags.is_empty()
-            && !matches!(kind, Some(CiKind::Circleci | CiKind::Prometheus))
+            && !matches!(
+                kind,
+                Some(CiKind::Circleci | CiKind::Prometheus | CiKind::Exec | CiKind::Http)
+            )
             && !self.written(&["pools", pool, "group", "discover"])
             && !raw.run_untagged
             && self.untouched(&path)
@@ -219,9 +223,15 @@ impl Check<'_> {
         &mut self,
         pool: &str,
         raw: Vec<RawOffering>,
+        spread: Spread,
         providers: &BTreeMap<ProviderName, ProviderConfig>,
         ci: Option<&CiConfig>,
     ) -> Vec<OfferingChoice> {
+        let of = |raw: &RawOffering| providers.get(&ProviderName::new(raw.provider.clone()?));
+        let elsewhere = raw
+            .iter()
+            .filter_map(of)
+            .any(|config| config.kind != ProviderKind::Ec2);
         let mut offerings: Vec<OfferingChoice> = Vec::new();
         for (index, mut raw) in raw.into_iter().enumerate() {
             let index = index.to_string();
@@ -253,9 +263,12 @@ impl Check<'_> {
                     "location",
                 );
             }
-            if kind == Some(ProviderKind::Ec2) {
+            // What the machines of another cloud in the pool have is nothing to say against.
+            if kind == Some(ProviderKind::Ec2) && !elsewhere {
                 self.only_for(&["pools", pool], "ec2", &["networks"], "hetzner and digitalocean");
-                self.only_for(&["pools", pool], "ec2", &["spread"], "hetzner");
+                if spread != Spread::Locations {
+                    self.only_for(&["pools", pool], "ec2", &["spread"], "hetzner");
+                }
             }
             let image = self.offered_image(&path, kind, raw.image.take(), raw.launch_template.is_some());
             let ec2 = self.ec2_launch(&path, kind, &raw);

@@ -43,7 +43,7 @@ impl Check<'_> {
                         "again",
                     )
                     .also(self.span(&[&path[..3], &[first, "name"]].concat()), "first here")
-                    .help("give each step a name of its own: cool-downs are told by it");
+                    .help("give each step a name of its own: reports go by it, and the memory of `for`");
                     self.report(problem);
                 }
             }

@@ -18,7 +18,7 @@ use self::{
     hooks::{RawHook, RawSsh},
     step::{RawHealth, RawScrape, RawStep},
 };
-use super::{CiKind, CircleciApi, Leave, Mode, Order, Part, ProviderKind, RunnerNaming, SecretRef};
+use super::{CiKind, CircleciApi, Leave, Mode, Order, Part, ProviderKind, RunnerNaming, SecretRef, Spread};
 use crate::model::{offering::Market, resource::Direction};
 
 /// A stack of runfleet: one environment, as a person writes it.
@@ -224,7 +224,8 @@ pub(super) struct RawCi {
     /// Its root; or `"sandbox"`. Plain http goes only to this machine. Without: the vendor's own (`https://gitlab.com`, `https://runner.circleci.com`); a Drone server has none.
     #[schemars(extend("examples" = ["https://gitlab.example.com", "sandbox"]))]
     pub(super) url: Option<String>,
-    /// How it lets us in. Must be there unless `url` is `"sandbox"`.
+    /// How it lets us in. Must be there unless `url` is `"sandbox"`; `exec` (in the program's environment, `RUNFLEET_TOKEN`), `http` and
+    /// `prometheus` (a bearer token) may do without.
     pub(super) token: Option<SecretRef>,
     /// A file of certificates (PEM) to trust besides the system's, relative to the stack file's folder.
     pub(super) ca_file: Option<PathBuf>,
@@ -250,25 +251,27 @@ pub(super) struct RawCi {
     pub(super) api: Option<CircleciApi>,
     /// `prometheus`: how each machine's exporter is asked. Without: only the server at `url` is.
     pub(super) scrape: Option<RawScrape>,
-    /// `exec`: the program that prints what is wanted, as JSON.
+    /// `exec`: the program, with its arguments, that prints which jobs there are, as JSON: docs/guides/any-ci.md. One with a `/` is
+    /// looked for from the stack file's folder.
     #[schemars(extend("examples" = [["./demand.py"]]))]
     pub(super) demand: Option<Vec<String>>,
-    /// `exec`: the program that keeps a runner from taking new jobs.
+    /// `exec`: the program that keeps a runner from taking new jobs; with `uncordon`. Without: a machine goes once it is off.
     pub(super) cordon: Option<Vec<String>>,
     /// `exec`: the program that lets it take jobs again.
     pub(super) uncordon: Option<Vec<String>>,
-    /// `exec`: the program that makes a registration, and prints what a machine joins with.
+    /// `exec`: the program that makes a registration, and prints what a machine joins with; with `forget`. Without: a runner's id is
+    /// its machine's name.
     pub(super) register: Option<Vec<String>>,
     /// `exec`: the program that removes a registration.
     pub(super) forget: Option<Vec<String>>,
-    /// `http`: the URL that answers with what is wanted, as JSON; absolute, or relative to `url`.
+    /// `http`: the URL that answers with which jobs there are, as JSON: docs/guides/any-ci.md. Whole, or beginning with `/`, below `url`.
     #[schemars(extend("examples" = ["/demand"]))]
     pub(super) demand_url: Option<String>,
-    /// `http`: the URL that keeps a runner from taking new jobs.
+    /// `http`: the URL that keeps a runner from taking new jobs; with `uncordon_url`.
     pub(super) cordon_url: Option<String>,
     /// `http`: the URL that lets it take jobs again.
     pub(super) uncordon_url: Option<String>,
-    /// `http`: the URL that makes a registration, and answers with what a machine joins with.
+    /// `http`: the URL that makes a registration, and answers with what a machine joins with; with `forget_url`.
     pub(super) register_url: Option<String>,
     /// `http`: the URL that removes a registration.
     pub(super) forget_url: Option<String>,
@@ -481,9 +484,9 @@ pub(super) struct RawPool {
     /// Private networks for its machines, by their names under `[networks]`.
     #[serde(default)]
     pub(super) networks: Vec<String>,
-    /// Whether its machines are kept on different hosts, in placement groups that are made for it, as many as needed.
+    /// How its machines are kept apart: `true` or `"hosts"` on different hosts, in placement groups that are made for it, as many as needed; `"locations"` in the locations of one priority, each new one where the fewest are.
     #[serde(default)]
-    pub(super) spread: bool,
+    pub(super) spread: RawSpread,
     /// A machine older than this leaves as soon as it is idle, and another takes its place. Without: no limit.
     pub(super) max_age: Option<DurationText>,
     /// A machine that has run so many jobs leaves as soon as it is idle. Jobs are counted in the history: where that is lost, counting begins anew. Without: no limit.
@@ -583,6 +586,47 @@ impl PolicyName {
             Self::Step => "step",
         }
     }
+}
+
+/// Whether machines are kept apart, or over what.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(
+    rename = "Spread",
+    extend("x-hint" = "write spread = true, \"hosts\" or \"locations\"")
+)]
+pub(super) enum RawSpread {
+    /// On different hosts, or not at all.
+    Switch(bool),
+    /// Over these.
+    Over(SpreadOver),
+}
+
+impl Default for RawSpread {
+    fn default() -> Self {
+        Self::Switch(false)
+    }
+}
+
+impl RawSpread {
+    /// What it means.
+    pub(super) fn spread(self) -> Spread {
+        match self {
+            Self::Switch(false) => Spread::No,
+            Self::Switch(true) | Self::Over(SpreadOver::Hosts) => Spread::Hosts,
+            Self::Over(SpreadOver::Locations) => Spread::Locations,
+        }
+    }
+}
+
+/// Over what machines are spread.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SpreadOver {
+    /// Hosts, by placement groups.
+    Hosts,
+    /// Locations.
+    Locations,
 }
 
 /// A policy by its name, or with its settings.

@@ -12,8 +12,11 @@ use crate::model::resource::ImageRef;
 
 mod aws;
 mod digitalocean;
+mod hooks;
 mod metrics;
+mod money;
 mod program;
+mod step;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");
 const DEV: &str = include_str!("../../stacks/dev.toml");

@@ -229,7 +229,11 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
         store,
     };
     let mut session = Session::new(loaded, clients, Clock::system());
-    session.hooks = Hooks::new(session.stack(), session.loaded().folder(), policy(trust));
+    session.hooks = Arc::new(Hooks::new(
+        session.stack(),
+        session.loaded().folder(),
+        policy(trust),
+    ));
     #[cfg(feature = "sandbox")]
     {
         session.sandbox = sandbox;

@@ -26,7 +26,7 @@ pub use crate::apply::{Applied, Clock, Event, Failed, Reporter, Stop};
 use crate::{
     apply::{self, ApplyError, Context, random_hex},
     demand::{Demand, DemandError, RunnerControl},
-    hooks::Hooks,
+    hooks::{Caller, Hooks},
     journal::Fold,
     model::{
         ids::{CiName, Lineage, ProviderName},
@@ -127,7 +127,7 @@ impl Planned {
 pub struct Session {
     loaded: LoadedStack,
     clients: Clients,
-    hooks: Hooks,
+    hooks: Arc<dyn Caller>,
     lease: Option<Lease>,
     clock: Clock,
     new_lineage: Lineage,
@@ -138,7 +138,7 @@ pub struct Session {
 impl Session {
     /// A session over these clients: what [`connect`] makes, and tests.
     pub fn new(loaded: LoadedStack, clients: Clients, clock: Clock) -> Self {
-        let hooks = Hooks::new(&loaded.stack, loaded.folder(), Policy::Trusted);
+        let hooks = Arc::new(Hooks::new(&loaded.stack, loaded.folder(), Policy::Trusted));
         Self {
             loaded,
             clients,
@@ -149,6 +149,13 @@ impl Session {
             #[cfg(feature = "sandbox")]
             sandbox: None,
         }
+    }
+
+    /// With another that carries hooks out.
+    #[must_use]
+    pub fn with_hooks(mut self, hooks: Arc<dyn Caller>) -> Self {
+        self.hooks = hooks;
+        self
     }
 
     /// The stack.
@@ -273,7 +280,7 @@ impl Session {
             templates: &self.loaded.templates,
             providers: &self.clients.providers,
             control: &self.clients.control,
-            hooks: &self.hooks,
+            hooks: self.hooks.as_ref(),
             store: self.clients.store.as_ref(),
             lease: self.lease.as_ref(),
             clock: self.clock.clone(),

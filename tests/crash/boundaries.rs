@@ -24,7 +24,7 @@ use runfleet::{
 };
 use serde_json::{Value, json};
 
-use super::killer::{Killer, MortalControl, MortalProvider, MortalStore};
+use super::killer::{Killer, MortalControl, MortalHooks, MortalProvider, MortalStore};
 use crate::support::stack_text;
 
 /// What is killed.
@@ -36,6 +36,13 @@ pub(super) enum Scene {
     /// The state was lost, and all that is there is taken on record under a new lineage.
     Adopt,
 }
+
+/// Called at each moment; by [`MortalHooks`] while it is to die, else for real.
+const HOOKS: &str = r#"
+[[pools.linux.hooks]]
+on = ["before_create", "after_ready", "before_delete", "after_delete", "on_error"]
+command = ["true"]
+"#;
 
 /// What the cloud does to the first tick after the kill.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +101,7 @@ impl Stage {
         .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let addresses = sandbox.addresses();
-        let text = stack_text(&addresses.hetzner, &addresses.gitlab, "")
+        let text = stack_text(&addresses.hetzner, &addresses.gitlab, HOOKS)
             .replace("{ env = \"HCLOUD_TOKEN\" }", "{ file = \"token\" }")
             .replace("{ env = \"GITLAB_API_TOKEN\" }", "{ file = \"token\" }")
             .replace("settle = \"50ms\"", "settle = \"10ms\"")
@@ -299,7 +306,8 @@ async fn session(
             .collect(),
         store: Arc::new(MortalStore(store, Arc::clone(killer))),
     };
-    Session::new(tick::load(file).unwrap(), mortal, clock)
+    let hooks = Arc::new(MortalHooks(Arc::clone(killer)));
+    Session::new(tick::load(file).unwrap(), mortal, clock).with_hooks(hooks)
 }
 
 fn duration(scene: Scene) -> &'static str {

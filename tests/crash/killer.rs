@@ -12,6 +12,7 @@ use std::{
 use async_trait::async_trait;
 use runfleet::{
     demand::{Cordoned, DemandError, Registration, RegistrationRequest, RunnerControl, RunnerReading},
+    hooks::{Caller, HookError, HookEvent, HookPlace},
     model::{
         ids::{RegistrationId, Serial, StackName},
         intent::Entry,
@@ -19,6 +20,7 @@ use runfleet::{
         state::{History, State},
     },
     provider::{Choice, Claim, Offerings, Problem, Provider, ProviderError},
+    stack::hooks::Hook,
     state::{Lease, Loaded, LockInfo, StateError, StateStore, StateVersion},
 };
 use tokio::sync::Notify;
@@ -149,6 +151,25 @@ impl RunnerControl for MortalControl {
     async fn forget(&self, runner: &RegistrationId) -> Result<(), DemandError> {
         self.1.around(self.0.forget(runner)).await
     }
+}
+
+/// Hooks that call nobody, between two boundaries.
+#[derive(Debug)]
+pub struct MortalHooks(pub Arc<Killer>);
+
+#[async_trait]
+impl Caller for MortalHooks {
+    async fn call(
+        &self,
+        _: HookPlace<'_>,
+        _: &Hook,
+        _: &HookEvent,
+        _: Option<&ResourceRef>,
+    ) -> Result<(), HookError> {
+        self.0.around(std::future::ready(Ok(()))).await
+    }
+
+    async fn forget(&self, _: &[ResourceRef]) {}
 }
 
 #[derive(Debug)]

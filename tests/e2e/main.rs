@@ -16,7 +16,9 @@ mod moto;
 mod support;
 
 mod adopt;
+mod any_ci;
 mod bad_input;
+mod clouds;
 mod drift;
 #[cfg(feature = "aws")]
 mod ec2;
@@ -24,6 +26,7 @@ mod ec2;
 mod ec2_day;
 mod first_tick;
 mod graphs;
+mod hooks;
 mod ladders;
 mod migration;
 mod migration_aws;
@@ -35,5 +38,6 @@ mod remote_state;
 mod roll;
 mod secrets;
 mod signals;
+mod ssh;
 mod state;
 mod wide;

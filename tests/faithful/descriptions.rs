@@ -26,6 +26,12 @@ pub(crate) fn hetzner() -> Option<Description> {
     Some(Description { document })
 }
 
+/// DigitalOcean, OpenAPI 3; its paths begin with the version.
+pub(crate) fn digitalocean() -> Option<Description> {
+    let document = read("digitalocean.json")?;
+    Some(Description { document })
+}
+
 /// Listings that the description calls one object: its generator was not told that they are arrays.
 const LISTINGS: [&str; 7] = [
     "/api/v4/groups/{id}/runners",

@@ -49,10 +49,25 @@ pub struct PoolExplained {
     pub serving: u32,
     /// How the target was computed.
     pub formula: String,
+    /// What each step of its policy comes to, as declared; empty with another policy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub steps: Vec<StepExplained>,
     /// What is decided for each of its machines, kept ones too.
     pub decisions: Vec<Decision>,
     /// What is refused.
     pub held: Vec<HeldView>,
+}
+
+/// What a step of a pool's policy comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct StepExplained {
+    /// Its name.
+    pub name: String,
+    /// Whether its conditions hold; null where that is not known.
+    pub holds: Option<bool>,
+    /// What was measured, and what it is held against.
+    pub reading: String,
 }
 
 /// What is decided for one machine.
@@ -107,6 +122,15 @@ fn pool_explained(plan: &Plan, pool: &PoolReport) -> PoolExplained {
         running: pool.running,
         serving: pool.serving,
         formula: pool.formula.clone(),
+        steps: pool
+            .steps
+            .iter()
+            .map(|step| StepExplained {
+                name: step.name.clone(),
+                holds: step.holds,
+                reading: step.reading.clone(),
+            })
+            .collect(),
         decisions,
         held: super::document::held(plan)
             .into_iter()
@@ -129,6 +153,18 @@ pub fn text(document: &ExplainDocument, paint: Paint) -> String {
             pool.name, pool.target, pool.formula, pool.queued, pool.running, pool.serving
         );
         let mut table = Table::<3>::new();
+        for step in &pool.steps {
+            let holds = match step.holds {
+                Some(true) => "holds",
+                Some(false) => "does not hold",
+                None => "unknown",
+            };
+            table.row([
+                format!("step {}", step.name).into(),
+                holds.to_owned().into(),
+                step.reading.clone().into(),
+            ]);
+        }
         for held in &pool.held {
             let style = if held.warning {
                 paint.warning()
@@ -157,6 +193,7 @@ pub fn text(document: &ExplainDocument, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::{super::fixture, *};
+    use crate::plan::StepReport;
 
     #[test]
     fn a_pool_is_explained_by_its_target_and_its_machines() {
@@ -176,6 +213,36 @@ mod tests {
 
         Orphans: 1 resource of our lineage without a record, 0.0095 EUR/h: removed when two ticks have seen them, and nothing runs on them. Type: runfleet -s prod adopt
         Foreign: 1 resource with our stack's name and another lineage, 0.0095 EUR/h: nothing is created while they are there. Type: runfleet -s prod adopt, or runfleet -s prod init --new-lineage
+        ");
+        let schema = serde_json::to_value(schemars::schema_for!(ExplainDocument)).unwrap();
+        jsonschema::validate(&schema, &serde_json::to_value(&document).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn steps_are_told_with_what_was_measured() {
+        let mut plan = fixture::plan();
+        plan.held.clear();
+        plan.kept.clear();
+        plan.actions.clear();
+        (plan.orphans, plan.foreign) = (Vec::new(), Vec::new());
+        let step = |name: &str, holds, reading: &str| StepReport {
+            name: name.to_owned(),
+            holds,
+            reading: reading.to_owned(),
+        };
+        plan.pools[0].formula = "mem_avail: mean(free) = 1.9e9 <= 2.068e9, +1 = 3".to_owned();
+        plan.pools[0].steps = vec![
+            step("mem_avail", Some(true), "mean(free) = 1.9e9 <= 2.068e9"),
+            step("loadavg", Some(false), "mean(node_load1) = 0.4, not >= 2"),
+            step("down", None, "max(node_load1) = 0.5 (1 of 2 machines), <= 0.5?"),
+        ];
+        let document = explain(&plan, Some(&"linux".into()));
+        insta::assert_snapshot!(text(&document, Paint::PLAIN), @"
+        linux: target 1 = mem_avail: mean(free) = 1.9e9 <= 2.068e9, +1 = 3
+          0 queued, 1 running, 2 serving
+          step mem_avail  holds          mean(free) = 1.9e9 <= 2.068e9
+          step loadavg    does not hold  mean(node_load1) = 0.4, not >= 2
+          step down       unknown        max(node_load1) = 0.5 (1 of 2 machines), <= 0.5?
         ");
         let schema = serde_json::to_value(schemars::schema_for!(ExplainDocument)).unwrap();
         jsonschema::validate(&schema, &serde_json::to_value(&document).unwrap()).unwrap();

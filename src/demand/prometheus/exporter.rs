@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::text::{self, Exposition, Found};
 use crate::{
-    model::metrics::{AddressKind, HealthCheck, HttpCheck, MachineMetrics, MachineSeen, SampleName},
+    model::metrics::{AddressKind, Finite, HealthCheck, HttpCheck, MachineMetrics, MachineSeen, SampleName},
     net::{NetError, plain::Plain},
     stack::source::Scrape,
 };
@@ -166,7 +166,7 @@ fn numbers(
     exposition: &Exposition,
     machine: &MachineSeen,
     samples: &[SampleName],
-) -> BTreeMap<String, crate::model::metrics::Finite> {
+) -> BTreeMap<String, Finite> {
     let mut numbers = BTreeMap::new();
     for sample in samples {
         match exposition.one(sample) {
@@ -179,7 +179,7 @@ fn numbers(
                 "several series have this name: say with labels which one is meant"
             ),
             Found::NotANumber => {
-                tracing::warn!(machine = %machine.name, %sample, "it is not a finite number")
+                tracing::warn!(machine = %machine.name, %sample, "it is not a finite number");
             }
         }
     }

@@ -173,13 +173,13 @@ impl Prometheus {
         });
         now.unwrap_or_else(|| self.clock.now())
     }
+}
 
-    fn problem(&self, place: String, what: String, hint: &str) -> Problem {
-        Problem {
-            place,
-            what,
-            hint: Some(hint.to_owned()),
-        }
+fn problem(place: String, what: String, hint: &str) -> Problem {
+    Problem {
+        place,
+        what,
+        hint: Some(hint.to_owned()),
     }
 }
 
@@ -214,12 +214,12 @@ impl Demand for Prometheus {
             Err(DemandError::Unauthorized { why }) => {
                 let what = format!("the server does not let us in: {why}");
                 let hint = "give the token that its proxy wants: token = { env = \"PROMETHEUS_TOKEN\" }";
-                return Ok(vec![self.problem(format!("ci.{ci}.token"), what, hint)]);
+                return Ok(vec![problem(format!("ci.{ci}.token"), what, hint)]);
             }
             Err(DemandError::Rejected { why } | DemandError::Malformed { why }) => {
                 let what = format!("what answers at {} is no Prometheus server: {why}", query::QUERY);
                 let hint = "write the server's root, as a browser opens it, without /api/v1";
-                return Ok(vec![self.problem(format!("ci.{ci}.url"), what, hint)]);
+                return Ok(vec![problem(format!("ci.{ci}.url"), what, hint)]);
             }
             Err(error) => return Err(error),
         }
@@ -228,7 +228,7 @@ impl Demand for Prometheus {
             if let (Measured::Missing { why }, _) = query::ask(server, question).await? {
                 let what = format!("{question:?} has no number for an answer: {why}");
                 let hint = "try it in the server's own page until it shows one number";
-                problems.push(self.problem(format!("pools.{pool}.steps"), what, hint));
+                problems.push(problem(format!("pools.{pool}.steps"), what, hint));
             }
         }
         Ok(problems)

@@ -112,15 +112,15 @@ mod tests {
         number(serde_json::from_value(answer).unwrap()).map(Finite::get)
     }
 
-    fn success(kind: &str, result: Value) -> Result<f64, String> {
+    fn success(kind: &str, result: &Value) -> Result<f64, String> {
         of(json!({"status": "success", "data": {"resultType": kind, "result": result}}))
     }
 
     #[test]
     fn a_scalar_and_a_vector_of_one_are_numbers() {
-        assert_eq!(success("scalar", json!([1.5, "2.5"])), Ok(2.5));
+        assert_eq!(success("scalar", &json!([1.5, "2.5"])), Ok(2.5));
         let one = json!([{"metric": {}, "value": [1_700_000_000.781, "-3e2"]}]);
-        assert_eq!(success("vector", one), Ok(-300.0));
+        assert_eq!(success("vector", &one), Ok(-300.0));
     }
 
     #[test]
@@ -139,7 +139,7 @@ mod tests {
             ("matrix", json!([]), "a matrix"),
             ("string", point("1"), "a string"),
         ] {
-            let error = success(kind, result).unwrap_err();
+            let error = success(kind, &result).unwrap_err();
             assert!(error.contains(why), "{kind}: {error}");
         }
         let refused = json!({"status": "error", "errorType": "bad_data", "error": "parse error at char 4"});

@@ -33,6 +33,9 @@ use super::{
 /// The first and the longest pause between two looks for a droplet whose answer was lost.
 const LOOK_FOR: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 
+/// What becomes of a droplet that finds no host.
+const VANISHED: &str = "vanished while it came up";
+
 /// A claim to a machine, and its place among the answers.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
@@ -250,10 +253,8 @@ impl Digitalocean {
     async fn finish_one(&self, one: Wanted<'_>, id: u64, errored: bool) -> Result<Observed, ProviderError> {
         if errored {
             let target = reference(self.name(), ResourceKind::Machine, &id.to_string());
-            return Err(match self.delete_machine(&target).await {
-                Ok(()) => ProviderError::NoCapacity {
-                    why: format!("{:?} was accepted, and its create action failed", one.spec.name),
-                },
+            return Err(match self.remove(&target).await {
+                Ok(()) => self.no_room(one.claim, "its create action failed").await,
                 Err(error) => ambiguous(format!(
                     "the create of {:?} failed, and what was made could not be removed: {error}",
                     one.spec.name
@@ -262,7 +263,7 @@ impl Digitalocean {
         }
         match self.wait_until_up(id).await? {
             Some(row) => Ok(self.with_claimed(row, one.claim)),
-            None => Err(self.vanished(one.claim).await),
+            None => Err(self.no_room(one.claim, VANISHED).await),
         }
     }
 
@@ -280,15 +281,12 @@ impl Digitalocean {
     }
 
     /// It was accepted, and is not there any more: there was no room for it.
-    async fn vanished(&self, claim: &Claim) -> ProviderError {
+    async fn no_room(&self, claim: &Claim, what: &str) -> ProviderError {
         if let Ok(Some(own)) = own_tag(claim) {
             self.sweep([own]).await;
         }
         ProviderError::NoCapacity {
-            why: format!(
-                "{:?} was accepted, and vanished while it came up",
-                claim.spec.name()
-            ),
+            why: format!("{:?} was accepted, and {what}", claim.spec.name()),
         }
     }
 
@@ -345,7 +343,7 @@ impl Digitalocean {
                     claim.spec.name()
                 ))
             }),
-            None => Err(self.vanished(claim).await),
+            None => Err(self.no_room(claim, VANISHED).await),
         }
     }
 

@@ -339,6 +339,11 @@ impl Account {
                 Some((204, Value::Null))
             }
             ("DELETE", _) => Some((204, Value::Null)),
+            ("GET", "/vpcs/v-default") => {
+                let row = json!({"id": "v-default", "name": "default-fra1", "region": "fra1", "ip_range": "10.0.0.0/20",
+                    "default": true, "created_at": "2026-11-01T00:00:00Z"});
+                Some((200, json!({ "vpc": row })))
+            }
             _ => empty(path),
         }
     }
@@ -550,7 +555,7 @@ async fn what_was_accepted_and_failed_or_vanished_is_no_capacity_and_leaves_noth
         let swept = asked
             .iter()
             .any(|line| line.starts_with("DELETE /tags/runfleet-claim:i-a:a"));
-        assert!(swept || errored && vanishes, "its own tag goes too: {asked:?}");
+        assert!(swept, "its own tag goes too: {asked:?}");
     }
 }
 

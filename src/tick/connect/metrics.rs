@@ -50,6 +50,7 @@ pub(super) async fn connect(
                     total_timeout: TOTAL,
                     retries: RETRIES,
                     requests_per_hour: None,
+                    requests_per_minute: None,
                     concurrency: CONCURRENCY,
                     base: root.clone(),
                 }),

@@ -60,6 +60,7 @@ pub(super) async fn connect(
         total_timeout: call_timeout.saturating_mul(PATIENCE),
         retries: RETRIES,
         requests_per_hour: None,
+        requests_per_minute: None,
         concurrency: CONCURRENCY,
     };
     let pools = stack.pools.iter().filter(|pool| pool.ci == config.name);

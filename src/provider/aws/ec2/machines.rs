@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use aws_sdk_ec2::types::{Instance, InstanceStateName};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::time::Instant;
 
 use crate::{
     model::resource::{ClaimLabels, MachineSpec, Observed, ResourceRef},
     net::Priority,
     provider::{
-        Claim, ProviderError,
+        Claim, Console, ProviderError,
         aws::failure::{self, Kind},
     },
 };
@@ -163,6 +164,26 @@ impl Ec2 {
         let mut found = wire::instances(&answer).into_iter().map(|(_, instance)| instance);
         let seen = found.find(|instance| !wire::was_deleted(instance));
         Ok(seen.and_then(|instance| wire::machine(self.name(), &instance)))
+    }
+
+    /// What an instance has written to its console: EC2 keeps the last 64 KB of what it wrote when it booted.
+    pub(super) async fn read_console(&self, id: &str) -> Result<Console, ProviderError> {
+        let call = self.api.ec2.get_console_output().instance_id(id).send();
+        let answer = self.api.read(call).await.map_err(|failed| failed.error)?;
+        let encoded = answer.output().unwrap_or_default();
+        let packed: Vec<u8> = encoded
+            .bytes()
+            .filter(|byte| !byte.is_ascii_whitespace())
+            .collect();
+        let bytes = STANDARD
+            .decode(packed)
+            .map_err(|error| ProviderError::Malformed {
+                why: format!("the console of {id} is no base64: {error}"),
+            })?;
+        Ok(Console {
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            at: answer.timestamp().map(|at| wire::time(Some(at))),
+        })
     }
 
     pub(super) async fn update_machine(

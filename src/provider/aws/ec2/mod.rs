@@ -52,7 +52,7 @@ use crate::{
             ResourceSpec,
         },
     },
-    provider::{Choice, Claim, Offerings, Problem, Provider, ProviderError},
+    provider::{Choice, Claim, Console, Offerings, Problem, Provider, ProviderError},
     stack::OfferingChoice,
 };
 
@@ -393,6 +393,10 @@ impl Provider for Ec2 {
 
     async fn read(&self, target: &ResourceRef) -> Result<Option<Observed>, ProviderError> {
         within(self.read_one(target), unavailable).await
+    }
+
+    async fn console(&self, target: &ResourceRef) -> Result<Console, ProviderError> {
+        within(self.read_console(target.id.as_str()), unavailable).await
     }
 
     async fn prepare(&self, spec: &ResourceSpec) {

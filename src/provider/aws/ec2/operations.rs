@@ -2,7 +2,7 @@
 //! tests with an emulator hold each call against the list.
 
 /// Every call, by the service that it is a right of.
-pub const OPERATIONS: [(&str, &str); 23] = [
+pub const OPERATIONS: [(&str, &str); 24] = [
     ("ec2", "AuthorizeSecurityGroupEgress"),
     ("ec2", "AuthorizeSecurityGroupIngress"),
     ("ec2", "CreateSecurityGroup"),
@@ -19,6 +19,7 @@ pub const OPERATIONS: [(&str, &str); 23] = [
     ("ec2", "DescribeSecurityGroups"),
     ("ec2", "DescribeSpotPriceHistory"),
     ("ec2", "DescribeSubnets"),
+    ("ec2", "GetConsoleOutput"),
     ("ec2", "ImportKeyPair"),
     ("ec2", "RevokeSecurityGroupEgress"),
     ("ec2", "RevokeSecurityGroupIngress"),

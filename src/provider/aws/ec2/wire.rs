@@ -129,7 +129,7 @@ fn addresses(instance: &Instance) -> Vec<IpAddr> {
     all.filter_map(|address| address.parse().ok()).collect()
 }
 
-fn time(at: Option<&aws_sdk_ec2::primitives::DateTime>) -> Timestamp {
+pub(super) fn time(at: Option<&aws_sdk_ec2::primitives::DateTime>) -> Timestamp {
     at.and_then(|at| Timestamp::new(at.secs(), 0).ok())
         .unwrap_or(Timestamp::UNIX_EPOCH)
 }
