@@ -19,7 +19,7 @@ use crate::{
         },
         state::{Phase, Record},
     },
-    stack::{CiKind, OfferingChoice, Pool},
+    stack::{OfferingChoice, Pool},
 };
 
 /// Why something is left as it is.
@@ -199,7 +199,7 @@ impl<'a, 'f> Builder<'a, 'f> {
             // Where there is no CI, a machine is its own runner, by its name.
             let own = |ci: &CiName| {
                 let config = facts.stack.ci.get(ci);
-                let alone = config.is_some_and(|ci| ci.kind == CiKind::Prometheus);
+                let alone = config.is_some_and(|ci| ci.kind.asks_machines());
                 alone.then(|| RegistrationId::from(seen.name.as_str()))
             };
             let runner = default.map(|ci| {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Answer, Call, Handler, Party, Reply, Route},
-    circleci, drone,
+    circleci, drone, exporters,
     faults::Rule,
     machines,
     scenario::JobSpec,
@@ -52,6 +52,12 @@ pub(crate) static ROUTES: &[Route] = &[
     route("GET", "/faults", "list the faults in force", list_faults),
     route("POST", "/faults", "order a fault", add_fault),
     route("DELETE", "/faults", "lift every fault", clear_faults),
+    route(
+        "POST",
+        "/metrics",
+        "set what machines tell of themselves",
+        exporters::set,
+    ),
     route("POST", "/settings", "change settings", settings),
 ];
 

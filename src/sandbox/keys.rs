@@ -1,14 +1,13 @@
 //! Public keys of SSH, as the clouds take them.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use sha2::{Digest, Sha256};
+use md5::{Digest, Md5};
 
-/// Sixteen bytes in the form of the clouds' MD5 fingerprints, taken from SHA-256: nothing here compares them with a key.
+/// The MD5 fingerprint, sixteen bytes with colons between them.
 pub(crate) fn fingerprint(blob: &[u8]) -> String {
-    let digest = Sha256::digest(blob);
+    let digest = Md5::digest(blob);
     digest
         .iter()
-        .take(16)
         .map(|byte| format!("{byte:02x}"))
         .collect::<Vec<_>>()
         .join(":")

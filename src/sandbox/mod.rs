@@ -1,9 +1,9 @@
-//! Embedded clouds and CI servers: the parts of Hetzner Cloud's, GitLab's, Drone's and CircleCI's HTTP APIs that runfleet
-//! uses, on loopback, over one simulated world.
+//! Embedded clouds and CI servers: the parts of Hetzner Cloud's, DigitalOcean's, GitLab's, Drone's, CircleCI's and Prometheus'
+//! HTTP APIs that runfleet uses, on loopback, over one simulated world.
 //!
 //! # Contract
-//! - One process, one port: `/hetzner/v1`, `/gitlab` (its API at `/gitlab/api/v4`, `/gitlab/api/graphql`), `/drone`,
-//!   `/circleci`, `/control`.
+//! - One process, one port: `/hetzner/v1`, `/digitalocean/v2`, `/gitlab` (its API at `/gitlab/api/v4`, `/gitlab/api/graphql`),
+//!   `/drone`, `/circleci`, `/prometheus`, `/control`; and a forward proxy to the machines, see `exporters`.
 //! - A machine registers a runner only with what its own user data says; see `userdata`.
 //! - Every answer's `Date`, and every time in a body, is the world's time, which may run faster than the wall's.
 //! - With a data file, a call that changes the world is answered after the change is in the file.
@@ -27,6 +27,7 @@ mod dice;
 mod digitalocean;
 mod dispatch;
 mod drone;
+mod exporters;
 mod faults;
 mod gitlab;
 mod hetzner;
@@ -40,6 +41,7 @@ mod settings;
 mod store;
 mod tls;
 mod transport;
+mod tunnel;
 mod userdata;
 mod world;
 

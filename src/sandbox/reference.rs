@@ -17,11 +17,12 @@ pub struct Check {
     pub operation: Operation,
     /// The vendor's SDK calls it: by what; or why none does.
     pub sdk: Result<&'static str, &'static str>,
-    /// runfleet's calls of it go through the validating proxy, in both directions without a violation.
+    /// runfleet's calls of it, of DigitalOcean's the SDK's, go through the validating proxy, in both directions without a
+    /// violation.
     pub proxy: bool,
 }
 
-/// What the official SDKs call each operation by: `hcloud`, `python-gitlab`.
+/// What the official SDKs call each operation by: `hcloud`, `pydo`, `python-gitlab`.
 #[rustfmt::skip]
 static SDKS: &[(Party, &[(&str, &str)])] = &[
     (Party::Hetzner, &[
@@ -92,6 +93,59 @@ static SDKS: &[(Party, &[(&str, &str)])] = &[
         ("GET /primary_ips/{id}", "primary_ips.get_by_id"),
         ("GET /datacenters", "datacenters.get_all"),
         ("GET /datacenters/{id}", "datacenters.get_by_id"),
+    ]),
+    (Party::Digitalocean, &[
+        ("GET /account", "account.get"),
+        ("GET /account/keys", "ssh_keys.list"),
+        ("POST /account/keys", "ssh_keys.create"),
+        ("GET /account/keys/{id}", "ssh_keys.get"),
+        ("PUT /account/keys/{id}", "ssh_keys.update"),
+        ("DELETE /account/keys/{id}", "ssh_keys.delete"),
+        ("GET /actions", "actions.list"),
+        ("GET /actions/{id}", "actions.get"),
+        ("GET /droplets", "droplets.list"),
+        ("POST /droplets", "droplets.create"),
+        ("DELETE /droplets", "droplets.destroy_by_tag"),
+        ("POST /droplets/actions", "droplet_actions.post_by_tag"),
+        ("GET /droplets/{id}", "droplets.get"),
+        ("DELETE /droplets/{id}", "droplets.destroy"),
+        ("GET /droplets/{id}/actions", "droplet_actions.list"),
+        ("POST /droplets/{id}/actions", "droplet_actions.post"),
+        ("GET /droplets/{id}/actions/{action_id}", "droplet_actions.get"),
+        ("GET /droplets/{id}/firewalls", "droplets.list_firewalls"),
+        ("GET /firewalls", "firewalls.list"),
+        ("POST /firewalls", "firewalls.create"),
+        ("GET /firewalls/{id}", "firewalls.get"),
+        ("PUT /firewalls/{id}", "firewalls.update"),
+        ("DELETE /firewalls/{id}", "firewalls.delete"),
+        ("POST /firewalls/{id}/droplets", "firewalls.assign_droplets"),
+        ("DELETE /firewalls/{id}/droplets", "firewalls.delete_droplets"),
+        ("POST /firewalls/{id}/tags", "firewalls.add_tags"),
+        ("DELETE /firewalls/{id}/tags", "firewalls.delete_tags"),
+        ("POST /firewalls/{id}/rules", "firewalls.add_rules"),
+        ("DELETE /firewalls/{id}/rules", "firewalls.delete_rules"),
+        ("GET /images", "images.list"),
+        ("GET /images/{id}", "images.get"),
+        ("PUT /images/{id}", "images.update"),
+        ("DELETE /images/{id}", "images.delete"),
+        ("GET /regions", "regions.list"),
+        ("GET /sizes", "sizes.list"),
+        ("GET /snapshots", "snapshots.list"),
+        ("GET /snapshots/{id}", "snapshots.get"),
+        ("DELETE /snapshots/{id}", "snapshots.delete"),
+        ("GET /tags", "tags.list"),
+        ("POST /tags", "tags.create"),
+        ("GET /tags/{name}", "tags.get"),
+        ("DELETE /tags/{name}", "tags.delete"),
+        ("POST /tags/{name}/resources", "tags.assign_resources"),
+        ("DELETE /tags/{name}/resources", "tags.unassign_resources"),
+        ("GET /vpcs", "vpcs.list"),
+        ("POST /vpcs", "vpcs.create"),
+        ("GET /vpcs/{id}", "vpcs.get"),
+        ("PUT /vpcs/{id}", "vpcs.update"),
+        ("PATCH /vpcs/{id}", "vpcs.patch"),
+        ("DELETE /vpcs/{id}", "vpcs.delete"),
+        ("GET /vpcs/{id}/members", "vpcs.list_members"),
     ]),
     (Party::Gitlab, &[
         ("GET /api/v4/user", "auth"),
@@ -213,6 +267,29 @@ gives it, else the sandbox's. A stage of Drone's whose machine is gone stays lis
 `running` or `off`, which it also is when it switched itself off; `DELETE /control/machines/ID` ends it.
 "#;
 
+/// What machines tell of themselves.
+const METRICS: &str = r#"
+## Metrics
+
+Every machine that is up has an exporter at each of its addresses, on the ports 9100 and 9110, at `/metrics` and at `/`. It is
+reached through the forward proxy that the first line calls `exporters`: `curl -x EXPORTERS http://ADDRESS:9100/metrics`. The
+answer is Prometheus' text, or OpenMetrics where the request accepts that. What is told follows the jobs that the machine runs:
+a load of 1 each (`node_load1`, `node_load5`, `node_load15`), a fifth of the memory (`node_memory_MemTotal_bytes`,
+`_MemFree_bytes`, `_Cached_bytes`, `_MemAvailable_bytes`), a core (`node_cpu_seconds_total`), and their number
+(`runfleet_sandbox_jobs`); `node_filesystem_avail_bytes{mountpoint="/"}` stays. `CONNECT ADDRESS:PORT` opens a tunnel to the ports
+9100, 9110, 80 and 22. A machine that is booting, off or gone, or that `never-registers`, answers nothing: 502.
+
+`POST /control/metrics` sets what machines tell: `{"machines": "web", "samples": {"node_load1": 3.5}, "unreachable": false}`.
+`machines` is a machine's name, a droplet's tag, a server's label as `KEY=VALUE`, or `*`; a machine that is made later is not meant.
+A sample is named as its series is written, `NAME` or `NAME{LABEL="VALUE"}`, and is a number, `"NaN"`, `"+Inf"`, `"-Inf"`, `"absent"`
+(it is not told) or null (it follows the jobs again).
+
+`prometheus` of the first line is the root of a Prometheus that scrapes them: `/api/v1/query` takes a number, `METRIC{LABEL="VALUE"}`
+with `=` and `!=`, and `avg`, `min`, `max`, `sum` or `count` of that; whatever else is asked is `bad_data`. A series has the labels
+`instance`, `job`, `name` (the machine's) and `tag`. A machine with several tags shows them as `,a,b,`, and a matcher of `tag` fits
+each of them.
+"#;
+
 /// What is checked of every operation, in the order of [`operations`].
 pub fn checks() -> &'static [Check] {
     static CHECKS: OnceLock<Vec<Check>> = OnceLock::new();
@@ -233,7 +310,9 @@ fn check(operation: Operation) -> Check {
             Party::Prometheus => "Prometheus has none",
             Party::Hetzner | Party::Digitalocean | Party::Gitlab => "",
         }),
-        proxy: proxied.flat_map(|(_, all)| *all).any(|known| *known == name),
+        // Of DigitalOcean the SDK goes through the proxy too, and so every operation.
+        proxy: operation.party == Party::Digitalocean
+            || proxied.flat_map(|(_, all)| *all).any(|known| *known == name),
     }
 }
 
@@ -244,11 +323,12 @@ pub fn reference() -> String {
          `runfleet sandbox` serves these operations on loopback, over one simulated world. Its first line on stdout is \
          JSON with the addresses and the token.\n\n\
          Two things hold them to the vendors' own APIs, both in `tests/faithful`:\n\n\
-         - **SDK**: what of the vendor's own SDK for Python, `hcloud` or `python-gitlab`, calls it. Where the SDK has \
-         nothing of its own for it, its general method does: `request`, `http_get`.\n\
+         - **SDK**: what of the vendor's own SDK for Python, `hcloud`, `pydo` or `python-gitlab`, calls it. Where the SDK \
+         has nothing of its own for it, its general method does: `request`, `http_get`.\n\
          - **Proxy**: runfleet, or its provider by itself, calls it in the lives of a fleet through Prism, which holds request \
-         and answer to the vendor's API description, and finds no violation. GitLab's has no GraphQL, user, token or project.\n\n\
-         Drone and CircleCI have neither: they follow Drone's source and CircleCI's page of the API.\n\n\
+         and answer to the vendor's API description, and finds no violation. GitLab's has no GraphQL, user, token or project. \
+         Of DigitalOcean it is the SDK that calls.\n\n\
+         Drone, CircleCI and Prometheus have neither: they follow Drone's source, CircleCI's page of the API and Prometheus' own.\n\n\
          | party | operation | request | SDK | proxy |\n|---|---|---|---|---|\n",
     );
     for Check {
@@ -273,6 +353,7 @@ pub fn reference() -> String {
         );
     }
     page.push_str(JOBS);
+    page.push_str(METRICS);
     let keys: Vec<String> = Settings::KEYS.iter().map(|key| format!("`{key}`")).collect();
     let _ = writeln!(
         page,

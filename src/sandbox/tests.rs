@@ -4,11 +4,15 @@
 
 mod circleci;
 mod drone;
+mod exporters;
 mod machines;
 
 use serde_json::{Value, json};
 
-use super::{Options, Sandbox, Scenario, Settings, start, userdata::tests::example};
+use super::{
+    Options, Sandbox, Scenario, Settings, start,
+    userdata::tests::{drone_example, example},
+};
 
 struct Client {
     sandbox: Sandbox,

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tower_service::Service;
 
-use super::{api::Party, dispatch, store::Saver, world::World};
+use super::{api::Party, dispatch, exporters, store::Saver, tunnel, world::World};
 
 /// The largest body that is read; the largest that is meant has 32 KiB of user data.
 const BODY_MAX: usize = 1024 * 1024;
@@ -77,6 +77,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let shared = Arc::clone(&self.0);
+        if exporters::is_meant(request.uri()) {
+            return Box::pin(async move { Ok(tunnel::forward(&shared, request)) });
+        }
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let body = to_bytes(Body::new(body), BODY_MAX).await.map_err(|_| Lost)?;

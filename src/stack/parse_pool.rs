@@ -165,9 +165,13 @@ impl Check<'_> {
                 self.report(problem);
             }
         }
-        // CircleCI knows resource classes alone, which are asked for elsewhere; where there are no jobs, none has tags.
+        // CircleCI knows resource classes alone, which are asked for elsewhere; where there are no jobs, none has tags; a program may
+        // name the pool of a job, or count.
         if raw.tags.is_empty()
-            && !matches!(kind, Some(CiKind::Circleci | CiKind::Prometheus))
+            && !matches!(
+                kind,
+                Some(CiKind::Circleci | CiKind::Prometheus | CiKind::Exec | CiKind::Http)
+            )
             && !self.written(&["pools", pool, "group", "discover"])
             && !raw.run_untagged
             && self.untouched(&path)

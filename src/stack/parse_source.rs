@@ -37,8 +37,10 @@ impl Check<'_> {
             ("forget", &raw.forget, &raw.forget_url),
         ];
         let [demand, register, cordon, uncordon, forget] = all.map(|(word, words, url)| match kind {
-            CiKind::Exec => words.clone().map(|words| self.command(ci, word, words)),
-            _ => url.as_ref().map(|url| self.url(ci, word, url, raw.url.is_some())),
+            CiKind::Exec => words.clone().map(|words| self.called_program(ci, word, words)),
+            _ => url
+                .as_ref()
+                .map(|url| self.called_url(ci, word, url, raw.url.is_some())),
         });
         let key = |word: &str| match kind {
             CiKind::Exec => word.to_owned(),
@@ -113,7 +115,7 @@ impl Check<'_> {
     }
 
     /// A program and its arguments.
-    fn command(&mut self, ci: &str, key: &str, words: Vec<String>) -> Option<Call> {
+    fn called_program(&mut self, ci: &str, key: &str, words: Vec<String>) -> Option<Call> {
         let path = ["ci", ci, key];
         if words.first().is_none_or(|program| program.trim().is_empty()) {
             let what = format!("`ci.{ci}.{key}` names no program");
@@ -130,7 +132,7 @@ impl Check<'_> {
     }
 
     /// A URL that is whole, or a path below the CI's root.
-    fn url(&mut self, ci: &str, word: &str, text: &str, has_root: bool) -> Option<Call> {
+    fn called_url(&mut self, ci: &str, word: &str, text: &str, has_root: bool) -> Option<Call> {
         let key = format!("{word}_url");
         let path = ["ci", ci, key.as_str()];
         let name = format!("ci.{ci}.{key}");

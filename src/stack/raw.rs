@@ -224,7 +224,8 @@ pub(super) struct RawCi {
     /// Its root; or `"sandbox"`. Plain http goes only to this machine. Without: the vendor's own (`https://gitlab.com`, `https://runner.circleci.com`); a Drone server has none.
     #[schemars(extend("examples" = ["https://gitlab.example.com", "sandbox"]))]
     pub(super) url: Option<String>,
-    /// How it lets us in. Must be there unless `url` is `"sandbox"`.
+    /// How it lets us in. Must be there unless `url` is `"sandbox"`; `exec` (in the program's environment, `RUNFLEET_TOKEN`), `http` and
+    /// `prometheus` (a bearer token) may do without.
     pub(super) token: Option<SecretRef>,
     /// A file of certificates (PEM) to trust besides the system's, relative to the stack file's folder.
     pub(super) ca_file: Option<PathBuf>,
@@ -250,25 +251,27 @@ pub(super) struct RawCi {
     pub(super) api: Option<CircleciApi>,
     /// `prometheus`: how each machine's exporter is asked. Without: only the server at `url` is.
     pub(super) scrape: Option<RawScrape>,
-    /// `exec`: the program that prints what is wanted, as JSON.
+    /// `exec`: the program, with its arguments, that prints which jobs there are, as JSON: docs/guides/any-ci.md. One with a `/` is
+    /// looked for from the stack file's folder.
     #[schemars(extend("examples" = [["./demand.py"]]))]
     pub(super) demand: Option<Vec<String>>,
-    /// `exec`: the program that keeps a runner from taking new jobs.
+    /// `exec`: the program that keeps a runner from taking new jobs; with `uncordon`. Without: a machine goes once it is off.
     pub(super) cordon: Option<Vec<String>>,
     /// `exec`: the program that lets it take jobs again.
     pub(super) uncordon: Option<Vec<String>>,
-    /// `exec`: the program that makes a registration, and prints what a machine joins with.
+    /// `exec`: the program that makes a registration, and prints what a machine joins with; with `forget`. Without: a runner's id is
+    /// its machine's name.
     pub(super) register: Option<Vec<String>>,
     /// `exec`: the program that removes a registration.
     pub(super) forget: Option<Vec<String>>,
-    /// `http`: the URL that answers with what is wanted, as JSON; absolute, or relative to `url`.
+    /// `http`: the URL that answers with which jobs there are, as JSON: docs/guides/any-ci.md. Whole, or beginning with `/`, below `url`.
     #[schemars(extend("examples" = ["/demand"]))]
     pub(super) demand_url: Option<String>,
-    /// `http`: the URL that keeps a runner from taking new jobs.
+    /// `http`: the URL that keeps a runner from taking new jobs; with `uncordon_url`.
     pub(super) cordon_url: Option<String>,
     /// `http`: the URL that lets it take jobs again.
     pub(super) uncordon_url: Option<String>,
-    /// `http`: the URL that makes a registration, and answers with what a machine joins with.
+    /// `http`: the URL that makes a registration, and answers with what a machine joins with; with `forget_url`.
     pub(super) register_url: Option<String>,
     /// `http`: the URL that removes a registration.
     pub(super) forget_url: Option<String>,

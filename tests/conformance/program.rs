@@ -29,7 +29,7 @@ use tokio::{io::AsyncWriteExt, process::Command};
 use crate::{
     cases::Backend,
     ci::{Bench, Need, STACK, Trouble, Work, keeps_the_contract},
-    gitlab::{OverHttp, pool, request},
+    gitlab::{OverHttp, pool},
 };
 
 const PROJECT: &str = "acme/app";
@@ -235,12 +235,10 @@ impl Bench for Own {
             Trouble::NothingAnswers => self.fault("/*", "server-error", json!({})).await,
             Trouble::Throttled => self.fault("/*", "rate-limited", json!({})).await,
             Trouble::EndlessPages => {
-                // More than a page of runners.
-                for number in 0..101 {
-                    let wish = request(&format!("prod-linux-{number}"));
-                    self.ci.register(&wish).await.unwrap();
-                }
-                self.fault(runners, "next-page-for-ever", json!({"method": "GET"}))
+                // More than a page of jobs.
+                self.queue(Work::Ours, 101).await;
+                let jobs = "/projects/acme%2Fapp/jobs";
+                self.fault(jobs, "next-page-for-ever", json!({"method": "GET"}))
                     .await;
             }
             Trouble::CordonReplyLost => {

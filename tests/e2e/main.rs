@@ -16,6 +16,7 @@ mod moto;
 mod support;
 
 mod adopt;
+mod any_ci;
 mod bad_input;
 mod clouds;
 mod drift;

@@ -12,6 +12,7 @@
 )]
 
 mod descriptions;
+mod droplets;
 mod operations;
 mod prism;
 mod proxy;

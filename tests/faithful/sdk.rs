@@ -1,4 +1,4 @@
-//! The official SDKs, hcloud and python-gitlab, against the sandbox in another process.
+//! The official SDKs, hcloud, pydo and python-gitlab, against the sandbox in another process.
 
 use std::{
     collections::BTreeSet,
@@ -8,6 +8,7 @@ use std::{
 };
 
 use runfleet::sandbox::Party;
+use serde_json::Value;
 
 use crate::{operations, support::Sandbox};
 
@@ -16,13 +17,19 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// Runs a script against a sandbox; false where the SDKs cannot be had.
 fn run(script: &str, sandbox: &Sandbox) -> bool {
+    run_at(script, &sandbox.addresses, false)
+}
+
+/// Runs a script against what is at these addresses, with or without the requests that are wrong on purpose.
+pub(crate) fn run_at(script: &str, addresses: &Value, only_valid: bool) -> bool {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/sdk.sh");
     let output = Command::new("timeout")
         .arg("300")
         .arg(tool)
         .arg(script)
-        .env("SANDBOX", sandbox.addresses.to_string())
+        .env("SANDBOX", addresses.to_string())
+        .env("ONLY_VALID", if only_valid { "1" } else { "" })
         .env("NO_PROXY", "127.0.0.1")
         .env("no_proxy", "127.0.0.1")
         .output()
@@ -69,7 +76,17 @@ fn the_gitlab_sdk_exercises_every_operation_that_the_page_says() {
 }
 
 #[test]
-fn both_sdks_work_over_tls() {
+fn the_digitalocean_sdk_exercises_every_operation_that_the_page_says_over_tls() {
+    let sandbox = Sandbox::start(&["speed=0", "tls=on"]);
+    if run("sdk_pydo.py", &sandbox) {
+        let of_it = |check: &runfleet::sandbox::Check| check.operation.party == Party::Digitalocean;
+        let claimed = operations::claimed(|check| of_it(check) && check.sdk.is_ok());
+        assert_eq!(called(&sandbox, Party::Digitalocean), claimed);
+    }
+}
+
+#[test]
+fn both_other_sdks_work_over_tls() {
     let sandbox = Sandbox::start(&["tls=on"]);
     let _ = run("sdk_hcloud.py", &sandbox) && run("sdk_gitlab.py", &sandbox);
 }
@@ -79,8 +96,8 @@ fn an_operation_that_no_sdk_exercises_has_a_reason() {
     for check in runfleet::sandbox::checks() {
         let said = check.sdk.unwrap_or_else(|why_not| why_not);
         assert!(!said.is_empty(), "{:?}", check.operation);
-        // Drone and CircleCI have no SDK that could be run here.
-        let without = [Party::Control, Party::Drone, Party::Circleci];
+        // Drone, CircleCI and Prometheus have no SDK that could be run here.
+        let without = [Party::Control, Party::Drone, Party::Circleci, Party::Prometheus];
         assert!(
             check.sdk.is_ok() || without.contains(&check.operation.party),
             "{:?}",

@@ -128,6 +128,11 @@ impl Sandbox {
         self.gitlab_call(reqwest::Method::PUT, path, body)
     }
 
+    /// Likewise.
+    pub fn gitlab_get(&self, path: &str) -> Value {
+        self.gitlab_call(reqwest::Method::GET, path, &Value::Null)
+    }
+
     fn gitlab_call(&self, method: reqwest::Method, path: &str, body: &Value) -> Value {
         self.runtime.block_on(async {
             let url = format!("{}/api/v4{path}", self.gitlab());

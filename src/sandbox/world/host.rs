@@ -128,7 +128,7 @@ impl World {
     }
 
     /// What a machine is told of itself by its cloud, and calls `then` with.
-    pub(super) fn with_instance<T>(&self, number: u64, then: impl FnOnce(Instance<'_>) -> T) -> Option<T> {
+    pub(crate) fn with_instance<T>(&self, number: u64, then: impl FnOnce(Instance<'_>) -> T) -> Option<T> {
         let server = self.cloud.servers.get(&number).map(|server| &server.name);
         let droplet = || self.ocean.droplets.get(&number).map(|droplet| &droplet.name);
         if let Some(name) = server.or_else(droplet) {
@@ -143,7 +143,7 @@ impl World {
     }
 
     /// The address that a machine's runner is seen at.
-    pub(super) fn address_of(&self, number: u64) -> String {
+    pub(crate) fn address_of(&self, number: u64) -> String {
         let server = self.cloud.servers.get(&number);
         let public = server.and_then(|server| server.ipv4.as_ref().map(|address| address.ip.clone()));
         let droplet = || self.ocean.droplets.get(&number)?.ipv4.clone();
@@ -172,6 +172,7 @@ impl World {
 
     /// A machine has come to be elsewhere: it boots.
     pub(crate) fn report(&mut self, report: Report) -> u64 {
+        self.cloud.revision += 1;
         let number = self.cloud.fresh();
         self.outside.numbers.insert(report.id.clone(), number);
         let host = Host::new(report.user_data.clone(), report.never_registers);
@@ -190,6 +191,7 @@ impl World {
         if let Some(number) = self.outside.numbers.remove(id) {
             self.halt_runner(number);
             self.outside.machines.remove(&number);
+            self.meters.remove(&number);
         }
     }
 }

@@ -47,6 +47,7 @@ impl World {
         self.halt_runner(id);
         self.cloud.remove(id, self.now);
         self.ocean.remove(id, self.now);
+        self.meters.remove(&id);
     }
 
     /// Asks a machine to shut down: it takes no more jobs, ends when those that run are done, at most 90 s later.

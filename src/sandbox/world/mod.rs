@@ -12,6 +12,7 @@ pub(crate) mod drone;
 pub(crate) mod forge;
 pub(crate) mod host;
 mod machine;
+pub(crate) mod meter;
 pub(crate) mod network;
 pub(crate) mod ocean;
 pub(crate) mod ocean_catalog;
@@ -35,6 +36,7 @@ use cloud::Cloud;
 use drone::Drone;
 use forge::Forge;
 use host::Outside;
+use meter::{Directory, Meter};
 use ocean::Ocean;
 
 /// The version of the world's file; another is refused.
@@ -88,6 +90,11 @@ pub(crate) struct World {
     pub(crate) circle: Circle,
     #[serde(default)]
     pub(crate) outside: Outside,
+    /// What machines tell of themselves, by number.
+    #[serde(default)]
+    pub(crate) meters: BTreeMap<u64, Meter>,
+    #[serde(skip)]
+    directory: Directory,
     pub(crate) faults: Faults,
     pub(crate) jobs_killed: u64,
     pub(crate) api_calls: BTreeMap<String, u64>,
@@ -121,6 +128,8 @@ impl World {
             drone: Drone::new(scenario),
             circle: Circle::new(scenario),
             outside: Outside::default(),
+            meters: BTreeMap::new(),
+            directory: Directory::default(),
             faults: Faults::default(),
             jobs_killed: 0,
             api_calls: BTreeMap::new(),

@@ -186,6 +186,7 @@ impl Cloud {
 
     /// Gives a server an address in a network.
     pub(crate) fn attach(&mut self, server: u64, network: u64, zone: &str) {
+        self.revision += 1;
         if let Some(network) = self.networks.get_mut(&network)
             && let Some(address) = network.free(zone)
         {
@@ -197,6 +198,7 @@ impl Cloud {
     }
 
     pub(crate) fn detach(&mut self, server: u64, network: u64) {
+        self.revision += 1;
         let here = self.servers.get_mut(&server);
         let address = here.and_then(|server| server.networks.remove(&network));
         if let Some((address, network)) = address.zip(self.networks.get_mut(&network)) {

@@ -161,6 +161,9 @@ pub(crate) struct Ocean {
     pub(crate) graves: VecDeque<(Timestamp, Droplet)>,
     pub(crate) requests: Window,
     uuids: u64,
+    /// Rises with every change of which droplets there are.
+    #[serde(skip)]
+    pub(crate) revision: u64,
     #[serde(skip)]
     by_name: HashMap<String, BTreeSet<u64>>,
     #[serde(skip)]
@@ -197,6 +200,7 @@ impl Ocean {
     }
 
     pub(crate) fn insert(&mut self, droplet: Droplet) {
+        self.revision += 1;
         self.by_name
             .entry(droplet.name.clone())
             .or_default()
@@ -209,6 +213,7 @@ impl Ocean {
 
     fn unlink(&mut self, id: u64) -> Option<Droplet> {
         let droplet = self.droplets.remove(&id)?;
+        self.revision += 1;
         forget(&mut self.by_name, &droplet.name, id);
         for tag in &droplet.tags {
             forget(&mut self.by_tag, tag, id);

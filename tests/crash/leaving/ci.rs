@@ -39,6 +39,7 @@ impl Ci {
             Kind::Gitlab => (CordonKind::Pause, true),
             Kind::Drone => (CordonKind::PauseAll, false),
             Kind::Circleci => (CordonKind::Leaves, true),
+            Kind::Exec => (CordonKind::Pause, false),
         };
         let profile = ControlProfile {
             ci: kind.as_str().into(),
@@ -52,7 +53,7 @@ impl Ci {
     /// What is wanted, as one request reads it: what it says, and whether a part is missing and that is known.
     fn wanted(&self, pool: &PoolSelector, since: Ms) -> (Wanted, bool) {
         self.scene.at(|world| match self.kind {
-            Kind::Gitlab | Kind::Drone => jobs(world, pool, since),
+            Kind::Gitlab | Kind::Drone | Kind::Exec => jobs(world, pool, since),
             Kind::Circleci => (counts(world, pool), false),
         })
     }
@@ -60,7 +61,7 @@ impl Ci {
     fn runners(&self, wanted: &Wanted) -> (Vec<RunnerView>, bool) {
         self.scene.at(|world| match self.kind {
             Kind::Gitlab => gitlab_runners(world),
-            Kind::Drone => (Vec::new(), false),
+            Kind::Drone | Kind::Exec => (Vec::new(), false),
             Kind::Circleci => circleci_runners(world, wanted),
         })
     }
@@ -133,7 +134,7 @@ fn note_truth(world: &mut World) {
 /// Each job that waits, runs or has ended lately.
 fn jobs(world: &mut World, pool: &PoolSelector, since: Ms) -> (Wanted, bool) {
     let page_lost = world.chance(15);
-    let is_told = page_lost && (world.kind == Kind::Drone || world.dice.below(2) == 0);
+    let is_told = page_lost && (world.kind.lists_late() || world.dice.below(2) == 0);
     let mut told = Vec::new();
     let mut lies = Vec::new();
     let ids: Vec<u32> = world.jobs.keys().copied().collect();
@@ -143,7 +144,7 @@ fn jobs(world: &mut World, pool: &PoolSelector, since: Ms) -> (Wanted, bool) {
         };
         let (state, runner, finished) = match &job.fate {
             Fate::Queued => (JobState::Queued, None, None),
-            Fate::Running(runner) if world.kind == Kind::Drone && world.is_unlisted(&job) => {
+            Fate::Running(runner) if world.kind.lists_late() && world.is_unlisted(&job) => {
                 lies.push((runner.clone(), Race::FlagLags));
                 (JobState::Queued, None, None)
             }
@@ -376,7 +377,7 @@ impl RunnerControl for Ci {
         let answer = self.scene.at(|world| {
             let reading = match self.kind {
                 Kind::Gitlab => gitlab_reading(world, runner),
-                Kind::Drone => Some(drone_reading(world, runner)),
+                Kind::Drone | Kind::Exec => Some(listed_reading(world, runner)),
                 Kind::Circleci => Some(circleci_reading(world)),
             };
             if world.chance(4) {
@@ -411,8 +412,8 @@ fn gitlab_reading(world: &mut World, id: &RegistrationId) -> Option<RunnerReadin
     })
 }
 
-/// The stages that are listed as running on that machine. Drone does not tell whether its queue is paused.
-fn drone_reading(world: &mut World, id: &RegistrationId) -> RunnerReading {
+/// The jobs that are listed as running on that machine. Nothing tells of a pause.
+fn listed_reading(world: &mut World, id: &RegistrationId) -> RunnerReading {
     if world.queue_paused.is_none() && world.chance(10) {
         world.land(id);
     }

@@ -175,3 +175,8 @@ fn no_job_is_killed_by_leaving_a_drone_that_lies() {
 fn no_job_is_killed_by_leaving_a_circleci_that_lies() {
     leave(Kind::Circleci, |text| println!("{text}"));
 }
+
+#[test]
+fn no_job_is_killed_by_leaving_a_program_that_lies() {
+    leave(Kind::Exec, |text| println!("{text}"));
+}

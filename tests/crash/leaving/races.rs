@@ -14,6 +14,8 @@ pub enum Kind {
     Drone,
     /// Nothing is paused: runners leave by themselves.
     Circleci,
+    /// A program: one runner is paused, and none is listed.
+    Exec,
 }
 
 impl Kind {
@@ -22,7 +24,13 @@ impl Kind {
             Self::Gitlab => "gitlab",
             Self::Drone => "drone",
             Self::Circleci => "circleci",
+            Self::Exec => "exec",
         }
+    }
+
+    /// Whether jobs are all that is told, each with its runner, and late.
+    pub fn lists_late(self) -> bool {
+        matches!(self, Self::Drone | Self::Exec)
     }
 }
 
@@ -81,6 +89,10 @@ impl Race {
             (Kind::Drone, Self::LateRegistration) => {
                 Some("Drone tells of no runners: a machine is ready while it runs, and none is thought dead")
             }
+            (Kind::Exec, Self::FlagFlips) => Some("there is no flag: this program tells jobs alone"),
+            (Kind::Exec, Self::LateRegistration) => Some(
+                "this program tells of no runners: a machine is ready while it runs, and none is thought dead",
+            ),
             (Kind::Circleci, Self::LandsAfterPause | Self::PauseFails | Self::ResumeFails) => {
                 Some("CircleCI has nothing that could be paused")
             }

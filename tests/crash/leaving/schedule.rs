@@ -78,9 +78,13 @@ impl Template {
     fn of(kind: Kind) -> Self {
         let name = kind.as_str();
         let pool = match kind {
-            Kind::Gitlab => "tags = [\"linux\"]",
+            Kind::Gitlab | Kind::Exec => "tags = [\"linux\"]",
             Kind::Drone => "tags = [\"os=linux\"]\nrunner_token = { env = \"DRONE_RPC_SECRET\" }",
             Kind::Circleci => "tags = [\"acme/linux\"]\nrunner_token = { env = \"CIRCLE_RUNNER_TOKEN\" }",
+        };
+        let calls = match kind {
+            Kind::Exec => "demand = [\"demand\"]\ncordon = [\"cordon\"]\nuncordon = [\"uncordon\"]",
+            _ => "",
         };
         let text = format!(
             r#"
@@ -93,6 +97,7 @@ token = {{ env = "HCLOUD_TOKEN" }}
 [ci.{name}]
 url = "https://ci.example.com"
 token = {{ env = "CI_TOKEN" }}
+{calls}
 
 [pools.linux]
 ci = "{name}"

@@ -503,7 +503,7 @@ impl World {
         self.say(|| format!("{runner} is paused"));
         if self.chance(20) {
             let late = match self.kind {
-                Kind::Drone => HANDED_LATE,
+                Kind::Drone | Kind::Exec => HANDED_LATE,
                 _ => SETTLE,
             };
             let when = now + self.between(0, late);

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::{
     Settings,
     json::{Condition, NumberOrText},
-    scaler::{Scaler, Step},
+    policies::Step,
+    scaler::Scaler,
 };
 use crate::{
     model::metrics::AddressKind,
@@ -166,7 +167,7 @@ idle_timeout  = "0s"            # it waited for nothing before it destroyed
     let _ = writeln!(
         text,
         "\n[[pools.{name}.offerings]]        # the droplet's file\nprovider  = \"{}\"\ntype      = {}\nlocations = [{}]\n\
-         image     = {image}           # must have the exporter in it, unless `cloud_init` puts it there",
+         image     = {image}           # one with do-agent in it; for another, see the page above",
         scaler.provider,
         quoted(&droplet.size_slug),
         quoted(&droplet.region),
