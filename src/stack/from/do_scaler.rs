@@ -6,6 +6,7 @@
 
 mod ini;
 mod json;
+mod policies;
 mod scaler;
 mod text;
 

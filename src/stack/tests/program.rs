@@ -81,7 +81,32 @@ fn what_is_missing_of_a_command_is_told() {
         EXEC.replace("[\"./ci.sh\", \"demand\"]", "[]"),
         EXEC.replace("[\"./ci.sh\", \"forget\"]", "[\"./ci.sh\", \"a\\u0000b\"]"),
         EXEC.replace("kind = \"exec\"", "kind = \"exec\"\nurl = \"sandbox\"\ndemand_url = \"/demand\""),
-    ]), @"");
+    ]), @r#"
+    7:1 stack::missing_key missing key `demand` in `ci.own`
+      = say what tells which jobs there are: demand = ["./demand.sh"]
+
+    10:1 stack::missing_key `ci.own` has `register`, and no `forget`
+      = each machine would leave a registration behind: add `forget`, or take `register` out
+
+    11:1 stack::missing_key `ci.own` has `cordon`, and no `uncordon`
+      = what is kept from jobs could never take any again: add `uncordon`, or take `cordon` out
+
+    11:1 stack::missing_key `ci.own` has `uncordon`, and no `cordon`
+      = nothing is ever kept from jobs: add `cordon`, or take `uncordon` out
+
+    9:10 stack::bad_value `ci.own.demand` names no program
+      = write the program and its arguments: demand = ["./demand.sh"]
+
+    13:10 stack::bad_value `ci.own.forget` has a NUL
+      = take the NUL out
+
+    9:7 stack::bad_value `ci.own.url` cannot be the sandbox for exec
+      = write the root of your CI, or take it out: the sandbox has no CI of this kind
+    9:7 stack::dangling `ci.own.url` is the sandbox, and there is none
+      = add a table `[sandbox]`; it may be empty
+    10:1 stack::contradiction `ci.own.demand_url` says nothing to exec
+      = take `demand_url` out
+    "#);
 }
 
 #[test]
@@ -95,7 +120,30 @@ fn what_is_wrong_with_a_url_is_told() {
         "demand_url = \"https://me:secret@ci.example.com/demand\"",
         "demand_url = \"https://ci.example.com/demand#all\"\nregister_url = \"https://ci.example.com/register\"",
     ];
-    insta::assert_snapshot!(told_of(cases.map(http)), @"");
+    insta::assert_snapshot!(told_of(cases.map(http)), @r#"
+    7:1 stack::missing_key missing key `demand_url` in `ci.own`
+      = say what tells which jobs there are: demand_url = "https://ci.example.com/demand.json"
+
+    9:14 stack::bad_value `ci.own.demand_url` is a path, and `ci.own` has no `url` that it is below
+      = write it whole: demand_url = "https://ci.example.com/demand"; or add url = "https://ci.example.com"
+
+    9:14 stack::bad_value `ci.own.demand_url` is no URL
+      = write "https://ci.example.com/demand", or a path below `url`: "/demand"
+
+    9:14 stack::bad_value `ci.own.demand_url` is neither https nor http
+      = write "https://…"; what is on this computer is run, with kind = "exec"
+
+    9:14 stack::bad_value `ci.own.demand_url` is plain http to another machine
+      = write https://; plain http is for this machine (127.0.0.1, ::1, localhost) only
+
+    9:14 stack::bad_value `ci.own.demand_url` must not hold a password
+      = take it out, and write token = { env = "CI_TOKEN" }: it is sent as a bearer token
+
+    9:14 stack::bad_value `ci.own.demand_url` has a fragment
+      = take out what begins with `#`
+    10:1 stack::missing_key `ci.own` has `register_url`, and no `forget_url`
+      = each machine would leave a registration behind: add `forget_url`, or take `register_url` out
+    "#);
     assert!(
         parse(
             &http("demand_url = \"http://127.0.0.1:8080/demand\""),
