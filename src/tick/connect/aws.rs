@@ -22,7 +22,7 @@ pub(super) async fn provider(
         // What the SDK loads is large.
         ProviderKind::Ec2 => Box::pin(with_sdk::ec2(stack, config, folder, trust)).await,
         ProviderKind::Asg => Box::pin(with_sdk::groups(stack, config, folder, trust)).await,
-        ProviderKind::Hetzner => Err(ConnectError::NotBuilt {
+        ProviderKind::Digitalocean | ProviderKind::Hetzner => Err(ConnectError::NotBuilt {
             what: format!("providers.{} ({})", config.name, config.kind.as_str()),
             feature: "aws",
         }),
