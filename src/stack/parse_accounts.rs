@@ -1,4 +1,6 @@
 //! Checks of what we log in to: cloud accounts and CI systems.
+//!
+//! Long because each kind of either has keys of its own.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! From a stack's configuration to clients: secrets, certificates, endpoints, the sandbox in this process.
+//!
+//! Long because what every client needs (secrets, certificates, trust) stands beside those that need it.
 
 mod aws;
 mod ci;
