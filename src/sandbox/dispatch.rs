@@ -228,12 +228,11 @@ fn unknown(party: Party, found: &Found) -> Reply {
             Reply::json(405, &serde_json::json!({"error": "405 Not Allowed"}))
         }
         (Party::Gitlab, _) => Reply::json(404, &serde_json::json!({"error": "404 Not Found"})),
-        (Party::Drone, Found::OtherMethod) => Reply::empty(405),
+        (Party::Drone | Party::Prometheus, Found::OtherMethod) => Reply::empty(405),
         (Party::Drone, _) => drone::message(404, "Not Found"),
         (Party::Circleci, Found::OtherMethod) => circleci::message(405, "Method Not Allowed"),
         (Party::Circleci, _) => circleci::message(404, "Not Found"),
         (Party::Digitalocean, _) => digitalocean::not_found(),
-        (Party::Prometheus, Found::OtherMethod) => Reply::empty(405),
         (Party::Prometheus, _) => Reply::empty(404),
         (Party::Control, _) => control::not_found(),
     }

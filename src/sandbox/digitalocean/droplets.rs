@@ -8,7 +8,12 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::super::{
     api::{Answer, Call, Reply},
-    world::{World, network::written, ocean::Droplet, ocean_catalog, seconds},
+    world::{
+        World,
+        network::{Range, written},
+        ocean::{Droplet, Vpc},
+        ocean_catalog, seconds,
+    },
 };
 use super::{Around, Page, catalog, not_found};
 
@@ -74,10 +79,10 @@ fn networks(world: &World, droplet: &Droplet) -> Value {
     if world.now < droplet.active {
         return json!({"v4": [], "v6": []});
     }
-    let range = world.ocean.vpcs.get(&droplet.vpc).and_then(|vpc| vpc.range());
+    let range = world.ocean.vpcs.get(&droplet.vpc).and_then(Vpc::range);
     let mut four = vec![json!({
         "ip_address": written(droplet.private), "type": "private", "gateway": "nil",
-        "netmask": range.map(|range| range.netmask()),
+        "netmask": range.map(Range::netmask),
     })];
     if let Some(public) = &droplet.ipv4 {
         let gateway = public.rsplit_once('.').map(|(network, _)| format!("{network}.1"));

@@ -1,5 +1,7 @@
 //! Tags, and what bears them.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::super::{
@@ -33,8 +35,8 @@ fn body(world: &World, name: &str, call: &Call) -> Value {
     };
     let droplets = world.ocean.tagged(name);
     let images = world.ocean.tags.get(name);
-    let of_droplets = droplets.map_or(0, |ids| ids.len());
-    let of_images = images.map_or(0, |ids| ids.len());
+    let of_droplets = droplets.map_or(0, BTreeSet::len);
+    let of_images = images.map_or(0, BTreeSet::len);
     let droplet = uri("droplets", droplets.and_then(|ids| ids.last().copied()));
     let image = uri("images", images.and_then(|ids| ids.last().copied()));
     let mut all = counted(of_droplets + of_images, droplet.clone().or_else(|| image.clone()));
