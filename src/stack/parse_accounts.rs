@@ -373,26 +373,6 @@ impl Check<'_> {
         }
     }
 
-    /// Full paths of groups, or their ids.
-    fn groups(&mut self, path: &[&str], groups: &[String]) {
-        self.duplicates(path, groups);
-        for (index, group) in groups.iter().enumerate() {
-            let index = index.to_string();
-            let path = [path, &[index.as_str()]].concat();
-            let mut parts = group.split('/');
-            let is_path = !group.contains("://")
-                && parts.all(|part| !part.is_empty() && !part.contains(char::is_whitespace));
-            if !is_path {
-                self.bad(
-                    &path,
-                    format!("an entry of `{}` is not a group", dotted(&path)),
-                    "not a group",
-                    "write its full path without the server's address: \"acme\", \"acme/backend\"",
-                );
-            }
-        }
-    }
-
     /// The kind that is written, or the one that the name is.
     fn kind<K: DeserializeOwned>(
         &mut self,

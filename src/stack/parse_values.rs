@@ -220,6 +220,26 @@ impl Check<'_> {
         address
     }
 
+    /// Full paths of groups, or their ids.
+    pub(super) fn groups(&mut self, path: &[&str], groups: &[String]) {
+        self.duplicates(path, groups);
+        for (index, group) in groups.iter().enumerate() {
+            let index = index.to_string();
+            let path = [path, &[index.as_str()]].concat();
+            let mut parts = group.split('/');
+            let is_path = !group.contains("://")
+                && parts.all(|part| !part.is_empty() && !part.contains(char::is_whitespace));
+            if !is_path {
+                self.bad(
+                    &path,
+                    format!("an entry of `{}` is not a group", dotted(&path)),
+                    "not a group",
+                    "write its full path without the server's address: \"acme\", \"acme/backend\"",
+                );
+            }
+        }
+    }
+
     pub(super) fn file(&mut self, path: &[&str], file: Option<&Path>) {
         if file.is_some_and(|file| file.as_os_str().is_empty()) {
             let what = format!("`{}` must not be empty", dotted(path));
