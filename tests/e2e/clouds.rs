@@ -44,7 +44,7 @@ fn a_cloud_that_lets_us_in_no_more_while_applying_is_left_for_the_next_within_th
 #[test]
 fn a_cloud_that_is_down_is_left_and_one_that_is_sold_out_too_and_where_none_is_left_it_is_a_failure() {
     let (first, second, project) = two_clouds();
-    let down = json!({"status": 503, "code": "maintenance", "message": "back at noon"});
+    let down = json!({"status": 423, "code": "maintenance", "message": "back at noon"});
     first.fault(&on_servers("POST", "error", &down));
     first.jobs(1, "10m");
     project.run(&["scale"]).exits(0).says("back at noon");
@@ -76,7 +76,10 @@ fn a_cloud_that_cannot_be_listed_keeps_the_pool_from_shrinking_and_not_from_grow
     first.jobs(1, "10m");
     project.run(&["scale"]).exits(0);
     assert_eq!(made(&first, &second), (1, 0));
-    first.fault(&on_servers("GET", "unauthorized", &json!({})));
+    for kind in ["servers", "ssh_keys", "firewalls", "networks", "placement_groups"] {
+        let path = format!("/hetzner/v1/{kind}");
+        first.fault(&json!({"path": path, "method": "GET", "fault": "unauthorized", "count": 100}));
+    }
     first.jobs(4, "10m");
     // Refused by a source: that is an error, after what the others allowed was done.
     project
