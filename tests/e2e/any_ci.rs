@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use crate::support::{Project, Sandbox};
+use crate::support::{Project, Ran, Sandbox};
 
 const PAGE: &str = include_str!("../../docs/guides/any-ci.md");
 
@@ -169,12 +169,18 @@ fn a_queue_that_cannot_be_read_makes_no_machine_and_removes_none() {
     project.run(&["scale"]).exits(0);
     sandbox.advance("59m");
     fs::rename(project.path("stacks/jobs"), project.path("stacks/away")).unwrap();
-    project.run(&["scale"]).exits(1).says("queue.sh");
+    project.run(&["scale"]).exits(0).says("./queue.sh failed");
+    project.run(&["scale", "--strict"]).exits(3);
     assert_eq!(sandbox.servers().len(), 1);
-    project
-        .run(&["plan", "--untrusted"])
-        .exits(1)
-        .says("ci.files.demand");
+}
+
+#[test]
+fn a_stack_that_is_not_trusted_runs_no_command() {
+    let queue = Queue::new();
+    let mut plan = queue.project.command(&["plan", "--untrusted"]);
+    plan.env("RUNFLEET_HOSTS", "127.0.0.1");
+    let refused = Ran::of(&plan.output().unwrap());
+    refused.says("the program ./queue.sh, which `ci.files.demand` wants to be run, is refused");
 }
 
 #[test]

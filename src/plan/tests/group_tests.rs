@@ -440,3 +440,21 @@ fn a_runner_is_told_by_its_machines_host_name_where_the_stack_file_says_so() {
     // The second works, and of the third it is not known.
     assert_eq!(retired(&plan), ["i-1"], "{:?}", verbs(&plan));
 }
+
+#[test]
+fn a_count_of_none_lets_a_machine_go_where_no_runners_are_told() {
+    for running in [0, 1] {
+        let mut world = World::new();
+        world.by_second();
+        world.pool().idle_timeout = secs(0);
+        let control = &mut world.ci().control;
+        (control.cordon, control.lists_runners) = (CordonKind::Pause, false);
+        world.machine("brave-otter", -9_000, true);
+        world.ci().runners.clear();
+        let count = Counts { queued: 0, running };
+        world.ci().wanted = Wanted::Counts([("linux".into(), count)].into());
+        let plan = world.plan();
+        let goes = matches!(plan.actions.as_slice(), [action] if matches!(action.verb, Verb::Retire { .. }));
+        assert_eq!(goes, running == 0, "{:?}", verbs(&plan));
+    }
+}

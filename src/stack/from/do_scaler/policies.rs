@@ -50,12 +50,9 @@ impl Reading<'_> {
             })?;
             let change = self.change(&path, &policy);
             self.own_actions(cfg, &path, &policy, change, &mut hooks)?;
-            let unknown = policy.rest.keys();
-            let inner = policy
-                .conditions
-                .iter()
-                .flat_map(|condition| condition.rest.keys());
-            for key in unknown.chain(inner).cloned().collect::<BTreeSet<_>>() {
+            let inner = policy.conditions.iter().map(|condition| &condition.rest);
+            let unknown = std::iter::once(&policy.rest).chain(inner);
+            for key in unknown.flat_map(|rest| &rest.0).collect::<BTreeSet<_>>() {
                 self.leave(
                     format!("{path}: {key}"),
                     "do-scaler's own code knows no such key either",

@@ -68,7 +68,7 @@ impl Reading<'_> {
         let name = self.pool_name(file);
         let tag = cfg.need(SCALER, "tag_name", "web")?.text;
         self.same_tag(file, &tag);
-        let source = self.metrics(&cfg)?;
+        let source = metrics(&cfg)?;
         let ci = self.source(source, &name);
         let (steps, hooks) = self.policies(&cfg)?;
         let calls = |action: &str| {
@@ -136,16 +136,6 @@ impl Reading<'_> {
                 other.file
             );
             self.leave(format!("{file}: [{SCALER}] tag_name"), why);
-        }
-    }
-
-    fn metrics(&mut self, cfg: &Cfg) -> Result<Source, FromError> {
-        let value = cfg.need(METRICS, "address", "private_ip_address")?;
-        let address = address(cfg, &value)?;
-        let (port, value) = cfg.need_number(METRICS, "port", "9110")?;
-        match u16::try_from(port) {
-            Ok(port) if port > 0 => Ok(Source { port, address }),
-            _ => Err(cfg.wrong(&value, "port", "a port, from 1 to 65535", "port = 9110")),
         }
     }
 
@@ -288,8 +278,8 @@ impl Reading<'_> {
                 "every droplet is in its region's default VPC now, and has a private address; another VPC is a [networks] table",
             );
         }
-        for key in droplet.rest.keys().cloned().collect::<Vec<_>>() {
-            self.leave(format!("{path}: {key}"), lost(&key));
+        for key in &droplet.rest.0 {
+            self.leave(format!("{path}: {key}"), lost(key));
         }
         Ok(droplet)
     }
@@ -319,6 +309,17 @@ impl Reading<'_> {
             self.leave(format!("{}: ssh_keys", cfg.file), why);
         }
         keys
+    }
+}
+
+/// Where metrics are read.
+fn metrics(cfg: &Cfg) -> Result<Source, FromError> {
+    let value = cfg.need(METRICS, "address", "private_ip_address")?;
+    let address = address(cfg, &value)?;
+    let (port, value) = cfg.need_number(METRICS, "port", "9110")?;
+    match u16::try_from(port) {
+        Ok(port) if port > 0 => Ok(Source { port, address }),
+        _ => Err(cfg.wrong(&value, "port", "a port, from 1 to 65535", "port = 9110")),
     }
 }
 
