@@ -27,6 +27,7 @@ use crate::{
         reason::Reason,
     },
     plan::{Goal, Held, Plan, Selection, Verb, saved::SavedPlan},
+    stack::hooks::Moment,
     state::lock::lock_info,
     tick::{self, Applied, LoadedStack, Planned, Request, Session, Stop},
 };
@@ -372,9 +373,12 @@ async fn carry_out(
 /// How many machines remain after a destroy: on record or begun and not removed, and orphans not yet condemned.
 fn left(planned: &Planned, applied: &Applied) -> usize {
     let plan = &planned.plan;
+    // What is gone is gone, whatever the hook after it came to.
+    let hooks_alone = |failed: &&tick::Failed| failed.verb != Moment::AfterDelete.as_str();
     let undone: BTreeSet<String> = applied
         .failed
         .iter()
+        .filter(hooks_alone)
         .map(|failed| failed.address.to_string())
         .chain(applied.held.iter().map(|held| held.about.clone()))
         .collect();

@@ -37,6 +37,7 @@ impl Drop for Server {
 }
 
 /// Serves on this port, with the host key of that folder; none where no server can be had here.
+#[expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
 fn serve(folder: &Path, port: u16, key: &Path) -> Option<Server> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/sshd.sh");
     let mut command = Command::new(script);
@@ -116,6 +117,7 @@ struct Site {
 }
 
 impl Site {
+    #[expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
     fn new() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
