@@ -140,7 +140,7 @@ pub fn options<'a>(
                 ..found
             }),
             None => passed.push(Reason::NoRate {
-                offering: found.offering.key.clone(),
+                offering: Box::new(found.offering.key.clone()),
                 currency: found.price.hourly.currency.clone(),
                 base: currency.clone(),
             }),

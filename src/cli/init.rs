@@ -49,20 +49,22 @@ struct Folder<'p>(&'p Path);
 
 impl do_scaler::Files for Folder<'_> {
     fn text(&self, path: &str) -> Result<String, String> {
-        let bytes = fs_err::read(self.0.join(path)).map_err(why)?;
+        let bytes = fs_err::read(self.0.join(path)).map_err(|error| why(&error))?;
         String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
     }
 
     fn names(&self, folder: &str) -> Result<Vec<String>, String> {
-        let entries = fs_err::read_dir(self.0.join(folder)).map_err(why)?;
-        entries
-            .map(|entry| Ok(entry.map_err(why)?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        let entries = fs_err::read_dir(self.0.join(folder)).map_err(|error| why(&error))?;
+        let name = |entry: std::io::Result<fs_err::DirEntry>| {
+            let entry = entry.map_err(|error| why(&error))?;
+            Ok(entry.file_name().to_string_lossy().into_owned())
+        };
+        entries.map(name).collect()
     }
 }
 
 /// The system's words, without the path that is told beside them.
-fn why(error: std::io::Error) -> String {
+fn why(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "there is no such file or folder".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),

@@ -114,7 +114,12 @@ pub(super) fn sample(name: &str) -> Option<Value> {
         .join(name);
     let found = fs_err::read_to_string(&path).ok();
     if found.is_none() {
-        eprintln!("skipped: ../shared/specs/{name} is not here");
+        skipped(&format!("../shared/specs/{name} is not here"));
     }
     found.map(|text| serde_json::from_str(&text).unwrap())
+}
+
+/// Says aloud what is not tested here.
+pub(super) fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
 }

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     secrets::{self, Policy},
-    stack::{SecretRef, Stack, hooks::HookCall},
+    stack::{SecretRef, Stack, StateBackend, hooks::HookCall},
 };
 
 /// Shorter ones would blot ordinary words.
@@ -40,7 +40,15 @@ impl Redactor {
             });
             pool.registering.runner_token.iter().chain(hooks)
         });
-        let references = tokens.chain(cis).chain(pools).chain(stack.plan_key.iter());
+        let state: Vec<&SecretRef> = match &stack.state {
+            StateBackend::Object(object) => {
+                let keys = object.keys.iter().flat_map(|(id, secret)| [id, secret]);
+                keys.collect()
+            }
+            StateBackend::Http(http) => http.password.iter().collect(),
+            StateBackend::File => Vec::new(),
+        };
+        let references = tokens.chain(cis).chain(pools).chain(state).chain(&stack.plan_key);
         Self {
             // What only a command tells is not in a hook's reach unless it asks itself; and asking may ask a person.
             references: references

@@ -155,7 +155,7 @@ pub struct Metering {
     pub health: Option<HealthCheck>,
     /// The machines, as the clouds tell them.
     pub machines: Vec<MachineSeen>,
-    /// The clouds' clock when they told them, the latest of several; none where none has a machine of the pool's.
+    /// The clock of the clouds that have them, or may be given some, the latest of several; none where none answered.
     #[serde(default)]
     pub now: Option<Timestamp>,
 }

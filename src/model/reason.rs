@@ -152,11 +152,11 @@ reasons! {
     /// Not grown further: the pool is at its `max`.
     MaxReached { wanted: u32, max: u32 } => "max_reached", format!("{wanted} wanted, max = {max}");
     /// Not grown further: the budget would be exceeded. `offering` is what the money would have bought, at `price` in the budget's period.
-    BudgetReached { budget: Money, per: Period, left: Money, wanted: u32, offering: String, price: Money } => "budget_reached", format!("budget of {budget} {per} has no room for {wanted} more: {offering} would cost {price}, {left} is left");
+    BudgetReached { budget: Box<Money>, per: Period, left: Box<Money>, wanted: u32, offering: String, price: Box<Money> } => "budget_reached", format!("budget of {budget} {per} has no room for {wanted} more: {offering} would cost {price}, {left} is left");
     /// Not grown: something that runs is priced in a currency without a rate, so that no budget could be kept.
     BudgetBlind { currency: Currency, base: Currency } => "budget_blind", format!("what runs is priced in {currency}, which the budget cannot count: say what one is worth, [currency] base = \"{base}\", rates = {{ {currency} = \"…\" }}");
     /// An offering is passed over: its price cannot be compared, since its currency has no rate.
-    NoRate { offering: OfferingKey, currency: Currency, base: Currency } => "no_rate", format!("{offering} is priced in {currency}, not {base}: say what one is worth, [currency] base = \"{base}\", rates = {{ {currency} = \"…\" }}");
+    NoRate { offering: Box<OfferingKey>, currency: Currency, base: Currency } => "no_rate", format!("{offering} is priced in {currency}, not {base}: say what one is worth, [currency] base = \"{base}\", rates = {{ {currency} = \"…\" }}");
     /// Nothing is asked of a cloud in this tick, since its answer was partial; others are.
     CloudPassedOver { provider: ProviderName, why: String } => "cloud_passed_over", format!("nothing is bought of {provider} now: {why}");
     /// Not grown further in this tick: `burst` machines are being made already.

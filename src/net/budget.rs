@@ -186,13 +186,12 @@ impl Window {
             Priority::Delete => self.size,
             Priority::Normal => self.size - self.reserved,
         };
-        match sent.len().checked_sub(most).and_then(|over| sent.get(over)) {
-            Some(oldest) => Some(*oldest + MINUTE),
-            None => {
-                sent.push_back(now);
-                None
-            }
+        let full = sent.len().checked_sub(most).and_then(|over| sent.get(over));
+        let room = full.map(|oldest| *oldest + MINUTE);
+        if room.is_none() {
+            sent.push_back(now);
         }
+        room
     }
 }
 

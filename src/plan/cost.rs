@@ -165,7 +165,7 @@ pub(super) fn cost(facts: &Facts<'_>, in_flight: &InFlight, found: &Found<'_>, a
         after_hourly: hour.list(),
         before_monthly,
         after_monthly: month.list(),
-        projected: Purse::new(facts, &running).projected(facts, made.iter().copied(), &ended),
+        projected: Purse::new(facts, &running).projected(facts, &made, &ended),
     }
 }
 

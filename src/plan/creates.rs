@@ -221,8 +221,8 @@ impl Maker<'_, '_> {
             self.budgets.take(offering);
             *self.located.entry(place_of(&pool.name, offering)).or_default() += 1;
         }
-        let prices = ladder.iter().filter_map(|rung| rung.price.as_ref());
-        self.purse.take(self.facts, prices);
+        let prices: Vec<_> = ladder.iter().filter_map(|rung| rung.price.as_ref()).collect();
+        self.purse.take(self.facts, &prices);
         let (runner, name) = self.names.runner(&self.facts.stack.name, &pool.name, ordinal);
         let groups = self.places(pool, &ladder);
         for rung in &mut ladder {

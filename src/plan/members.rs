@@ -159,8 +159,9 @@ fn free_name(finder: &PoolName, word: &str, names: &mut BTreeSet<PoolName>) -> P
     name
 }
 
-/// The machines of a pool as the clouds list them, for a source that asks them, and the clock of those clouds: those whose claim is of
-/// the pool and names a registration, or the members of its group.
+/// The machines of a pool as the clouds list them, for a source that asks them: those whose claim is of the pool and names a
+/// registration, or the members of its group. And the clock of the clouds that have some of them, or answered in full and may be given
+/// some, the latest of several.
 pub fn seen(
     stack: &Stack,
     pool: &Pool,
@@ -176,11 +177,14 @@ pub fn seen(
     }
     let mut machines = Vec::new();
     let mut now = None;
-    for cloud in clouds.values() {
+    for (name, cloud) in clouds {
         let before = machines.len();
         let listed = cloud.listing.resources.iter();
         machines.extend(listed.filter_map(|listed| of_pool(stack, pool, listed)));
-        if machines.len() > before {
+        // Of a cloud that did not answer the listing's time is ours.
+        let sells = cloud.listing.completeness.is_complete()
+            && pool.offerings.iter().any(|offering| offering.provider == *name);
+        if machines.len() > before || sells {
             now = now.max(Some(cloud.listing.now));
         }
     }

@@ -122,10 +122,10 @@ impl Limit {
 pub(super) enum Short {
     /// This budget has no room for it.
     Budget {
-        budget: Money,
+        budget: Box<Money>,
         per: Period,
-        left: Money,
-        price: Money,
+        left: Box<Money>,
+        price: Box<Money>,
     },
     /// Something that runs, or the machine itself, is priced in a currency that does not convert.
     Blind { currency: Currency, base: Currency },
@@ -210,10 +210,10 @@ impl Purse {
             let freed = freed.and_then(|one| limit.rest(facts, one)).unwrap_or_default();
             if cost > limit.left + freed {
                 return Err(Short::Budget {
-                    budget: limit.budget.clone(),
+                    budget: Box::new(limit.budget.clone()),
                     per: limit.period,
-                    left: limit.money(facts, limit.left.max(Decimal::ZERO)),
-                    price: limit.money(facts, cost),
+                    left: Box::new(limit.money(facts, limit.left.max(Decimal::ZERO))),
+                    price: Box::new(limit.money(facts, cost)),
                 });
             }
         }
@@ -221,9 +221,9 @@ impl Purse {
     }
 
     /// Sets aside what the dearest of these prices costs in each budget.
-    pub(super) fn take<'p>(&mut self, facts: &Facts<'_>, prices: impl Iterator<Item = &'p Price> + Clone) {
+    pub(super) fn take(&mut self, facts: &Facts<'_>, prices: &[&Price]) {
         for limit in &mut self.limits {
-            let dearest = prices.clone().filter_map(|price| limit.cost(facts, price)).max();
+            let dearest = prices.iter().filter_map(|price| limit.cost(facts, price)).max();
             limit.left -= dearest.unwrap_or_default();
         }
     }
@@ -252,16 +252,16 @@ impl Purse {
     }
 
     /// What each budget of a day or month comes to: now, and with what a plan adds and ends.
-    pub(super) fn projected<'p>(
+    pub(super) fn projected(
         &self,
         facts: &Facts<'_>,
-        made: impl Iterator<Item = (&'p Price, u32)> + Clone,
+        made: &[(&Price, u32)],
         ended: &[Running<'_>],
     ) -> Vec<Projection> {
         let project = |limit: &Limit| {
             let made = made
-                .clone()
-                .filter_map(|(price, many)| Some(limit.cost(facts, price)? * Decimal::from(many)));
+                .iter()
+                .filter_map(|(price, many)| Some(limit.cost(facts, price)? * Decimal::from(*many)));
             let ended = ended.iter().filter_map(|one| limit.rest(facts, one));
             let after = limit.before + made.sum::<Decimal>() - ended.sum::<Decimal>();
             Projection {

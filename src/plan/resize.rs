@@ -143,7 +143,7 @@ pub(super) fn decide(
             draft.warn(&pool.name, wanted, short.reason(wanted, what));
             break;
         }
-        purse.take(facts, price.into_iter());
+        purse.take(facts, &price.into_iter().collect::<Vec<_>>());
         add += 1;
     }
     let want = GroupSpec {

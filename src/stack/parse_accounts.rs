@@ -109,19 +109,9 @@ impl Check<'_> {
             self.name(self.key_span(&path), &name, "a CI system");
             let kind: Option<CiKind> = self.kind(&path, raw.kind, "gitlab");
             let url_path = ["ci", name.as_str(), "url"];
-            let url = match (kind, raw.url.as_deref()) {
-                (Some(CiKind::Prometheus), Some(text))
-                    if raw.token.is_none() && text.starts_with("http://") =>
-                {
-                    self.metrics_url(&url_path, text)
-                }
-                (_, text) => self.endpoint(&url_path, text),
-            };
+            let url = self.ci_address(&url_path, kind, &raw);
             self.ci_url(&url_path, kind, &url);
             self.ci_keys(&path, kind);
-            if kind == Some(CiKind::Prometheus) {
-                self.metrics_source(&name, &raw);
-            }
             let variable = match kind {
                 Some(CiKind::Drone) => "DRONE_TOKEN",
                 Some(CiKind::Circleci) => "CIRCLE_TOKEN",
@@ -448,7 +438,7 @@ impl Check<'_> {
     }
 
     /// An address, or the sandbox, which must then be there.
-    fn endpoint(&mut self, path: &[&str], text: Option<&str>) -> Endpoint {
+    pub(super) fn endpoint(&mut self, path: &[&str], text: Option<&str>) -> Endpoint {
         match text {
             None => Endpoint::Default,
             Some("sandbox") => {

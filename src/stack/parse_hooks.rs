@@ -16,8 +16,6 @@ use super::{
 
 /// The longest that one try may take: a tick is held up as long.
 const LONGEST: SignedDuration = SignedDuration::from_hours(1);
-/// How often a hook is tried again at most.
-const RETRIES: u32 = 10;
 /// Headers that say how a request is sent or who sends it: not a hook's to choose.
 const OWN_HEADERS: [&str; 7] = [
     "authorization",
@@ -62,10 +60,6 @@ impl Check<'_> {
                 "start what takes longer, and do not wait for it",
             );
         }
-        if raw.retries > RETRIES {
-            let what = format!("a hook is tried again {RETRIES} times at most in a tick");
-            self.bad(&at("retries"), what, "too many", "the next tick tries again, too");
-        }
         let on = raw.on.unwrap_or_default();
         if self.written(&at("on")) {
             self.moments(&at("on"), &on);
@@ -95,10 +89,6 @@ impl Check<'_> {
     }
 
     fn moments(&mut self, path: &[&str], on: &[Moment]) {
-        if on.is_empty() {
-            let what = "a hook without a moment never runs".to_owned();
-            self.bad(path, what, "empty", "write when: [\"after_ready\"]");
-        }
         let words: Vec<String> = on.iter().map(|moment| moment.as_str().to_owned()).collect();
         self.duplicates(path, &words);
     }
@@ -249,10 +239,6 @@ impl Check<'_> {
     /// How machines are logged in to. No word of it can become an option of `ssh`.
     pub(super) fn login(&mut self, raw: RawSsh) -> Login {
         self.file(&["ssh", "key_file"], raw.key_file.as_deref());
-        if raw.port == 0 {
-            let what = "`ssh.port` cannot be 0".to_owned();
-            self.bad(&["ssh", "port"], what, "no port", "write 22");
-        }
         if !is_user(&raw.user) {
             let what = format!("\"{}\" is no user to log in as", raw.user);
             let help = "letters, digits, `.`, `_` and `-`, not beginning with `-`";

@@ -22,7 +22,7 @@ const JOBS_KEYS: [&str; 5] = [
 
 impl Check<'_> {
     /// Something must be asked: the machines, or a server.
-    pub(super) fn metrics_source(&mut self, ci: &str, raw: &RawCi) {
+    fn metrics_source(&mut self, ci: &str, raw: &RawCi) {
         let path = ["ci", ci];
         let url = ["ci", ci, "url"];
         if raw.url.is_none() && !self.written(&url) {
@@ -44,11 +44,21 @@ impl Check<'_> {
         }
     }
 
-    /// A server's address: over plain http where it is told no secret, since many have no certificate.
-    pub(super) fn metrics_url(&mut self, path: &[&str], text: &str) -> Endpoint {
-        let as_https = text.replacen("http://", "https://", 1);
-        let checked = self.address(path, &as_https);
-        Endpoint::Url(checked.replacen("https://", "http://", 1))
+    /// Where a CI is. A server of metrics may be asked over plain http where it is told no secret, since many have no certificate.
+    pub(super) fn ci_address(&mut self, path: &[&str; 3], kind: Option<CiKind>, raw: &RawCi) -> Endpoint {
+        let text = raw.url.as_deref();
+        if kind != Some(CiKind::Prometheus) {
+            return self.endpoint(path, text);
+        }
+        let [_, name, _] = *path;
+        self.metrics_source(name, raw);
+        match text {
+            Some(text) if raw.token.is_none() && text.starts_with("http://") => {
+                let checked = self.address(path, &text.replacen("http://", "https://", 1));
+                Endpoint::Url(checked.replacen("https://", "http://", 1))
+            }
+            text => self.endpoint(path, text),
+        }
     }
 
     /// Words of `scrape` whose shape is right.

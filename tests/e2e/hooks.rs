@@ -143,6 +143,8 @@ fn a_failing_before_delete_keeps_the_machine_on_record_until_it_goes_well() {
     project.run(&["scale"]).exits(0);
     sandbox.advance("1m");
     project.run(&["scale"]).exits(0);
+    // Its job has ended.
+    sandbox.advance("2m");
     fails(&project, "before_delete", true);
     project
         .run(&["destroy"])

@@ -34,6 +34,8 @@ struct Step {
     fault: Option<Value>,
     /// The pool's mode from now on.
     mode: Option<String>,
+    /// What `explain` says before the tick.
+    explained: Option<String>,
     /// A droplet that somebody removes.
     removed: Option<String>,
 }
@@ -111,7 +113,7 @@ fn a_folder_that_is_none_writes_nothing_and_says_what_to_type() {
     edited(&project, "conf.d/policies/down.json", "\"max\"", "\"highest\"");
     refused("do-scaler")
         .says("conf.d/policies/down.json, line ")
-        .says("unknown variant `highest`, expected one of `min`, `max`, `median`, `mean`")
+        .says("unknown variant `highest`, expected one of `min`, `max`, `median`,")
         .says("nothing was written");
     edited(&project, "conf.d/web.cfg", "max = 4", "most = 4");
     refused("do-scaler").says("conf.d/policies/down.json");
@@ -304,6 +306,9 @@ fn a_day_of_do_scaler_goes_as_its_transcript_says() {
             }
         }
         stage.play(step);
+        if let Some(words) = &step.explained {
+            stage.run(&["explain"]).exits(0).says(words);
+        }
         let _ = writeln!(text, "{}  {}", step.at, step.say);
         text.push_str(&stage.tick());
         let _ = writeln!(text, "{}", stage.standing());

@@ -26,9 +26,16 @@ pub(crate) fn hetzner() -> Option<Description> {
     Some(Description { document })
 }
 
-/// DigitalOcean, OpenAPI 3; its paths begin with the version.
+/// DigitalOcean, OpenAPI 3, with an error mended; its paths begin with the version.
 pub(crate) fn digitalocean() -> Option<Description> {
-    let document = read("digitalocean.json")?;
+    let mut document = read("digitalocean.json")?;
+    // Exactly one of two must fit, of which the first fits whatever the second does.
+    let body = &mut document["paths"]["/v2/droplets/actions"]["post"]["requestBody"];
+    let schema = body["content"]["application/json"]["schema"]
+        .as_object_mut()
+        .unwrap();
+    let either = schema.remove("oneOf").unwrap();
+    schema.insert("anyOf".to_owned(), either);
     Some(Description { document })
 }
 

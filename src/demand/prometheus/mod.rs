@@ -16,7 +16,7 @@
 //! - Exporters are asked over http without anything secret. A server's token goes over https or to this host only.
 //!
 //! # Assumptions
-//! - The clouds' clock dates what is seen, since the machines have none that can be trusted; where none has a machine yet, the
+//! - The clouds' clock dates what is seen, since the machines have none that can be trusted; where no cloud answered, the
 //!   server's, an exporter's, or ours.
 //! - Nobody can be asked to keep work from such a machine. Its cordon is a note of ours, and what protects its jobs is the
 //!   second reading of the sample that counts them, begun `settle` later. Where there is no such sample a machine

@@ -96,15 +96,13 @@ impl<'a> Checker<'a> {
                 .projected
                 .iter()
                 .find(|projected| projected.per == period);
-            let spent: Decimal = match projected {
-                Some(projected) => projected.before.amount,
-                None => {
-                    let sums = fresh.cost.before_hourly.iter();
-                    sums.filter_map(|sum| facts.worth(sum))
-                        .map(|sum| sum.amount)
-                        .sum()
-                }
+            let runs = || -> Decimal {
+                let sums = fresh.cost.before_hourly.iter();
+                sums.filter_map(|sum| facts.worth(sum))
+                    .map(|sum| sum.amount)
+                    .sum()
             };
+            let spent = projected.map_or_else(runs, |projected| projected.before.amount);
             let allowed = facts.worth(budget).map_or(Decimal::ZERO, |money| money.amount);
             if planned > Decimal::ZERO && spent + planned > allowed {
                 over.push(Difference::Budget {

@@ -165,7 +165,14 @@ fn a_source_is_told_the_machines_of_its_pool_and_their_clouds_clock() {
     assert_eq!(machines[0], expected);
     assert!(!machines[1].running);
     assert_eq!(now, Some(clouds["hetzner"].listing.now));
-    assert_eq!(members::seen(&world.stack, &other, clouds), (Vec::new(), None));
+    assert_eq!(
+        members::seen(&world.stack, &other, clouds),
+        (Vec::new(), now),
+        "it may buy there"
+    );
+    let mut silent = clouds.clone();
+    silent.get_mut("hetzner").unwrap().listing.completeness = Completeness::partial("down");
+    assert_eq!(members::seen(&world.stack, &other, &silent), (Vec::new(), None));
 }
 
 #[test]

@@ -139,9 +139,8 @@ impl Refusal {
             _ => {}
         }
         match self.status {
-            StatusCode::UNAUTHORIZED => ProviderError::Unauthorized { why },
             StatusCode::FORBIDDEN if self.is_quota() => ProviderError::Quota { why },
-            StatusCode::FORBIDDEN => ProviderError::Unauthorized { why },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ProviderError::Unauthorized { why },
             StatusCode::TOO_MANY_REQUESTS => ProviderError::Throttled {
                 retry_after: self.retry_after,
             },

@@ -66,6 +66,14 @@ pub(super) fn number(id: &str) -> Option<usize> {
     id.parse().ok()
 }
 
+/// A refusal is definite only while nothing was changed.
+fn after_change(done: bool, error: ProviderError) -> ProviderError {
+    if done && error.is_definite() {
+        return ambiguous(format!("changed in part: {error}"));
+    }
+    error
+}
+
 impl Digitalocean {
     pub(super) async fn read_machine(&self, id: &str) -> Result<Option<Observed>, ProviderError> {
         let row = self.read_as::<Droplet>(id).await.map_err(Failed::of_read)?;
@@ -115,7 +123,8 @@ impl Digitalocean {
             return Err(unsupported("changing a droplet's size or region in place"));
         }
         let row = self.current(&have.target).await?;
-        if row.name != want.name {
+        let renamed = row.name != want.name;
+        if renamed {
             self.rename(row.id, &want.name).await?;
         }
         // Of its labels, these are known from what it should be; `relabel` repairs the others.
@@ -123,9 +132,13 @@ impl Digitalocean {
             ("runfleet-pool".to_owned(), want.pool.to_string()),
             ("runfleet-id".to_owned(), want.runner.to_string()),
         ]);
-        self.retag(&row, &labels).await?;
-        let row = self.current(&have.target).await?;
-        self.with_uses(row).await
+        let retagged = self.retag(&row, &labels).await;
+        retagged.map_err(|error| after_change(renamed, error))?;
+        let row = self.current(&have.target).await;
+        let row = row.map_err(|error| after_change(true, error))?;
+        self.with_uses(row)
+            .await
+            .map_err(|error| after_change(true, error))
     }
 
     async fn current(&self, target: &ResourceRef) -> Result<Droplet, ProviderError> {
@@ -162,15 +175,21 @@ impl Digitalocean {
         if !self.retag(&row, labels).await? {
             return self.with_uses(row).await;
         }
-        let row = self.current(target).await?;
-        self.with_uses(row).await
+        let row = self.current(target).await;
+        let row = row.map_err(|error| after_change(true, error))?;
+        self.with_uses(row)
+            .await
+            .map_err(|error| after_change(true, error))
     }
 
     /// Whether anything was to be changed. What is new goes on before what is old comes off: it never is without a claim.
     async fn retag(&self, row: &Droplet, labels: &Labels) -> Result<bool, ProviderError> {
         let (add, take) = tags::change(&row.tags, labels)?;
+        let mut done = false;
         for tag in &add {
-            self.tag(tag, row.id).await.map_err(Failed::of_write)?;
+            let tagged = self.tag(tag, row.id).await;
+            tagged.map_err(|failed| after_change(done, failed.of_write()))?;
+            done = true;
         }
         for tag in &take {
             let gone = if tags::is_own(tag) {
@@ -187,8 +206,9 @@ impl Digitalocean {
             match gone {
                 Ok(()) => {}
                 Err(failed) if failed.is_absent() => {}
-                Err(failed) => return Err(failed.of_write()),
+                Err(failed) => return Err(after_change(done, failed.of_write())),
             }
+            done = true;
         }
         let changed = !add.is_empty() || !take.is_empty();
         if changed {
@@ -233,7 +253,7 @@ impl Digitalocean {
                 Ok(()) => {}
                 Err(failed) if failed.is_absent() => {}
                 Err(failed) => {
-                    tracing::debug!(tag, error = %failed.of_read(), "a tag stays that nothing carries")
+                    tracing::debug!(tag, error = %failed.of_read(), "a tag stays that nothing carries");
                 }
             }
         }))

@@ -329,7 +329,8 @@ impl Digitalocean {
             );
             let target = reference(self.name(), ResourceKind::Machine, &double.id.to_string());
             // The tag that both carry stays with the other: not through `delete_machine`.
-            self.remove(&target).await?;
+            let gone = self.remove(&target).await;
+            gone.map_err(|error| ambiguous(format!("two are there, and one could not be removed: {error}")))?;
         }
         if of_kept.is_none()
             && let Some(own) = own_tag(claim)?

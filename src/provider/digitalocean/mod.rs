@@ -440,7 +440,7 @@ impl Provider for Digitalocean {
     }
 
     async fn offerings(&self) -> Result<Offerings, ProviderError> {
-        within(self.read_offerings(), unavailable).await
+        within(Box::pin(self.read_offerings()), unavailable).await
     }
 
     async fn list(&self, stack: &StackName) -> Result<Listing, ProviderError> {
@@ -467,7 +467,7 @@ impl Provider for Digitalocean {
         let mut answers: Vec<Option<Result<Observed, ProviderError>>> = claims.iter().map(|_| None).collect();
         let shared = claims.iter().enumerate().filter_map(|(at, claim)| {
             let is_shared = !matches!(claim.spec, ResourceSpec::Machine(_));
-            is_shared.then(|| async move { (at, within(self.create_shared(claim), ambiguous).await) })
+            is_shared.then_some(async move { (at, within(self.create_shared(claim), ambiguous).await) })
         });
         let (shared, machines) = future::join(future::join_all(shared), self.create_machines(claims)).await;
         for (at, answer) in shared.into_iter().chain(machines) {
@@ -493,6 +493,6 @@ impl Provider for Digitalocean {
     }
 
     async fn check(&self, choices: &[Choice]) -> Result<Vec<Problem>, ProviderError> {
-        within(self.check_choices(choices), unavailable).await
+        within(Box::pin(self.check_choices(choices)), unavailable).await
     }
 }

@@ -143,7 +143,7 @@ pub(super) fn text(labels: &Labels) -> Result<String, ProviderError> {
     let pairs = labels.iter().map(|(key, value)| {
         let key = key
             .strip_prefix(OURS)
-            .map_or_else(|| escaped(&format!("/{key}")), escaped);
+            .map_or_else(|| escaped(format!("/{key}")), escaped);
         format!("{key}:{}", escaped(value))
     });
     let text = format!("{TEXT}{}", pairs.collect::<Vec<_>>().join(":"));

@@ -4,6 +4,7 @@ use std::sync::Mutex as StdMutex;
 
 use axum::{Router, body::Body, extract::State, response::Response};
 use secrecy::SecretString;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -85,6 +86,7 @@ async fn provider(
     (Digitalocean::new("do".into(), config, 50).unwrap(), cloud)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an answer")]
 fn page(key: &str, rows: &[Value], total: u64) -> Option<(u16, Value)> {
     Some((200, json!({key: rows, "links": {}, "meta": {"total": total}})))
 }
@@ -591,6 +593,24 @@ async fn a_machine_is_not_made_without_the_firewall_that_it_names() {
     let error = create(&provider, &claim).await.unwrap_err();
     assert!(matches!(error, ProviderError::Rejected { .. }), "{error}");
     assert_eq!(cloud.asked(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_refusal_after_another_change_of_the_same_droplet_is_not_definite() {
+    for tagged in [false, true] {
+        let (provider, _) = provider(move |method, path, _, _| match (method.as_str(), path) {
+            ("GET", "/droplets/1") => Some((200, json!({"droplet": droplet(1, "n", "active", PROD)}))),
+            ("POST", "/tags") => Some((201, json!({}))),
+            ("POST", _) if tagged => Some((204, Value::Null)),
+            _ => refusal(422, "unprocessable_entity", "no"),
+        })
+        .await;
+        let have = Droplet::deserialize(droplet(1, "n", "active", PROD)).unwrap();
+        let have = provider.observed(have);
+        let next = Labels::from([("runfleet-stack".to_owned(), "next".to_owned())]);
+        let error = provider.relabel(&have, &next).await.unwrap_err();
+        assert_eq!(error.is_definite(), !tagged, "{error}");
+    }
 }
 
 #[tokio::test]

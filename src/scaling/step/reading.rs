@@ -290,9 +290,12 @@ fn apart(one: f64, other: f64) -> (String, String) {
 fn short(number: f64, digits: usize) -> String {
     let text = format!("{number:.*e}", digits.saturating_sub(1));
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let trim = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text.to_owned(),
+    let trim = |text: &str| {
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text.to_owned()
+        }
     };
     match exponent.parse::<i32>() {
         Ok(exponent @ -3..=4) => {

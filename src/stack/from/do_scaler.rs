@@ -6,10 +6,14 @@
 
 mod ini;
 mod json;
+mod policies;
 mod scaler;
 mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use jiff::SignedDuration;
 
@@ -165,7 +169,7 @@ impl Reading<'_> {
             why: format!("cannot be read: {why}"),
             help: format!("name the folder that has {MAIN} and conf.d/, or correct confd_dir in {MAIN}"),
         })?;
-        let is_scaler = |name: &String| name.ends_with(".cfg") && !name.starts_with('.');
+        let is_scaler = |name: &String| ends_in(name, "cfg") && !name.starts_with('.');
         let names: BTreeSet<String> = names.into_iter().filter(is_scaler).collect();
         if names.is_empty() {
             return Err(FromError::InFile {
@@ -212,7 +216,7 @@ impl Reading<'_> {
         for folder in folders {
             for name in self.files.names(&folder).unwrap_or_default() {
                 let path = format!("{folder}/{name}");
-                if name.ends_with(".json") && !self.used.contains(&path) {
+                if ends_in(&name, "json") && !self.used.contains(&path) {
                     self.leave(path, "no scaler names this file");
                 }
             }
@@ -276,6 +280,11 @@ impl Reading<'_> {
         self.settings.sources.push((name.clone(), source));
         name
     }
+}
+
+/// Whether a file's name ends so; capitals are others, as they are to do-scaler.
+fn ends_in(name: &str, ending: &str) -> bool {
+    Path::new(name).extension().is_some_and(|end| end == ending)
 }
 
 /// The folder of a path.

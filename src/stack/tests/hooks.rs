@@ -112,5 +112,105 @@ fn every_problem_says_what_to_write() {
         let problems = with(&format!("[ssh]\n{line}")).expect_err(line);
         let _ = write!(all, "{line}\n{}\n", brief(&problems));
     }
-    insta::assert_snapshot!(all, @"");
+    insta::assert_snapshot!(all, @r#"
+    on = ["before_create"]
+    33:1 stack::bad_value a hook does one thing: `command`, `http` or `ssh`
+      = add command = ["./hook.sh"]
+
+    on = [] ⏎ command = ["x"]
+    34:6 stack::bad_value `pools.linux.hooks.on` must not be empty
+      = name at least 1
+
+    on = ["on_error", "on_error"] ⏎ command = ["x"]
+    34:19 stack::duplicate "on_error" stands twice in `pools.linux.hooks.on`
+      = take one out
+
+    on = ["on_error"] ⏎ command = ["x"] ⏎ ssh = "y"
+    33:1 stack::bad_value a hook does one thing: `command`, `http` or `ssh`
+      = add command = ["./hook.sh"]
+
+    on = ["on_error"] ⏎ command = [" "]
+    35:11 stack::bad_value the command names no program
+      = its first word is the program: ["./hook.sh"]
+
+    on = ["on_error"] ⏎ command = ["./hook.sh now"]
+    35:11 stack::bad_value the command names a program "./hook.sh now", spaces included
+      = each word by itself: ["./hook.sh", "now"]
+
+    on = ["on_error"] ⏎ command = ["x", "glpat-verysecret"]
+    35:11 stack::bad_value the command's word glpa… looks like a secret, which every process here could read
+      = have the program read it from the environment or a file
+
+    on = ["on_error"] ⏎ command = ["x"] ⏎ timeout = "2h"
+    36:11 stack::bad_value a hook may take an hour at most
+      = start what takes longer, and do not wait for it
+
+    on = ["on_error"] ⏎ command = ["x"] ⏎ retries = 11
+    36:11 stack::bad_value `pools.linux.hooks.retries` cannot be 11
+      = the most is 10
+
+    on = ["after_delete"] ⏎ ssh = "true"
+    35:7 stack::bad_value there is no machine to log in to at `after_delete`
+      = use `command` or `http` for it, in a hook of its own
+
+    on = ["after_ready"] ⏎ ssh = " "
+    35:7 stack::bad_value the command is empty, or holds a zero byte
+      = write what the machine's shell is to run: "systemctl stop web"
+
+    on = ["on_error"] ⏎ http = { url = "http://hooks.example.com/" }
+    35:16 stack::bad_value `pools.linux.hooks.http.url` would send the token over plain http
+      = write "https://hooks.example.com/"; plain http goes only to this machine
+
+    on = ["on_error"] ⏎ http = { url = "https://h.example.com/?key=glpat-verysecret" }
+    35:16 stack::bad_value `glpa…` in the address looks like a secret
+      = say where it is: token = { env = "HOOK_TOKEN" }
+
+    on = ["on_error"] ⏎ http = { url = "https://h.example.com", method = "put" }
+    35:50 stack::bad_value a hook cannot be sent by "put"
+      = write "PUT"
+
+    on = ["on_error"] ⏎ http = { url = "https://h.example.com", headers = { Authorization = "Bearer x" } }
+    35:53 stack::bad_value the header `Authorization` would hold a secret in the stack file
+      = say where the secret is: token = { env = "HOOK_TOKEN" } sends it as `Authorization: Bearer …`
+
+    on = ["on_error"] ⏎ http = { url = "https://h.example.com", headers = { Host = "x" } }
+    35:53 stack::bad_value the header `Host` is set by runfleet
+      = take it out
+
+    on = ["on_error"] ⏎ http = { url = "https://h.example.com", headers = { "a b" = "x" } }
+    35:53 stack::bad_value "a b" is no name of a header
+      = letters, digits and `-`: "X-Source"
+
+    user = "-oProxyCommand=x"
+    34:8 stack::bad_value "-oProxyCommand=x" is no user to log in as
+      = letters, digits, `.`, `_` and `-`, not beginning with `-`
+
+    user = "a b"
+    34:8 stack::bad_value "a b" is no user to log in as
+      = letters, digits, `.`, `_` and `-`, not beginning with `-`
+
+    jump = "-oProxyCommand=x"
+    34:8 stack::bad_value "-oProxyCommand=x" is no host to go through
+      = write "user@host" or "user@host:port", several with commas between them
+
+    jump = "ops@-oProxyCommand=x"
+    34:8 stack::bad_value "ops@-oProxyCommand=x" is no host to go through
+      = write "user@host" or "user@host:port", several with commas between them
+
+    jump = "bastion:0"
+    34:8 stack::bad_value "bastion:0" is no host to go through
+      = write "user@host" or "user@host:port", several with commas between them
+
+    jump = "a;b"
+    34:8 stack::bad_value "a;b" is no host to go through
+      = write "user@host" or "user@host:port", several with commas between them
+
+    key_file = ""
+    34:12 stack::bad_value `ssh.key_file` must not be empty
+      = name a file, or take the key out
+
+    port = 0
+    34:8 stack::bad_value `ssh.port` cannot be 0
+      = the least is 1
+    "#);
 }

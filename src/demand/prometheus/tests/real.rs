@@ -19,7 +19,7 @@ use super::{
     at, machine, metering, observed, sample, scrape, source, told, view,
 };
 use crate::{
-    demand::{DemandError, RunnerControl as _, RunnerReading},
+    demand::{DemandError, RunnerControl as _, RunnerReading, testing::skipped},
     model::metrics::{
         AddressKind, Finite, HealthCheck, HttpCheck, MachineMetrics, MachineSeen, Measured, Metering,
         SampleName,
@@ -71,7 +71,7 @@ async fn start(
         }
         if let Some(status) = child.try_wait().unwrap() {
             assert_eq!(status.code(), Some(77), "{script}");
-            eprintln!("skipped: {script} cannot be had here");
+            skipped(&format!("{script} cannot be had here"));
             return None;
         }
         assert!(begun.elapsed() < START, "{script} does not answer");
@@ -230,7 +230,7 @@ async fn a_machine_is_observed_through_node_exporter() {
 #[tokio::test]
 async fn node_exporter_is_read_by_ipv6() {
     if TcpListener::bind("[::1]:0").is_err() {
-        eprintln!("skipped: no IPv6 here");
+        skipped("no IPv6 here");
         return;
     }
     let Some(exporter) = node_exporter("::1").await else {

@@ -264,7 +264,7 @@ struct Filling<'i> {
 }
 
 impl Filling<'_> {
-    fn problem(&self, why: String, help: impl Into<String>) -> Problem {
+    fn problem(&self, why: &str, help: impl Into<String>) -> Problem {
         let (_, option) = &self.within[0];
         Problem {
             line: self.line,
@@ -276,7 +276,7 @@ impl Filling<'_> {
     fn fill(&mut self, raw: &str, section: &str) -> Result<(), Problem> {
         if self.within.len() > DEPTH {
             let why = format!("its references go more than {DEPTH} deep");
-            return Err(self.problem(why, "write the value itself"));
+            return Err(self.problem(&why, "write the value itself"));
         }
         let mut rest = raw;
         while let Some(at) = rest.find('$') {
@@ -293,7 +293,7 @@ impl Filling<'_> {
                 .filter(|(reference, _)| !reference.is_empty());
             let Some((reference, after)) = reference else {
                 return Err(self.problem(
-                    "a $ that begins no reference".to_owned(),
+                    "a $ that begins no reference",
                     "write ${option} or ${section:option}, and $$ for a dollar",
                 ));
             };
@@ -301,7 +301,7 @@ impl Filling<'_> {
             self.refer(reference, section)?;
             if self.text.len() > LONGEST {
                 let why = format!("it comes to more than {LONGEST} letters");
-                return Err(self.problem(why, "write the value itself"));
+                return Err(self.problem(&why, "write the value itself"));
             }
         }
         self.text.push_str(rest);
@@ -315,7 +315,7 @@ impl Filling<'_> {
             [section, option] => (section, option),
             _ => {
                 let why = format!("${{{reference}}} has more than one colon");
-                return Err(self.problem(why, "write ${option} or ${section:option}"));
+                return Err(self.problem(&why, "write ${option} or ${section:option}"));
             }
         };
         let place = (section.to_owned(), option.to_lowercase());
@@ -325,7 +325,7 @@ impl Filling<'_> {
                 "write `{} = …` into [{section}], or correct the reference; $$ is a dollar",
                 place.1
             );
-            return Err(self.problem(why, help));
+            return Err(self.problem(&why, help));
         };
         if !found.raw.contains('$') {
             self.text.push_str(&found.raw);
@@ -333,7 +333,7 @@ impl Filling<'_> {
         }
         if self.within.contains(&place) {
             let why = format!("${{{reference}}} refers to itself in the end");
-            return Err(self.problem(why, "write one of the values itself"));
+            return Err(self.problem(&why, "write one of the values itself"));
         }
         self.within.push(place);
         self.fill(&found.raw, section)?;

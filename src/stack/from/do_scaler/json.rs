@@ -1,10 +1,10 @@
 //! The policies and droplets of do-scaler, as its JSON files have them.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, IgnoredAny, Visitor},
+    de::{self, IgnoredAny, MapAccess, Visitor},
 };
 
 use super::ini::Problem;
@@ -16,8 +16,33 @@ use crate::{
     },
 };
 
-/// What nobody knows, by its key.
-pub(super) type Rest = BTreeMap<String, IgnoredAny>;
+/// The keys that nobody knows. Their values are of no interest, and may be secret.
+#[derive(Debug)]
+pub(super) struct Rest(pub(super) BTreeSet<String>);
+
+impl<'de> Deserialize<'de> for Rest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+struct Keys;
+
+impl<'de> Visitor<'de> for Keys {
+    type Value = Rest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("keys with values")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rest, A::Error> {
+        let mut keys = BTreeSet::new();
+        while let Some((key, IgnoredAny)) = map.next_entry()? {
+            keys.insert(key);
+        }
+        Ok(Rest(keys))
+    }
+}
 
 /// A file of `policies`.
 #[derive(Debug, Deserialize)]

@@ -5,18 +5,16 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 
 use super::{
-    CREATE, Cfg, DESTROY, HEALTH, OWN_ACTIONS, Reading, Source, in_file,
-    ini::{Problem, Value},
-    json::{self, Droplet, Policy},
+    CREATE, Cfg, DESTROY, HEALTH, Reading, Source, in_file,
+    ini::Value,
+    json::{self, Droplet},
+    policies::{Hook, Step},
     read,
 };
-use crate::{
-    model::metrics::AddressKind,
-    stack::{from::FromError, step::Change},
-};
+use crate::{model::metrics::AddressKind, stack::from::FromError};
 
 /// The section of a scaler itself.
-const SCALER: &str = "scaler";
+pub(super) const SCALER: &str = "scaler";
 /// The section of its metrics.
 const METRICS: &str = "scaler.metrics";
 /// How long a droplet takes to be made and to boot, at most: do-scaler waited for that without a limit, before it counted tries.
@@ -41,19 +39,8 @@ pub(super) struct Scaler {
     pub(super) droplet: Droplet,
     /// The names of the keys that stand in the droplet's file.
     pub(super) keys: Vec<String>,
-    /// Actions of one's own, and the moment at which a hook could do what each does.
-    pub(super) hooks: Vec<(String, &'static str)>,
-}
-
-/// A policy that adds or removes.
-#[derive(Debug)]
-pub(super) struct Step {
-    /// `mem_avail.json`
-    pub(super) file: String,
-    /// Unique in its scaler.
-    pub(super) name: String,
-    pub(super) change: Change,
-    pub(super) policy: Policy,
+    /// What its policies call besides.
+    pub(super) hooks: Vec<Hook>,
 }
 
 /// What must answer before a droplet counts.
@@ -81,16 +68,17 @@ impl Reading<'_> {
         let name = self.pool_name(file);
         let tag = cfg.need(SCALER, "tag_name", "web")?.text;
         self.same_tag(file, &tag);
-        let source = self.metrics(&cfg)?;
+        let source = metrics(&cfg)?;
         let ci = self.source(source, &name);
         let (steps, hooks) = self.policies(&cfg)?;
         let calls = |action: &str| {
             let mut policies = steps.iter().map(|step: &Step| &step.policy);
             policies.any(|policy| policy.actions.iter().any(|called| called == action))
         };
-        let health = match calls(HEALTH) {
-            true => Some(self.health(&cfg, source.address)?),
-            false => None,
+        let health = if calls(HEALTH) {
+            Some(self.health(&cfg, source.address)?)
+        } else {
+            None
         };
         let (max, value) = cfg.need_number(CREATE, "max", "8")?;
         if max == 0 {
@@ -148,16 +136,6 @@ impl Reading<'_> {
                 other.file
             );
             self.leave(format!("{file}: [{SCALER}] tag_name"), why);
-        }
-    }
-
-    fn metrics(&mut self, cfg: &Cfg) -> Result<Source, FromError> {
-        let value = cfg.need(METRICS, "address", "private_ip_address")?;
-        let address = address(cfg, &value)?;
-        let (port, value) = cfg.need_number(METRICS, "port", "9110")?;
-        match u16::try_from(port) {
-            Ok(port) if port > 0 => Ok(Source { port, address }),
-            _ => Err(cfg.wrong(&value, "port", "a port, from 1 to 65535", "port = 9110")),
         }
     }
 
@@ -252,140 +230,18 @@ impl Reading<'_> {
     }
 
     /// The file that a value names, in the folder that another option may name.
-    fn named(&self, cfg: &Cfg, file: &str, folder: (&str, &str), usual: &str) -> Result<String, FromError> {
+    pub(super) fn named(
+        &self,
+        cfg: &Cfg,
+        file: &str,
+        folder: (&str, &str),
+        usual: &str,
+    ) -> Result<String, FromError> {
         let folder = match cfg.get(folder.0, folder.1)? {
             Some(value) if !value.text.is_empty() => value.text.trim_end_matches('/').to_owned(),
             _ => format!("{}/{usual}", self.folder),
         };
         Ok(format!("{folder}/{file}"))
-    }
-
-    fn policies(&mut self, cfg: &Cfg) -> Result<(Vec<Step>, Vec<(String, &'static str)>), FromError> {
-        let files = cfg.need(SCALER, "policy_files", "mem_avail.json loadavg.json down.json")?;
-        let mut steps: Vec<Step> = Vec::new();
-        let mut hooks: Vec<(String, &'static str)> = Vec::new();
-        for file in files.text.split_whitespace() {
-            let path = self.named(cfg, file, (SCALER, "policy_dir"), "policies")?;
-            let text = read(self.files, &path, || {
-                format!(
-                    "line {} of {} names it: correct policy_files or policy_dir there",
-                    files.line, cfg.file
-                )
-            })?;
-            let policy: Policy =
-                json::read(&text, "a policy of do-scaler").map_err(|problem| in_file(&path, problem))?;
-            self.used.insert(path.clone());
-            check(&policy).map_err(|(why, help)| FromError::InFile {
-                file: path.clone(),
-                line: None,
-                why,
-                help,
-            })?;
-            let change = self.change(&path, &policy);
-            self.own_actions(cfg, &path, &policy, change, &mut hooks)?;
-            let unknown = policy.rest.keys();
-            let inner = policy
-                .conditions
-                .iter()
-                .flat_map(|condition| condition.rest.keys());
-            for key in unknown.chain(inner).cloned().collect::<BTreeSet<_>>() {
-                self.leave(
-                    format!("{path}: {key}"),
-                    "do-scaler's own code knows no such key either",
-                );
-            }
-            if let Some(change) = change {
-                let taken = |name: &str| steps.iter().any(|step| step.name == name);
-                let name = step_name(&policy.name);
-                let others = (2..).map(|number: u32| format!("{name}-{number}"));
-                let mut names = std::iter::once(name.clone()).chain(others);
-                steps.push(Step {
-                    file: file.to_owned(),
-                    name: names.find(|name| !taken(name)).unwrap_or_default(),
-                    change,
-                    policy,
-                });
-            }
-        }
-        if steps.is_empty() {
-            let problem = Problem {
-                line: files.line,
-                why: "no policy of it makes or removes a droplet".to_owned(),
-                help: format!("name a policy whose actions have {CREATE} or {DESTROY}"),
-            };
-            return Err(in_file(&cfg.file, problem));
-        }
-        Ok((steps, hooks))
-    }
-
-    /// What a policy does to the number of droplets; none where it does nothing, or both.
-    fn change(&mut self, path: &str, policy: &Policy) -> Option<Change> {
-        let count = |action: &str| policy.actions.iter().filter(|called| *called == action).count();
-        match (count(CREATE), count(DESTROY)) {
-            (0, 0) => {
-                self.leave(
-                    path,
-                    "it neither makes nor removes a droplet, and only that is a step: let an alert of Prometheus do what it does",
-                );
-                None
-            }
-            (made, 0) => u32::try_from(made).ok().map(Change::Add),
-            (0, removed) => {
-                if removed > 1 {
-                    self.leave(
-                        path,
-                        "it destroys several times, which was the same first droplet each time: it removes one",
-                    );
-                }
-                Some(Change::Remove(1))
-            }
-            (_, _) => {
-                self.leave(
-                    path,
-                    "it makes a droplet and removes one, and a step does one of these: `max_age` makes machines anew, \
-                     `runfleet plan --replace` a certain one",
-                );
-                None
-            }
-        }
-    }
-
-    /// Names the actions that are not do-scaler's own.
-    fn own_actions(
-        &mut self,
-        cfg: &Cfg,
-        path: &str,
-        policy: &Policy,
-        change: Option<Change>,
-        hooks: &mut Vec<(String, &'static str)>,
-    ) -> Result<(), FromError> {
-        for action in &policy.actions {
-            if OWN_ACTIONS.contains(&action.as_str()) || hooks.iter().any(|(known, _)| known == action) {
-                continue;
-            }
-            let module = self.named(cfg, action, (SCALER, "action_dir"), "actions")?;
-            let (moment, words) = match change {
-                Some(Change::Remove(_)) => ("after_delete", "after a machine has gone"),
-                _ => ("after_ready", "once a machine is ready"),
-            };
-            let there = if self.files.names(&module).is_ok() {
-                "its Python module is not called"
-            } else {
-                "nor is there a module of that name"
-            };
-            let what = match change {
-                Some(_) => format!(
-                    "a hook can do it {words}: take the comment off `hooks` in the stack file, and let a program of yours read \
-                     the event"
-                ),
-                None => "nothing here is called while conditions hold".to_owned(),
-            };
-            self.leave(format!("{path}: action {action}"), format!("{there}; {what}"));
-            if change.is_some() {
-                hooks.push((action.clone(), moment));
-            }
-        }
-        Ok(())
     }
 
     fn droplet(&mut self, cfg: &Cfg, tag: &str) -> Result<Droplet, FromError> {
@@ -422,8 +278,8 @@ impl Reading<'_> {
                 "every droplet is in its region's default VPC now, and has a private address; another VPC is a [networks] table",
             );
         }
-        for key in droplet.rest.keys().cloned().collect::<Vec<_>>() {
-            self.leave(format!("{path}: {key}"), lost(&key));
+        for key in &droplet.rest.0 {
+            self.leave(format!("{path}: {key}"), lost(key));
         }
         Ok(droplet)
     }
@@ -456,11 +312,15 @@ impl Reading<'_> {
     }
 }
 
-/// A name that a step may have: a policy's may be any text.
-fn step_name(name: &str) -> String {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let name = name.trim();
-    name.chars().map(|c| if good(c) { c } else { '_' }).collect()
+/// Where metrics are read.
+fn metrics(cfg: &Cfg) -> Result<Source, FromError> {
+    let value = cfg.need(METRICS, "address", "private_ip_address")?;
+    let address = address(cfg, &value)?;
+    let (port, value) = cfg.need_number(METRICS, "port", "9110")?;
+    match u16::try_from(port) {
+        Ok(port) if port > 0 => Ok(Source { port, address }),
+        _ => Err(cfg.wrong(&value, "port", "a port, from 1 to 65535", "port = 9110")),
+    }
 }
 
 /// Which address the other configuration means.
@@ -477,36 +337,6 @@ fn address(cfg: &Cfg, value: &Value) -> Result<AddressKind, FromError> {
             "address = private_ip_address",
         )),
     }
-}
-
-/// What a policy's form alone does not say: why, and what to type.
-fn check(policy: &Policy) -> Result<(), (String, String)> {
-    if policy.name.trim().is_empty() {
-        return Err((
-            "its name is empty".to_owned(),
-            "write \"name\": \"mem_avail\"".to_owned(),
-        ));
-    }
-    if policy.conditions.is_empty() {
-        return Err((
-            "it has no conditions".to_owned(),
-            "write at least one into \"conditions\"".to_owned(),
-        ));
-    }
-    for (index, condition) in policy.conditions.iter().enumerate() {
-        let which = format!("its condition {} ({})", index + 1, condition.name.escape_debug());
-        if condition.samples.is_empty() {
-            let help = "write \"samples\": [{\"family\": \"node_load1\", \"name\": \"node_load1\"}]";
-            return Err((format!("{which} has no samples"), help.to_owned()));
-        }
-        if condition.samples.len() > 1 && condition.reducer.is_none() {
-            return Err((
-                format!("{which} has several samples and no reducer"),
-                "write \"reducer\": \"+\", or one of - * /".to_owned(),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Why a key of a droplet has no equivalent.

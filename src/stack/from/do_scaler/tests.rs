@@ -135,7 +135,7 @@ fn of_machines(
 }
 
 #[test]
-fn a_scaler_becomes_a_pool_with_its_policies_as_steps() {
+fn a_scaler_becomes_a_pool() {
     let made = made(&folder());
     let (stack, pool) = (&made.stack, &made.stack.pools[0]);
     assert_eq!(stack.interval, SignedDuration::from_mins(2));
@@ -169,6 +169,11 @@ fn a_scaler_becomes_a_pool_with_its_policies_as_steps() {
     assert_eq!(offering.machine_type, "s-2vcpu-4gb");
     assert_eq!(offering.locations, ["fra1"]);
     assert_eq!(offering.image, ImageRef::Name("debian-12-x64".to_owned()));
+}
+
+#[test]
+fn its_policies_become_steps_in_their_order() {
+    let made = made(&folder());
     let policy = steps(&made);
     assert_eq!(policy.cooldown, SignedDuration::from_mins(2));
     assert_eq!(policy.hysteresis, SignedDuration::from_mins(4));
@@ -445,17 +450,27 @@ fn a_scaler_that_only_grows_keeps_one() {
     );
 }
 
+/// Each folder is refused with words that begin so.
+fn are_refused(folders: &[(Folder, &str)]) {
+    let mut other = Vec::new();
+    for (folder, expected) in folders {
+        let told = refused(folder);
+        if !told.starts_with(expected) {
+            other.push(format!("{told}\n  and not {expected}"));
+        }
+    }
+    assert!(other.is_empty(), "{}", other.join("\n"));
+}
+
 #[test]
-fn what_is_missing_or_wrong_is_told_with_its_file_its_line_and_what_to_type() {
-    let policy = |from: &str, to: &str| with("conf.d/policies/mem_avail.json", from, to);
+fn files_that_are_missing_and_a_wrong_clock_are_told_with_what_to_type() {
     let mut no_main = folder();
     no_main.remove(MAIN);
     let mut no_scalers = folder();
     no_scalers.remove("conf.d/web.cfg");
     let mut no_policy = folder();
     no_policy.remove("conf.d/policies/down.json");
-    let mut other = Vec::new();
-    for (folder, expected) in [
+    are_refused(&[
         (
             no_main,
             "do-scaler.cfg: cannot be read: No such file or directory | name the folder that has",
@@ -484,6 +499,12 @@ fn what_is_missing_or_wrong_is_told_with_its_file_its_line_and_what_to_type() {
             with(MAIN, "= 120", "= 0"),
             "do-scaler.cfg, line 3: interval is not above zero | write `interval = 120`",
         ),
+    ]);
+}
+
+#[test]
+fn what_is_missing_or_wrong_in_a_scaler_is_told_with_its_line_and_what_to_type() {
+    are_refused(&[
         (
             web("[scaler.metrics]", "[metrics]"),
             "conf.d/web.cfg, line 26: the section [scaler.metrics] is missing | add the section",
@@ -543,6 +564,13 @@ fn what_is_missing_or_wrong_is_told_with_its_file_its_line_and_what_to_type() {
             web(".json loadavg.json down.json", ".jsn"),
             "conf.d/policies/mem_avail.jsn: cannot be read",
         ),
+    ]);
+}
+
+#[test]
+fn what_is_missing_or_wrong_in_a_policy_or_a_droplet_is_told_with_its_line_and_what_to_type() {
+    let policy = |from: &str, to: &str| with("conf.d/policies/mem_avail.json", from, to);
+    are_refused(&[
         (
             policy("\"+\"", "\"%\""),
             "conf.d/policies/mem_avail.json, line 11: unknown variant `%`, expected one of `+`, `-`, `*`, `/` | a policy of do-scaler",
@@ -587,13 +615,7 @@ fn what_is_missing_or_wrong_is_told_with_its_file_its_line_and_what_to_type() {
             with("conf.d/droplets/web.json", "\"size_slug\"", "\"slug\""),
             "conf.d/droplets/web.json, line 11: missing field `size_slug` | a droplet of do-scaler",
         ),
-    ] {
-        let told = refused(&folder);
-        if !told.starts_with(expected) {
-            other.push(format!("{told}\n  and not {expected}"));
-        }
-    }
-    assert!(other.is_empty(), "{}", other.join("\n"));
+    ]);
 }
 
 #[test]

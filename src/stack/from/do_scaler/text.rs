@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::{
     Settings,
     json::{Condition, NumberOrText},
-    scaler::{Scaler, Step},
+    policies::Step,
+    scaler::Scaler,
 };
 use crate::{
     model::metrics::AddressKind,

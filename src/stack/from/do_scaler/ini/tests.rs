@@ -1,6 +1,7 @@
 //! The reader against Python's own, and its words.
 
 use std::{
+    fmt::Write as _,
     io::Write as _,
     process::{Command, Stdio},
 };
@@ -96,7 +97,7 @@ fn each_form_is_read_as_python_reads_it() {
     let deep = |length: usize| {
         let mut text = "[a]\nk0 = $$end\n".to_owned();
         for at in 1..=length {
-            text.push_str(&format!("k{at} = ${{k{}}}\n", at - 1));
+            writeln!(text, "k{at} = ${{k{}}}", at - 1).unwrap();
         }
         text
     };
@@ -242,7 +243,7 @@ fn references_that_would_grow_without_bound_are_refused() {
     let mut text = "[a]\nx0 = $$aaaaaaaaaaaaaaaa\n".to_owned();
     for at in 1..9 {
         let reference = format!("${{x{}}}", at - 1);
-        text.push_str(&format!("x{at} = {}\n", reference.repeat(50)));
+        writeln!(text, "x{at} = {}", reference.repeat(50)).unwrap();
     }
     let ini = Ini::read(&text).unwrap();
     let problem = ini.get("a", "x8").unwrap_err();
