@@ -137,17 +137,11 @@ impl Commands {
         let mut child = self.spawn(program, arguments).map_err(not_started)?;
         let mut group = Group(child.id());
         let exchange = exchange(&mut child, input);
-        let ended = match timeout(self.time, exchange).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                let why = format!("{program} took longer than {:?}, and was ended", self.time);
-                return Err(unknown(call, why));
-            }
+        let Ok(ended) = timeout(self.time, exchange).await else {
+            let why = format!("{program} took longer than {:?}, and was ended", self.time);
+            return Err(unknown(call, why));
         };
-        let ended = match ended {
-            Ok(ended) => ended,
-            Err(error) => return Err(unknown(call, format!("{program}: {error}"))),
-        };
+        let ended = ended.map_err(|error| unknown(call, format!("{program}: {error}")))?;
         group.has_ended();
         let last = self.log(call, &ended);
         let with_words = |what: String| match &last {

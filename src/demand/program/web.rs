@@ -41,23 +41,20 @@ impl Web {
                 why: format!("`{}_url` is no URL", call.as_str()),
             })?;
             let base = url.origin().ascii_serialization();
-            let client = match origins.get(&base) {
-                Some(client) => client.clone(),
-                None => {
-                    let config = ClientConfig {
-                        base: base.clone(),
-                        ..like.clone()
-                    };
-                    let client = Client::new(config).map_err(|error| unsent(&error, Effect::Read))?;
-                    origins.insert(base, client.clone());
-                    client
-                }
-            };
+            let known = origins.get(&base).cloned();
+            let client = known.map_or_else(|| client_at(base.clone(), like), Ok)?;
+            origins.insert(base, client.clone());
             let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
             places.insert(call, (client, format!("{}{query}", url.path())));
         }
         Ok(Self { places })
     }
+}
+
+/// A client of one origin.
+fn client_at(base: String, like: &ClientConfig) -> Result<Client, DemandError> {
+    let config = ClientConfig { base, ..like.clone() };
+    Client::new(config).map_err(|error| unsent(&error, Effect::Read))
 }
 
 /// A URL that is whole, or one that begins with the CI's root.
