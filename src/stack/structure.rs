@@ -236,7 +236,8 @@ impl<'a> Walker<'a> {
             .find(|shape| required(shape).any(|key| node.entry(key).is_some()));
         if let Some(shape) = chosen {
             self.entries(node, shape);
-            return true;
+            // Where what tells it apart had to be taken out, which of them it is nobody knows any more.
+            return required(shape).all(|key| node.entry(key).is_some());
         }
         let keys: Vec<&str> = fitting.iter().flat_map(|shape| required(shape)).collect();
         let before = self.problems.len();
@@ -354,6 +355,7 @@ impl<'a> Walker<'a> {
                 ["ci", "drone", ..] => "DRONE_TOKEN",
                 ["ci", "circleci", ..] => "CIRCLE_TOKEN",
                 ["ci", ..] => "GITLAB_API_TOKEN",
+                ["providers", "digitalocean", ..] => "DIGITALOCEAN_TOKEN",
                 _ => "HCLOUD_TOKEN",
             };
             self.problems.push(

@@ -12,7 +12,7 @@ use crate::{
 
 fn ready() -> World {
     idle(-60, |world, _| {
-        world.pool().hooks = vec![hook(&[Moment::AfterReady])]
+        world.pool().hooks = vec![hook(&[Moment::AfterReady])];
     })
 }
 

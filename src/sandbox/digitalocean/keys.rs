@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::{
     api::{Answer, Call, Reply},
     keys::{fingerprint, key_blob},
-    world::{World, ocean::Key},
+    world::{World, ocean::SshKey},
 };
 use super::{invalid, is_shown, listing, not_found};
 
@@ -24,12 +24,12 @@ pub(super) fn account(world: &mut World, _: &Call) -> Answer {
     ))
 }
 
-fn body(key: &Key) -> Value {
+fn body(key: &SshKey) -> Value {
     json!({"id": key.id, "name": key.name, "fingerprint": key.fingerprint, "public_key": key.public_key})
 }
 
 /// The key of an id or a fingerprint.
-pub(super) fn find<'a>(world: &'a World, wanted: &str) -> Option<&'a Key> {
+pub(super) fn find<'a>(world: &'a World, wanted: &str) -> Option<&'a SshKey> {
     let id = wanted.parse().ok();
     let keys = &world.ocean.keys;
     keys.get(&id.unwrap_or_default())
@@ -59,7 +59,7 @@ pub(super) fn create(world: &mut World, call: &Call) -> Answer {
     if find(world, &fingerprint).is_some() {
         return Err(invalid("SSH Key is already in use on your account"));
     }
-    let key = Key {
+    let key = SshKey {
         id: world.cloud.fresh(),
         name,
         fingerprint,

@@ -61,7 +61,7 @@ impl Droplet {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Key {
+pub(crate) struct SshKey {
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) fingerprint: String,
@@ -150,7 +150,7 @@ impl Window {
 #[serde(default)]
 pub(crate) struct Ocean {
     pub(crate) droplets: BTreeMap<u64, Droplet>,
-    pub(crate) keys: BTreeMap<u64, Key>,
+    pub(crate) keys: BTreeMap<u64, SshKey>,
     pub(crate) firewalls: BTreeMap<String, Firewall>,
     pub(crate) vpcs: BTreeMap<String, Vpc>,
     /// Every tag by its canonical name, with the images that bear it.
