@@ -4,7 +4,11 @@ use super::{context::Context, error::Failure, exit::Exit, show};
 
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let planned = context.look()?;
-    let mut document = show::status::status(&planned.plan, &planned.snapshot);
+    let mut document = show::status::status(
+        &planned.plan,
+        &planned.snapshot,
+        planned.stack.currency.base.as_ref(),
+    );
     if let Some(holder) = &planned.holder {
         let who = format!("{} of {}", holder.operation, holder.who);
         show::status::in_progress(&mut document, &who);

@@ -11,7 +11,7 @@ use crate::{
         demand::{JobState, Wanted},
         ids::{Address, PoolName, ResourceKind},
         intent::{Intent, OpenIntent},
-        money::Money,
+        money::{Currency, Money},
         offering::OfferingKey,
         reason::Reason,
         resource::ResourceSpec,
@@ -112,8 +112,8 @@ pub struct FleetCost {
     pub others: Vec<FleetCost>,
 }
 
-/// The document of a stack's present.
-pub fn status(plan: &Plan, snapshot: &Snapshot) -> StatusDocument {
+/// The document of a stack's present; `base` is what its sums are in where that is said.
+pub fn status(plan: &Plan, snapshot: &Snapshot, base: Option<&Currency>) -> StatusDocument {
     let mut runners = runners(plan, snapshot);
     let mut pools: Vec<PoolView> = plan
         .pools
@@ -140,7 +140,7 @@ pub fn status(plan: &Plan, snapshot: &Snapshot) -> StatusDocument {
         serial: snapshot.state.serial.0,
         pools,
         strays: super::strays::strays(plan),
-        cost: cost(plan, snapshot),
+        cost: cost(plan, snapshot, base),
     }
 }
 
@@ -269,7 +269,7 @@ fn cost_text(cost: &FleetCost) -> String {
     all.join("; ")
 }
 
-fn cost(plan: &Plan, snapshot: &Snapshot) -> FleetCost {
+fn cost(plan: &Plan, snapshot: &Snapshot, base: Option<&Currency>) -> FleetCost {
     let months = &plan.cost.before_monthly;
     let mut sums = plan.cost.before_hourly.iter().map(|hour| {
         let month = months.iter().find(|month| month.currency == hour.currency);
@@ -283,7 +283,9 @@ fn cost(plan: &Plan, snapshot: &Snapshot) -> FleetCost {
     let first = sums.next().unwrap_or_else(|| FleetCost {
         hourly: "0".into(),
         monthly: "0".into(),
-        currency: offered_currency(snapshot),
+        currency: base
+            .map(Currency::to_string)
+            .or_else(|| offered_currency(snapshot)),
         others: Vec::new(),
     });
     let others = sums.collect();
@@ -468,7 +470,7 @@ mod tests {
 
     #[test]
     fn every_machine_is_shown_with_where_it_stands() {
-        let document = status(&fixture::plan(), &fixture::snapshot());
+        let document = status(&fixture::plan(), &fixture::snapshot(), None);
         insta::assert_snapshot!(text(&document, &[], Paint::PLAIN), @"
         Stack prod (serial 0): 6 runners, 0.0190 EUR/h, 13.87 EUR/month
 
@@ -488,7 +490,7 @@ mod tests {
 
     #[test]
     fn the_document_of_a_status_has_the_keys_that_were_promised_and_is_valid_by_its_schema() {
-        let json = serde_json::to_value(status(&fixture::plan(), &fixture::snapshot())).unwrap();
+        let json = serde_json::to_value(status(&fixture::plan(), &fixture::snapshot(), None)).unwrap();
         let keys = |value: &serde_json::Value| {
             let keys: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
             keys.join(" ")
@@ -509,7 +511,7 @@ mod tests {
 
     #[test]
     fn what_another_process_has_in_hand_is_in_progress_and_not_lost() {
-        let mut document = status(&fixture::plan(), &fixture::snapshot());
+        let mut document = status(&fixture::plan(), &fixture::snapshot(), None);
         in_progress(&mut document, "scale of ci@runner-7");
         let runners = &document.pools[0].runners;
         let why = |name: &str| {
@@ -527,8 +529,19 @@ mod tests {
         let mut snapshot = fixture::snapshot();
         snapshot.state.resources.clear();
         snapshot.open.clear();
-        let document = status(&plan, &snapshot);
+        let document = status(&plan, &snapshot, None);
         assert_eq!(document.cost.hourly, "0");
         assert!(text(&document, &[], Paint::PLAIN).contains("0 runners, nothing to pay"));
+    }
+
+    #[test]
+    fn nothing_costs_nothing_in_the_stacks_own_currency() {
+        let mut plan = fixture::plan();
+        plan.cost.before_hourly.clear();
+        plan.cost.before_monthly.clear();
+        let base = Currency::new("CHF");
+        let document = status(&plan, &fixture::snapshot(), Some(&base));
+        assert_eq!(document.cost.hourly, "0");
+        assert_eq!(document.cost.currency.as_deref(), Some("CHF"));
     }
 }
