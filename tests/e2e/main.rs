@@ -31,6 +31,8 @@ mod ladders;
 mod migration;
 mod migration_aws;
 mod migration_droplets;
+#[cfg(feature = "aws")]
+mod mixed;
 mod network;
 mod plans;
 mod reads;
