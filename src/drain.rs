@@ -248,7 +248,10 @@ mod tests {
 
     #[test]
     fn by_the_second_a_machine_goes_when_it_has_been_idle_for_long_enough_and_its_minimum_is_over() {
-        let billing = Billing::PerSecond { minimum: secs(60) };
+        let billing = Billing::PerSecond {
+            minimum: secs(60),
+            least: None,
+        };
         let due = |idle, paid_left| {
             let clocks = Clocks {
                 now: at(0),

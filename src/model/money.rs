@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use jiff::{SignedDuration, Timestamp, ToSpan, tz::TimeZone};
-use rust_decimal::Decimal;
+use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -224,28 +224,45 @@ impl fmt::Display for Period {
 pub enum Billing {
     /// Every started hour since creation is paid in full (Hetzner).
     StartedHour,
-    /// Every second, and at least `minimum` of them (AWS, DigitalOcean).
+    /// Every second, and at least `minimum` of them or `least`, whichever is more (AWS, DigitalOcean).
     PerSecond {
-        /// The least that is charged.
+        /// The shortest time that is charged.
         #[schemars(with = "String")]
         minimum: SignedDuration,
+        /// The least that is charged, in the currency of the provider's prices; none: what `minimum` comes to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        least: Option<Decimal>,
     },
 }
 
 impl Billing {
-    /// Until when a machine made at `created` is paid at `now`.
+    /// Until when a machine made at `created`, at this price for an hour, is paid at `now`.
     ///
     /// A machine that is exactly at an hour's end has started the next hour: the answer is always later than `now`
     /// for [`Billing::StartedHour`].
-    pub fn paid_until(self, created: Timestamp, now: Timestamp) -> Timestamp {
+    pub fn paid_until(self, created: Timestamp, now: Timestamp, hourly: Option<Decimal>) -> Timestamp {
         match self {
             Self::StartedHour => {
                 let age = now.duration_since(created).as_secs().max(0);
                 created + SignedDuration::from_hours(age / 3600 + 1)
             }
-            Self::PerSecond { minimum } => (created + minimum).max(now),
+            Self::PerSecond { minimum, least } => {
+                let bought = least.zip(hourly).and_then(|(least, hourly)| worth(least, hourly));
+                (created + minimum.max(bought.unwrap_or(minimum))).max(now)
+            }
         }
     }
+}
+
+/// For how long so much pays, in whole seconds; none for what costs nothing, and for more than a month.
+fn worth(least: Decimal, hourly: Decimal) -> Option<SignedDuration> {
+    let seconds = least.checked_mul(Decimal::from(3600))?.checked_div(hourly)?;
+    let seconds = seconds
+        .ceil()
+        .to_i64()
+        .filter(|seconds| *seconds <= 31 * 24 * 3600)?;
+    Some(SignedDuration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -259,18 +276,35 @@ mod tests {
     #[test]
     fn a_started_hour_is_paid_in_full() {
         let billing = Billing::StartedHour;
-        assert_eq!(billing.paid_until(at(0), at(0)), at(3600));
-        assert_eq!(billing.paid_until(at(0), at(3599)), at(3600));
-        assert_eq!(billing.paid_until(at(0), at(3600)), at(7200));
+        assert_eq!(billing.paid_until(at(0), at(0), None), at(3600));
+        assert_eq!(billing.paid_until(at(0), at(3599), None), at(3600));
+        assert_eq!(billing.paid_until(at(0), at(3600), None), at(7200));
     }
 
     #[test]
     fn by_the_second_only_the_minimum_is_paid_ahead() {
         let billing = Billing::PerSecond {
             minimum: SignedDuration::from_secs(60),
+            least: None,
         };
-        assert_eq!(billing.paid_until(at(0), at(10)), at(60));
-        assert_eq!(billing.paid_until(at(0), at(100)), at(100));
+        assert_eq!(billing.paid_until(at(0), at(10), None), at(60));
+        assert_eq!(billing.paid_until(at(0), at(100), None), at(100));
+    }
+
+    #[test]
+    fn the_least_amount_pays_for_a_cheap_machine_for_longer() {
+        let billing = Billing::PerSecond {
+            minimum: SignedDuration::from_secs(60),
+            least: Some(Decimal::new(1, 2)),
+        };
+        let hourly = |text: &str| Some(text.parse().unwrap());
+        // A cent is 17 minutes of a machine of 0.03571 an hour, and 9 seconds of one of 4.
+        assert_eq!(billing.paid_until(at(0), at(10), hourly("0.03571")), at(1009));
+        assert_eq!(billing.paid_until(at(0), at(2000), hourly("0.03571")), at(2000));
+        assert_eq!(billing.paid_until(at(0), at(10), hourly("4")), at(60));
+        for unknown in [None, hourly("0")] {
+            assert_eq!(billing.paid_until(at(0), at(10), unknown), at(60));
+        }
     }
 
     fn currencies() -> Currencies {

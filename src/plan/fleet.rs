@@ -194,6 +194,7 @@ pub fn machine<'a>(
         _ => health(facts, address, record, &presence, work, &memory, age),
     };
     let cloud = facts.snapshot.clouds.get(&record.provider);
+    let hourly = record.price.as_ref().map(|price| price.hourly.amount);
     let ci_now = record.ci.as_ref().map_or(now, |ci| facts.ci_now(ci));
     Machine {
         address,
@@ -204,7 +205,7 @@ pub fn machine<'a>(
         doubt,
         paused,
         age,
-        paid_until: cloud.map(|cloud| cloud.profile.billing.paid_until(record.created_at, now)),
+        paid_until: cloud.map(|cloud| cloud.profile.billing.paid_until(record.created_at, now, hourly)),
         idle: memory
             .idle_since
             .map_or(SignedDuration::ZERO, |since| ci_now.duration_since(since)),

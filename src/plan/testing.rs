@@ -305,7 +305,10 @@ impl World {
         self.stack.providers.insert(provider.into(), config);
         let mut cloud = self.snapshot.clouds["hetzner"].clone();
         cloud.profile.name = provider.into();
-        cloud.profile.billing = Billing::PerSecond { minimum: secs(60) };
+        cloud.profile.billing = Billing::PerSecond {
+            minimum: secs(60),
+            least: None,
+        };
         cloud.offerings = offered;
         for offering in &mut cloud.offerings {
             offering.key.provider = provider.into();
@@ -331,7 +334,10 @@ impl World {
     }
 
     pub(crate) fn by_second(&mut self) {
-        self.cloud().profile.billing = Billing::PerSecond { minimum: secs(60) };
+        self.cloud().profile.billing = Billing::PerSecond {
+            minimum: secs(60),
+            least: None,
+        };
     }
 
     fn job(&mut self, state: JobState, runner: Option<&str>, tags: &[&str]) -> &mut Job {

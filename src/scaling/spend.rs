@@ -38,7 +38,9 @@ pub(super) fn spend(history: &mut History, facts: &Facts<'_>) {
         let billing = facts.snapshot.clouds.get(&record.provider);
         let billing = billing.map_or(Billing::StartedHour, |cloud| cloud.profile.billing);
         // What is paid of tomorrow already is tomorrow's.
-        let until = billing.paid_until(record.created_at, now).min(day_end);
+        let until = billing
+            .paid_until(record.created_at, now, Some(price.hourly.amount))
+            .min(day_end);
         let from = memory.charged_until.unwrap_or(record.created_at);
         if until <= from {
             continue;

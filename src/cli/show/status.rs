@@ -376,12 +376,9 @@ fn on_record(address: &Address, record: &Record, snapshot: &Snapshot, said: &Sai
         .or(action.map(|action| &action.reason));
     let paid_until = kept.and_then(|kept| kept.paid_until).or_else(|| {
         let cloud = snapshot.clouds.get(&record.provider)?;
-        Some(
-            cloud
-                .profile
-                .billing
-                .paid_until(record.created_at, cloud.listing.now),
-        )
+        let hourly = record.price.as_ref().map(|price| price.hourly.amount);
+        let billing = cloud.profile.billing;
+        Some(billing.paid_until(record.created_at, cloud.listing.now, hourly))
     });
     let price = record.price.as_ref().map(|price| &price.hourly);
     view(

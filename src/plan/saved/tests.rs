@@ -422,11 +422,13 @@ proptest! {
             .into_bytes();
         let at = usize::from(cut) % text.len();
         let same = text[at] == put;
+        // A line's end after the document is none of it.
+        let whole = text[at..].iter().all(u8::is_ascii_whitespace);
         text[at] = put;
         let read = SavedPlan::parse(&text, None);
         let blank = |byte: u8| byte.is_ascii_whitespace();
         prop_assert!(read.is_err() || same || blank(put));
         text.truncate(at);
-        prop_assert!(SavedPlan::parse(&text, None).is_err());
+        prop_assert!(whole || SavedPlan::parse(&text, None).is_err());
     }
 }

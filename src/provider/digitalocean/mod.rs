@@ -54,6 +54,7 @@ use digitalocean_api::api::Droplet as Builder;
 use futures::future;
 use http::Method;
 use jiff::SignedDuration;
+use rust_decimal::Decimal;
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
@@ -145,8 +146,10 @@ impl Digitalocean {
             name,
             kind: "digitalocean".to_owned(),
             identity: Identity::Named,
+            // Since 2026 (its pricing page): by the second, a minute or a cent at least, whichever is more.
             billing: Billing::PerSecond {
                 minimum: SignedDuration::from_secs(60),
+                least: Some(Decimal::new(1, 2)),
             },
             concurrency: config.concurrency,
             batch_size: BATCH_SIZE,

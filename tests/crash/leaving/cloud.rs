@@ -32,7 +32,7 @@ impl Cloud {
         let now = scene.now();
         let minimum = SignedDuration::ZERO;
         let memory = Memory::new("hetzner".into(), now)
-            .with_profile(|profile| profile.billing = Billing::PerSecond { minimum })
+            .with_profile(|profile| profile.billing = Billing::PerSecond { minimum, least: None })
             .selling(vec![offering()]);
         Self {
             memory,

@@ -120,6 +120,7 @@ impl Ec2 {
             identity: Identity::Named,
             billing: Billing::PerSecond {
                 minimum: SignedDuration::from_secs(60),
+                least: None,
             },
             concurrency: config.concurrency.max(1),
             batch_size: 1,

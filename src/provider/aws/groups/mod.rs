@@ -97,6 +97,7 @@ impl Groups {
             // Linux on EC2 (its pricing page): by the second, a minute at least.
             billing: Billing::PerSecond {
                 minimum: SignedDuration::from_secs(60),
+                least: None,
             },
             concurrency: config.concurrency.max(1),
             batch_size: 1,
