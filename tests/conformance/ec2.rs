@@ -702,6 +702,29 @@ async fn names_that_the_region_does_not_have_are_told_with_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_console_is_read_and_that_of_no_instance_is_an_error() {
+    let Some(cloud) = OnMoto::start(aws::Options::default()).await else {
+        return;
+    };
+    let seen = cloud
+        .create(&cloud.machine(|_| {}))
+        .await
+        .expect("it is launched");
+    let console = cloud.provider.console(&seen.target).await.expect("its console");
+    assert!(
+        console.text.starts_with("Linux version ") && console.text.contains("Kernel command line: "),
+        "{console:?}"
+    );
+    assert!(console.at.is_some());
+    let nobody = ResourceRef {
+        id: "i-0a1b2c3d4e5f60718".into(),
+        ..seen.target
+    };
+    let error = cloud.provider.console(&nobody).await.expect_err("there is none");
+    assert!(error.is_definite(), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_called_that_the_policy_does_not_allow() {
     let Some(cloud) = OnMoto::start(aws::Options::default()).await else {
         return;
@@ -721,6 +744,7 @@ async fn nothing_is_called_that_the_policy_does_not_allow() {
         .await
         .expect("labels");
     cloud.provider.list_all().await.expect("a listing");
+    cloud.provider.console(&seen.target).await.expect("its console");
     cloud.provider.offerings().await.expect("offerings");
     cloud.provider.check(&[]).await.expect("a check");
     for target in [&seen.target, &targets[1], &targets[0]] {
