@@ -100,7 +100,7 @@ pub enum Verb {
     Apply(Apply),
     /// One tick with no questions asked
     Scale(Scale),
-    /// Remove everything of the stack; runners that work are waited for
+    /// Remove everything of the stack; runners that work are waited for. Asks at a terminal; elsewhere typing it is the approval
     Destroy(Destroy),
     /// Read everything again, and show what someone else changed
     Refresh(Refresh),

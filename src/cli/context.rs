@@ -9,8 +9,9 @@ use super::{
     args::Global, error::Failure, exit::Exit, output::Output, show::lines::Writer, signals::Signals,
 };
 use crate::{
+    model::ids::{CiName, ProviderName},
     plan::{Goal, Selection, select},
-    stack::Stack,
+    stack::{CiKind, Stack},
     tick::{self, Clock, LoadedStack, Planned, Request, Session, Trust},
 };
 
@@ -170,12 +171,34 @@ impl Context {
         words.join(" ")
     }
 
+    /// Whether this is a provider that Amazon's own tools let us into.
+    fn is_amazons(planned: &Planned, place: &str) -> bool {
+        let name = place.strip_prefix("providers.").unwrap_or_default();
+        let providers = &planned.stack.providers;
+        providers
+            .get(&ProviderName::from(name))
+            .is_some_and(|config| config.kind.is_aws())
+    }
+
+    /// Whether this is a CI that a command tells.
+    fn is_command(planned: &Planned, place: &str) -> bool {
+        let name = place.strip_prefix("ci.").unwrap_or_default();
+        let systems = &planned.stack.ci;
+        systems
+            .get(&CiName::from(name))
+            .is_some_and(|config| config.kind == CiKind::Exec)
+    }
+
     /// Tells which sources gave nothing at all, and what to do about each.
     pub(super) fn silent_sources(&self, planned: &Planned) {
         for failure in &planned.failures {
             let place = &failure.place;
-            let help = if failure.unauthorized {
+            let help = if failure.unauthorized && Self::is_amazons(planned, place) {
+                "check who you are there: AWS_PROFILE, `aws sso login`, the machine's own role".to_owned()
+            } else if failure.unauthorized {
                 format!("check what {place}.token names; `runfleet validate --online` tries it")
+            } else if Self::is_command(planned, place) {
+                format!("try its command in {place}.demand by hand; nothing of it was changed")
             } else {
                 format!("check the network, and the address in {place}; nothing of it was changed")
             };

@@ -120,7 +120,7 @@ impl Check<'_> {
                 Some(CiKind::Prometheus | CiKind::Exec | CiKind::Http) => "",
                 Some(CiKind::Gitlab) | None => "GITLAB_API_TOKEN",
             };
-            if kind.is_none_or(CiKind::wants_token) {
+            if kind.is_some_and(CiKind::wants_token) {
                 self.token(&path, raw.token.as_ref(), &url, variable);
             } else if let Some(token) = &raw.token {
                 self.secret(&["ci", &name, "token"], token);

@@ -167,11 +167,9 @@ impl Check<'_> {
         }
         // CircleCI knows resource classes alone, which are asked for elsewhere; where there are no jobs, none has tags; a program may
         // name the pool of a job, or count.
+        // Where the CI is not known, that is said elsewhere.
         if raw.tags.is_empty()
-            && !matches!(
-                kind,
-                Some(CiKind::Circleci | CiKind::Prometheus | CiKind::Exec | CiKind::Http)
-            )
+            && matches!(kind, Some(CiKind::Gitlab | CiKind::Drone))
             && !self.written(&["pools", pool, "group", "discover"])
             && !raw.run_untagged
             && self.untouched(&path)

@@ -53,6 +53,8 @@ pub(super) fn required(shape: &Shape) -> impl Iterator<Item = &str> {
 /// The known word that was probably meant.
 pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let lower = word.to_lowercase();
+    // Of signs each is as near as the other, and means something else.
+    let known = known.filter(|candidate| candidate.chars().any(char::is_alphanumeric));
     known
         .map(|candidate| (strsim::damerau_levenshtein(&lower, candidate), candidate))
         .filter(|(distance, candidate)| {

@@ -291,8 +291,8 @@ fn footer(out: &mut String, plan: &Plan, paint: Paint) {
     let bold = paint.bold();
     out.push('\n');
     if plan.is_noop() {
-        let warned = plan.held.iter().any(|held| held.warning);
-        let why = if warned {
+        let wanting = plan.held.iter().any(|held| held.warning || held.count > 0);
+        let why = if wanting {
             "See what is held, and why, above."
         } else {
             "The fleet is as it should be."
