@@ -7,6 +7,8 @@ pub mod digitalocean;
 #[cfg(feature = "hetzner")]
 pub mod hetzner;
 pub mod memory;
+#[cfg(any(feature = "hetzner", feature = "digitalocean"))]
+mod paging;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -171,21 +171,15 @@ impl Hetzner {
             Some(stack) => format!("{}=={stack}", ClaimLabels::STACK),
             None => ClaimLabels::STACK.to_owned(),
         };
-        let pages = pages::all::<T>(&self.api, path, &[("label_selector", &selector)]).await?;
-        let rows = pages.rows.into_iter().map(|row| self.observed(row));
-        Ok(pages::Pages {
-            // Nothing else, even if the server forgets the selector.
-            rows: rows
-                .filter(|seen| {
-                    seen.labels
-                        .get(ClaimLabels::STACK)
-                        .is_some_and(|carried| stack.is_none_or(|stack| carried == stack.as_str()))
-                })
-                .collect(),
-            completeness: pages.completeness,
-            now: pages.now,
-            calls: pages.calls,
-        })
+        let all = pages::all::<T>(&self.api, path, &[("label_selector", &selector)]).await?;
+        let mut all = all.map(|row| self.observed(row));
+        // Nothing else, even if the server forgets the selector.
+        all.rows.retain(|seen| {
+            seen.labels
+                .get(ClaimLabels::STACK)
+                .is_some_and(|carried| stack.is_none_or(|stack| carried == stack.as_str()))
+        });
+        Ok(all)
     }
 
     async fn list_kinds(&self, stack: Option<&StackName>) -> Result<Listing, ProviderError> {
