@@ -1,12 +1,12 @@
 //! DigitalOcean: droplets with their ssh keys, firewalls and VPCs.
 //!
 //! # How the `digitalocean-api` crate is used
-//! It builds paths and bodies ([`requests`]); they go through [`net::Client`], and answers are decoded by `wire`. The crate's own
+//! It builds paths and bodies (`requests`); they go through [`net::Client`], and answers are decoded by `wire`. The crate's own
 //! sender has neither time-outs nor retries, shows no header and loses the body of most errors, and its models want every field. It
 //! knows no firewalls and no VPCs, and takes user data for a flag: those bodies are ours.
 //!
 //! # Whose a resource is
-//! A droplet carries its claim as tags ([`tags`]). Nothing else of ours can be tagged, so the claim stands where there is room:
+//! A droplet carries its claim as tags (`tags`). Nothing else of ours can be tagged, so the claim stands where there is room:
 //! - a **firewall** names a tag that no droplet carries and whose name is the claim. A second tag, carried by its droplets from their
 //!   first second, is how it finds them: rules hold before user data runs. Five tags are what a firewall may have;
 //! - an **ssh key** has the claim behind its name, after a space, and its age with it, which the API does not tell;
