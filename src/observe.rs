@@ -207,6 +207,7 @@ async fn observe_clouds(
             offerings,
             offerings_complete,
             reread: BTreeMap::new(),
+            job_templates: Vec::new(),
         };
         (name.clone(), (cloud, failure))
     });

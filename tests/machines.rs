@@ -77,6 +77,8 @@ fn every_template_of_the_project_is_shipped() {
 
 fn stack(vars: Value) -> Stack {
     let ci = CiConfig {
+        auth: Default::default(),
+        max: None,
         name: "gitlab".into(),
         kind: CiKind::Gitlab,
         url: Endpoint::Url("https://gitlab.example.com".into()),
@@ -93,6 +95,8 @@ fn stack(vars: Value) -> Stack {
         program: None,
     };
     let pool = Pool {
+        agents: None,
+        discover: None,
         name: "linux".into(),
         ci: "gitlab".into(),
         mode: Mode::Act,
@@ -114,6 +118,8 @@ fn stack(vars: Value) -> Stack {
         keeping: runfleet::stack::Keeping::default(),
         registering: runfleet::stack::Registering::default(),
         offerings: vec![OfferingChoice {
+            price: None,
+            task: None,
             provider: "hetzner".into(),
             machine_type: "cx33".into(),
             locations: vec![],
@@ -153,6 +159,7 @@ fn stack(vars: Value) -> Stack {
 
 fn spec() -> MachineSpec {
     MachineSpec {
+        task: None,
         networks: Vec::new(),
         placement_group: None,
         ec2: None,

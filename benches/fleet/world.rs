@@ -110,6 +110,7 @@ impl World {
             delete_time: SignedDuration::from_secs(30),
         };
         let cloud = CloudSnapshot {
+            job_templates: Vec::new(),
             profile,
             listing: Listing {
                 resources: Vec::new(),
@@ -208,6 +209,7 @@ pub fn journal(runners: usize) -> Vec<Entry> {
 /// The spec of one machine.
 pub fn spec(n: usize) -> MachineSpec {
     MachineSpec {
+        task: None,
         networks: Vec::new(),
         placement_group: None,
         ec2: None,

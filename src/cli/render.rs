@@ -79,6 +79,7 @@ fn example(stack: &Stack, pool: &Pool) -> MachineSpec {
         networks: pool.networks.clone(),
         placement_group: None,
         ec2: None,
+        task: first.and_then(|choice| choice.task.clone()),
         parts: std::collections::BTreeMap::new(),
     }
 }

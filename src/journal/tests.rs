@@ -37,6 +37,7 @@ fn offering() -> OfferingKey {
 
 fn spec(name: &str) -> ResourceSpec {
     ResourceSpec::Machine(MachineSpec {
+        task: None,
         networks: Vec::new(),
         placement_group: None,
         ec2: None,

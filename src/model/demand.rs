@@ -173,6 +173,18 @@ pub struct PoolSelector {
     /// What is measured of it, where its source measures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metering: Option<Box<Metering>>,
+    /// The agent pool whose jobs it takes, where its CI has such pools (Azure DevOps).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents: Option<Box<AgentPool>>,
+}
+
+/// A pool of agents of Azure DevOps, and what our agents in it can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentPool {
+    /// Its name, or its id.
+    pub pool: String,
+    /// What an agent of ours says that it can, by name, case ignored: a job's demands are matched against these.
+    pub capabilities: BTreeMap<String, String>,
 }
 
 impl PoolSelector {
@@ -205,6 +217,7 @@ mod tests {
     #[test]
     fn a_job_fits_when_all_its_tags_are_the_pools() {
         let pool = PoolSelector {
+            agents: None,
             pool: "linux".into(),
             tags: vec!["docker".into(), "linux".into()],
             run_untagged: false,

@@ -141,7 +141,7 @@ pub fn check_place(address: &Address, spec: &ResourceSpec) -> Result<(), Breach>
     }
     let own = match spec {
         ResourceSpec::Machine(machine) => Some(&machine.pool),
-        ResourceSpec::Batch(batch) => Some(&batch.pool),
+        ResourceSpec::Batch(batch) => Some(&batch.each.pool),
         // The address is all that says which pool a group serves.
         ResourceSpec::Group(_) => address.pool.as_ref(),
         ResourceSpec::SshKey(_)

@@ -125,6 +125,8 @@ pub enum ImageRef {
     Parameter(String),
     /// The launch template's (EC2).
     LaunchTemplate,
+    /// The task template's: a task definition, a pod template.
+    TaskTemplate,
 }
 
 impl fmt::Display for ImageRef {
@@ -136,6 +138,7 @@ impl fmt::Display for ImageRef {
             Self::Owned { owner, name } => f.pad(&format!("newest {name} of {owner}")),
             Self::Parameter(name) => f.pad(&format!("parameter {name}")),
             Self::LaunchTemplate => f.pad("the launch template's"),
+            Self::TaskTemplate => f.pad("the task template's"),
         }
     }
 }
@@ -166,6 +169,76 @@ pub struct Ec2Launch {
     pub max_price: Option<Money>,
 }
 
+/// How a container is started, beyond what every machine has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "on")]
+pub enum TaskSpec {
+    /// A task of ECS on Fargate.
+    Ecs(EcsTask),
+    /// A Job of Kubernetes.
+    Kubernetes(KubernetesJob),
+}
+
+/// A task of ECS on Fargate. What runs in it is the rendered task definition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EcsTask {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Subnets by id; never empty.
+    pub subnets: Vec<String>,
+    /// Security groups by id; empty: the VPC's default one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub security_groups: Vec<String>,
+    /// Fargate's platform version; none: `LATEST`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform_version: Option<String>,
+}
+
+/// A Job of Kubernetes. What runs in it is a suspended CronJob's Job template, or the rendered pod template.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubernetesJob {
+    /// The namespace that it is made in.
+    pub namespace: String,
+    /// The CronJob whose Job template is taken; none: the rendered pod template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cronjob: Option<String>,
+    /// How long one that ended is kept, by the cluster.
+    pub ttl: SignedDuration,
+    /// The longest that one may run, jobs included; none: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<SignedDuration>,
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that its pod puts up with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// What its first container asks for and is held to: `500m`, `2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// What its first container asks for and is held to: `512Mi`, `4Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+/// A taint that a pod puts up with, in the words of Kubernetes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Toleration {
+    /// The taint's key; none: every taint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `Equal` or `Exists`; none: `Equal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// The taint's value, with `Equal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<String>,
+}
+
 /// A machine that should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineSpec {
@@ -194,6 +267,9 @@ pub struct MachineSpec {
     /// How it is launched on EC2; none elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ec2: Option<Box<Ec2Launch>>,
+    /// How it is started where it is a container; none: it is a machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Box<TaskSpec>>,
     /// Short digests of what its hash covers, by part (`template`, `vars`, …), so that what differs can be named.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, String>,
@@ -300,13 +376,12 @@ pub struct GroupSpec {
     pub protected: BTreeSet<CloudId>,
 }
 
-/// Tasks or Jobs that should be started together.
+/// Tasks or Jobs that should be started together: alike, by one call where the cloud has such a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchSpec {
-    /// The template's name in the cloud: a task definition, a CronJob.
-    pub name: String,
-    /// The pool that they serve.
-    pub pool: PoolName,
+    /// What each of them is. Its name and runner are the batch's: each has its own from the cloud.
+    #[serde(flatten)]
+    pub each: MachineSpec,
     /// How many.
     pub count: u32,
 }
@@ -328,7 +403,7 @@ pub enum ResourceSpec {
     PlacementGroup(PlacementGroupSpec),
     /// A group by its size.
     Group(GroupSpec),
-    /// Tasks by their number.
+    /// Tasks or Jobs by their number.
     Batch(BatchSpec),
 }
 
@@ -355,7 +430,7 @@ impl ResourceSpec {
             Self::Network(spec) => &spec.name,
             Self::PlacementGroup(spec) => &spec.name,
             Self::Group(spec) => &spec.name,
-            Self::Batch(spec) => &spec.name,
+            Self::Batch(spec) => &spec.each.name,
         }
     }
 }
@@ -563,6 +638,15 @@ pub struct ProviderProfile {
     pub delete_time: SignedDuration,
 }
 
+/// What Jobs of a cluster are made from, and what its labels say: a suspended CronJob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobTemplate {
+    /// Its name in the cluster.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+}
+
 /// A provider's part of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloudSnapshot {
@@ -576,6 +660,9 @@ pub struct CloudSnapshot {
     pub offerings_complete: Completeness,
     /// Records that the listing lacked, read by id: what was found, or none when the cloud says there is no such thing.
     pub reread: BTreeMap<Address, Option<Observed>>,
+    /// What Jobs can be made from, where a pool is found by that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub job_templates: Vec<JobTemplate>,
 }
 
 /// How runners of a CI system are kept from taking new jobs.

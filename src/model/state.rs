@@ -76,10 +76,11 @@ impl Record {
         }
     }
 
-    /// What was bought; none for what is not a machine.
+    /// What was bought; none for what is neither a machine nor a batch.
     pub fn offering(&self) -> Option<&OfferingKey> {
         match &self.spec {
             ResourceSpec::Machine(spec) => Some(&spec.offering),
+            ResourceSpec::Batch(batch) => Some(&batch.each.offering),
             _ => None,
         }
     }

@@ -381,6 +381,7 @@ pub(super) fn blueprint(
         networks: shared::applying(wished, ResourceKind::Network, pool, provider),
         placement_group: None,
         ec2: choice.ec2.clone(),
+        task: choice.task.clone(),
         parts: parts.clone(),
     }
 }

@@ -338,6 +338,7 @@ fn machine(pool: &Pool, group: &ResourceRef, member: &Member) -> (Record, Observ
         networks: Vec::new(),
         placement_group: None,
         ec2: None,
+        task: None,
         parts: BTreeMap::new(),
     };
     let record = Record {

@@ -92,7 +92,7 @@ pub fn readdress(resources: &mut BTreeMap<Address, Record>, old: &Address, new: 
             spec.pool = pool.clone();
             spec.runner = RunnerName::new(free.name.clone());
         }
-        (ResourceSpec::Batch(spec), Some(pool)) => spec.pool = pool.clone(),
+        (ResourceSpec::Batch(batch), Some(pool)) => batch.each.pool = pool.clone(),
         _ => {}
     }
     resources.insert(free.clone(), record);

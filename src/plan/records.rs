@@ -289,6 +289,7 @@ impl<'a, 'f> Builder<'a, 'f> {
             networks,
             placement_group: group,
             ec2: choice.and_then(|choice| choice.ec2.clone()),
+            task: None,
             parts: BTreeMap::new(),
         };
         Ok((spec, price))

@@ -70,6 +70,8 @@ pub(crate) fn offering(location: &str, machine_type: &str, hourly: &str) -> Offe
 
 pub(crate) fn choice(machine_type: &str, locations: &[&str]) -> OfferingChoice {
     OfferingChoice {
+        price: None,
+        task: None,
         provider: "hetzner".into(),
         machine_type: machine_type.into(),
         locations: locations.iter().map(ToString::to_string).collect(),
@@ -83,6 +85,8 @@ pub(crate) fn choice(machine_type: &str, locations: &[&str]) -> OfferingChoice {
 
 pub(crate) fn pool(name: &str, tags: &[&str]) -> Pool {
     Pool {
+        agents: None,
+        discover: None,
         name: name.into(),
         ci: "gitlab".into(),
         mode: Mode::Act,
@@ -133,6 +137,8 @@ impl World {
             providers: BTreeMap::from([(
                 "hetzner".into(),
                 ProviderConfig {
+                    ecs: None,
+                    kubernetes: None,
                     name: "hetzner".into(),
                     kind: ProviderKind::Hetzner,
                     token: None,
@@ -146,6 +152,8 @@ impl World {
             ci: BTreeMap::from([(
                 "gitlab".into(),
                 CiConfig {
+                    auth: Default::default(),
+                    max: None,
                     name: "gitlab".into(),
                     kind: CiKind::Gitlab,
                     url: Endpoint::Sandbox,
@@ -192,6 +200,7 @@ impl World {
             delete_time: secs(15),
         };
         let cloud = CloudSnapshot {
+            job_templates: Vec::new(),
             profile,
             listing: Listing {
                 resources: Vec::new(),
@@ -392,6 +401,7 @@ impl World {
 
     pub(crate) fn spec(pool: &str, name: &str) -> MachineSpec {
         MachineSpec {
+            task: None,
             networks: Vec::new(),
             placement_group: None,
             ec2: None,

@@ -72,6 +72,9 @@ pub fn spec_hash_as(
         };
         inputs.insert("ec2".to_owned(), json!(launch));
     }
+    if let (Value::Object(inputs), Some(task)) = (&mut inputs, &spec.task) {
+        inputs.insert("task".to_owned(), json!(task));
+    }
     Ok(digest(inputs))
 }
 
@@ -146,7 +149,7 @@ pub fn shared_hash(spec: &ResourceSpec) -> SpecHash {
             json!({"ip_range": network.ip_range, "subnets": subnets})
         }
         ResourceSpec::PlacementGroup(_) | ResourceSpec::Group(_) => json!({}),
-        ResourceSpec::Batch(batch) => json!({"template": batch.name, "pool": batch.pool}),
+        ResourceSpec::Batch(batch) => json!({"pool": batch.each.pool, "offering": batch.each.offering}),
         ResourceSpec::Machine(machine) => json!({
             "pool": machine.pool,
             "offering": machine.offering,

@@ -30,6 +30,8 @@ fn templates(main: &str) -> TemplateSet {
 
 fn pool() -> Pool {
     Pool {
+        agents: None,
+        discover: None,
         name: "linux".into(),
         ci: "gitlab".into(),
         mode: Mode::Act,
@@ -51,6 +53,8 @@ fn pool() -> Pool {
         keeping: crate::stack::Keeping::default(),
         registering: crate::stack::Registering::default(),
         offerings: vec![OfferingChoice {
+            price: None,
+            task: None,
             provider: "hetzner".into(),
             machine_type: "cx33".into(),
             locations: vec![],
@@ -69,6 +73,8 @@ fn pool() -> Pool {
 
 fn ci() -> CiConfig {
     CiConfig {
+        auth: Default::default(),
+        max: None,
         name: "gitlab".into(),
         kind: crate::stack::CiKind::Gitlab,
         url: Endpoint::Url("https://gitlab.example.com".into()),
@@ -112,6 +118,7 @@ fn stack() -> Stack {
 
 fn spec(runner: &str) -> MachineSpec {
     MachineSpec {
+        task: None,
         networks: Vec::new(),
         placement_group: None,
         ec2: None,

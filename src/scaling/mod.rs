@@ -86,6 +86,14 @@ fn by_jobs(pool: &Pool, load: Load, have: Have) -> Target {
             );
             (wanted, wanted, how)
         }
+        Policy::AdoDelta => {
+            let room = have.free.saturating_add(have.booting.saturating_mul(per));
+            let more = load.queued.saturating_sub(room).div_ceil(per);
+            let fewer = room.saturating_sub(load.queued) / per;
+            let wanted = have.serving.saturating_add(more).saturating_sub(fewer);
+            let how = format!("{} + ({} - {room}) / {per}", have.serving, load.queued);
+            (wanted, wanted, how)
+        }
         Policy::AsgIncrement | Policy::Step(_) => {
             let room = have.booting.saturating_mul(per);
             let wanted = have
@@ -121,7 +129,7 @@ pub fn reason(pool: &Pool, load: Load, target: &Target, ordinal: u32) -> Reason 
     }
     let idle = match pool.policy {
         Policy::Queue { idle } => idle,
-        Policy::DroneAutoscaler { .. } | Policy::AsgIncrement | Policy::Step(_) => 0,
+        Policy::DroneAutoscaler { .. } | Policy::AsgIncrement | Policy::AdoDelta | Policy::Step(_) => 0,
     };
     if ordinal < target.work {
         Reason::Demand {

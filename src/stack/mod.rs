@@ -28,6 +28,7 @@ mod parse_rules;
 mod parse_source;
 mod parse_state;
 mod parse_step;
+mod parse_tasks;
 mod parse_values;
 mod problems;
 mod raw;
@@ -59,12 +60,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    demand::PoolSelector,
+    demand::{AgentPool, PoolSelector},
     ids::{CiName, PoolName, ProviderName, ResourceKind, StackName},
     metrics::{HealthCheck, Metering},
     money::{Currency, Money, Period},
     offering::Market,
-    resource::{Ec2Launch, FirewallRule, ImageRef, Subnet},
+    resource::{Ec2Launch, FirewallRule, ImageRef, Subnet, TaskSpec},
 };
 
 /// The longest name that a runner may be given (`brave-otter-7`), so that a stack's and a pool's name can be checked
@@ -170,6 +171,10 @@ pub enum ProviderKind {
     Ec2,
     /// Auto Scaling groups of Amazon EC2, made by somebody else: their size is ours.
     Asg,
+    /// Tasks of Amazon ECS on Fargate: containers that run once.
+    Ecs,
+    /// Jobs of a Kubernetes cluster.
+    Kubernetes,
 }
 
 impl ProviderKind {
@@ -180,6 +185,8 @@ impl ProviderKind {
             Self::Hetzner => "hetzner",
             Self::Ec2 => "ec2",
             Self::Asg => "asg",
+            Self::Ecs => "ecs",
+            Self::Kubernetes => "kubernetes",
         }
     }
 
@@ -188,13 +195,19 @@ impl ProviderKind {
         match self {
             Self::Digitalocean => "DigitalOcean",
             Self::Hetzner => "Hetzner",
-            Self::Ec2 | Self::Asg => "Amazon",
+            Self::Ec2 | Self::Asg | Self::Ecs => "Amazon",
+            Self::Kubernetes => "Kubernetes",
         }
     }
 
     /// Whether it is Amazon's: it lets us in by its own chain of credentials, not by a token.
     pub fn is_aws(self) -> bool {
-        matches!(self, Self::Ec2 | Self::Asg)
+        matches!(self, Self::Ec2 | Self::Asg | Self::Ecs)
+    }
+
+    /// Whether what it makes are containers that run once, in batches, and not machines.
+    pub fn is_tasks(self) -> bool {
+        matches!(self, Self::Ecs | Self::Kubernetes)
     }
 }
 
@@ -232,6 +245,34 @@ pub struct ProviderConfig {
     pub requests_per_hour: Option<u32>,
     /// How Amazon lets us in; of use only where [`ProviderKind::is_aws`].
     pub aws: AwsAccess,
+    /// Where its tasks run; only of kind `ecs`.
+    pub ecs: Option<EcsHome>,
+    /// Where its Jobs run; only of kind `kubernetes`.
+    pub kubernetes: Option<KubernetesHome>,
+}
+
+/// Where tasks of ECS run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EcsHome {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Whether the cluster and the log group are made where they are missing; they stay when the stack goes.
+    pub create: bool,
+    /// The log group that task definitions name; none: it is not looked at.
+    pub log_group: Option<String>,
+}
+
+/// Where Jobs of Kubernetes run, and how the cluster lets us in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubernetesHome {
+    /// The namespace.
+    pub namespace: String,
+    /// A kubeconfig, relative to the stack file's folder; none: `KUBECONFIG`, else `~/.kube/config`, else the pod's own account.
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context; none: its current one.
+    pub context: Option<String>,
+    /// Whether to take the pod's own service account and nothing else.
+    pub in_cluster: bool,
 }
 
 /// The CI kinds of this version.
@@ -250,6 +291,8 @@ pub enum CiKind {
     Exec,
     /// Any CI, told by URLs.
     Http,
+    /// Azure DevOps: agent pools.
+    AzureDevops,
 }
 
 impl CiKind {
@@ -262,6 +305,7 @@ impl CiKind {
             Self::Prometheus => "prometheus",
             Self::Exec => "exec",
             Self::Http => "http",
+            Self::AzureDevops => "azure-devops",
         }
     }
 
@@ -272,7 +316,10 @@ impl CiKind {
 
     /// Whether it lets nobody in without a token.
     pub fn wants_token(self) -> bool {
-        matches!(self, Self::Gitlab | Self::Drone | Self::Circleci)
+        matches!(
+            self,
+            Self::Gitlab | Self::Drone | Self::Circleci | Self::AzureDevops
+        )
     }
 
     /// The template of the user data of its machines, where a pool names none.
@@ -281,6 +328,7 @@ impl CiKind {
             Self::Gitlab => "cloud-init/gitlab-runner.yaml.tera",
             Self::Drone => "cloud-init/drone-runner.yaml.tera",
             Self::Circleci => "cloud-init/circleci-runner.yaml.tera",
+            Self::AzureDevops => "cloud-init/azure-devops-agent.yaml.tera",
             Self::Prometheus | Self::Exec | Self::Http => "cloud-init/machine.yaml.tera",
         }
     }
@@ -328,6 +376,21 @@ pub struct CiConfig {
     pub scrape: Option<source::Scrape>,
     /// Exec and HTTP: what is called.
     pub program: Option<Box<source::Program>>,
+    /// How many runners it may have over all pools, booting ones counted: what is licensed. None: no limit but the pools' own.
+    pub max: Option<u32>,
+    /// Azure DevOps: what its token is.
+    pub auth: AzureAuth,
+}
+
+/// What lets us in at Azure DevOps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AzureAuth {
+    /// A personal access token with the scope "Agent Pools (read, manage)", by Basic authentication.
+    #[default]
+    Pat,
+    /// A token of Microsoft Entra ID, as bearer. It lives for an hour or so: let a command print it.
+    Entra,
 }
 
 /// Whether a pool is acted on.
@@ -359,6 +422,9 @@ pub enum Policy {
     /// That of vela-games' circleci-runner-autoscaler, its mistakes mended: what serves, and one for each task that nobody has
     /// claimed and no booting machine is for. Never fewer: its runners leave by themselves.
     AsgIncrement,
+    /// That of the Step Functions machine that ran Azure DevOps's agents on Fargate, its mistakes mended: what serves, and as many
+    /// more as jobs wait beyond the agents that are free or booting, or as many fewer as are free beyond the jobs that wait.
+    AdoDelta,
     /// Add or remove some machines while conditions on metrics hold, as do-scaler does, its mistakes mended.
     Step(Box<step::StepPolicy>),
 }
@@ -454,6 +520,10 @@ pub struct OfferingChoice {
     pub market: Market,
     /// How it is launched on EC2; none elsewhere.
     pub ec2: Option<Box<Ec2Launch>>,
+    /// How it is started where it is a container; none: it is a machine.
+    pub task: Option<Box<TaskSpec>>,
+    /// What an hour of it costs, where its provider does not tell (Kubernetes); none: nothing.
+    pub price: Option<Money>,
     /// Offerings of a lower number are bought first, whatever they cost; those of a higher one when no lower one can be had.
     pub priority: u32,
 }
@@ -608,6 +678,10 @@ pub struct Pool {
     pub offerings: Vec<OfferingChoice>,
     /// The group that its machines are members of, in place of what it may buy.
     pub group: Option<GroupChoice>,
+    /// Every suspended CronJob that this finds is a pool of its own, like this one; none: it is one pool.
+    pub discover: Option<CronJobs>,
+    /// The agent pool of its CI and what its agents can do, where its CI has such pools (Azure DevOps).
+    pub agents: Option<Box<AgentPool>>,
     /// By what its offerings are compared.
     pub order: Order,
     /// What must answer on a machine before it counts as ready; only where its source measures.
@@ -616,7 +690,20 @@ pub struct Pool {
     pub hooks: Vec<hooks::Hook>,
 }
 
+/// Suspended CronJobs by their labels `resource-class-org` and `resource-class-name`: each is the template of a resource class
+/// `ORG/NAME`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CronJobs {
+    /// The value of `resource-class-org`.
+    pub org: String,
+}
+
 impl Pool {
+    /// Whether its runners are containers that run once, made in batches.
+    pub fn runs_tasks(&self) -> bool {
+        self.offerings.iter().any(|offering| offering.task.is_some())
+    }
+
     /// Its hooks of a moment, each with its place among all, in the order in which they run.
     pub fn hooks_of(&self, moment: hooks::Moment) -> impl Iterator<Item = (usize, &hooks::Hook)> {
         let all = self.hooks.iter().enumerate();
@@ -642,6 +729,7 @@ impl Pool {
             run_untagged: self.run_untagged,
             protected_refs: self.registering.protected_refs,
             metering: self.metering().map(Box::new),
+            agents: self.agents.clone(),
         }
     }
 

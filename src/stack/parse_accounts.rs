@@ -76,6 +76,7 @@ impl Check<'_> {
             }
             self.file(&["providers", &name, "ca_file"], raw.ca_file.as_deref());
             self.aws_words(&path, &raw);
+            let (ecs, kubernetes) = self.task_homes(&path, kind, &raw);
             let keys = self.key_pair(&path, raw.access_key, raw.secret_key);
             let aws = AwsAccess {
                 region: raw.region,
@@ -97,6 +98,8 @@ impl Check<'_> {
                     concurrency: usize::try_from(raw.concurrency).unwrap_or(usize::MAX),
                     requests_per_hour: raw.requests_per_hour,
                     aws,
+                    ecs,
+                    kubernetes,
                 },
             );
         }
@@ -117,6 +120,7 @@ impl Check<'_> {
             let variable = match kind {
                 Some(CiKind::Drone) => "DRONE_TOKEN",
                 Some(CiKind::Circleci) => "CIRCLE_TOKEN",
+                Some(CiKind::AzureDevops) => "AZURE_DEVOPS_TOKEN",
                 Some(CiKind::Prometheus | CiKind::Exec | CiKind::Http) => "",
                 Some(CiKind::Gitlab) | None => "GITLAB_API_TOKEN",
             };
@@ -165,6 +169,8 @@ impl Check<'_> {
                     api: raw.api.unwrap_or_default(),
                     scrape,
                     program,
+                    max: raw.max,
+                    auth: raw.auth.unwrap_or_default(),
                 },
             );
         }
@@ -178,6 +184,7 @@ impl Check<'_> {
             Some(CiKind::Drone) => &["/api"],
             Some(CiKind::Circleci) => &["/api/v2", "/api/v3"],
             Some(CiKind::Prometheus) => &["/api/v1"],
+            Some(CiKind::AzureDevops) => &["/_apis"],
             Some(CiKind::Exec | CiKind::Http) => &[],
         };
         match url {

@@ -39,6 +39,9 @@ impl Check<'_> {
             // That it sells nothing is told already.
             return None;
         }
+        if kind.is_some_and(ProviderKind::is_tasks) {
+            return Some(ImageRef::TaskTemplate);
+        }
         match raw {
             None if aws && has_template && !self.written(&path) => Some(ImageRef::LaunchTemplate),
             None if !self.written(&path) => {

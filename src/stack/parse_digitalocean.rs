@@ -130,7 +130,11 @@ impl Check<'_> {
                     );
                 }
             }
-            ImageRef::Id(_) | ImageRef::Owned { .. } | ImageRef::Parameter(_) | ImageRef::LaunchTemplate => {}
+            ImageRef::Id(_)
+            | ImageRef::Owned { .. }
+            | ImageRef::Parameter(_)
+            | ImageRef::LaunchTemplate
+            | ImageRef::TaskTemplate => {}
         }
     }
 

@@ -210,6 +210,8 @@ impl Check<'_> {
             }
             CiKind::Prometheus | CiKind::Exec | CiKind::Http => return,
             CiKind::Drone => self.drone_pool(pool, &raw.tags, discovers),
+            // Agents join with a token that the stack has as a secret elsewhere; tasks have it by reference.
+            CiKind::AzureDevops => {}
             CiKind::Circleci => {
                 self.only_for(&path, "circleci", &["run_untagged"], "gitlab and drone");
                 self.circleci_pool(pool, raw, discovers);

@@ -66,6 +66,7 @@ impl Check<'_> {
                 },
             },
             PolicyName::AsgIncrement => Policy::AsgIncrement,
+            PolicyName::AdoDelta => Policy::AdoDelta,
             PolicyName::Step => {
                 let steps = self.steps(pool, steps, max);
                 let cooldown = match &table.cooldown {

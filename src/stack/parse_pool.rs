@@ -10,6 +10,7 @@ use super::{
     tree::Node,
 };
 use crate::model::{
+    demand::AgentPool,
     ids::{CiName, PoolName, ProviderName},
     offering::Market,
     resource::ImageRef,
@@ -87,6 +88,8 @@ impl Check<'_> {
             .and_then(|group| self.group(pool, group, providers, ci_config));
         let offerings = raw.offerings.take().unwrap_or_default();
         let offerings = self.offerings(pool, offerings, raw.spread.spread(), providers, ci_config);
+        self.task_pool(pool, &raw, &offerings);
+        let discover = self.cron_jobs(pool, &raw, &offerings);
         if let Some(ci) = ci_config {
             self.pool_of_ci(pool, &raw, group.as_ref(), &offerings, ci);
         }
@@ -97,7 +100,20 @@ impl Check<'_> {
             self.measured_pool(pool, ci, policy.as_ref());
         }
         let hooks = self.hooks(pool, std::mem::take(&mut raw.hooks), group.is_some());
-        let cloud_init = raw.cloud_init.unwrap_or_else(|| {
+        if let Some(file) = &raw.task {
+            self.project_file(&["pools", pool, "task"], file);
+        }
+        let agents = raw.agent_pool.take().map(|agent_pool| {
+            let mut capabilities = std::mem::take(&mut raw.capabilities);
+            for tag in &raw.tags {
+                capabilities.entry(tag.clone()).or_default();
+            }
+            Box::new(AgentPool {
+                pool: agent_pool,
+                capabilities,
+            })
+        });
+        let cloud_init = raw.task.take().or(raw.cloud_init).unwrap_or_else(|| {
             let kind = ci_config.map_or(CiKind::Gitlab, |ci| ci.kind);
             kind.cloud_init().to_owned()
         });
@@ -127,6 +143,8 @@ impl Check<'_> {
             },
             offerings,
             group,
+            discover,
+            agents,
             order: raw.order,
             health,
             hooks,
@@ -270,6 +288,15 @@ impl Check<'_> {
             }
             let image = self.offered_image(&path, kind, raw.image.take(), raw.launch_template.is_some());
             let ec2 = self.ec2_launch(&path, kind, &raw);
+            let task = self.task(
+                &path,
+                provider.as_ref().and_then(|name| providers.get(name)),
+                &raw,
+            );
+            let price = raw.price.as_ref().and_then(|price| {
+                let path = [&path[..], &["price"]].concat();
+                self.money(&path, price)
+            });
             let (Some(provider), Some(machine_type), Some(image)) = (provider, raw.machine_type, image)
             else {
                 continue;
@@ -282,6 +309,8 @@ impl Check<'_> {
                 public_ipv4: raw.public_ipv4,
                 market: raw.market,
                 ec2,
+                task,
+                price,
                 priority: raw.priority,
             };
             if let Some(first) = offerings.iter().find(|other| overlap(other, &offering)) {
@@ -335,8 +364,9 @@ impl Check<'_> {
 
     fn market(&mut self, path: &[&str; 4], kind: ProviderKind, market: Market) {
         match (kind, market) {
-            (_, Market::OnDemand) | (ProviderKind::Ec2 | ProviderKind::Asg, Market::Spot) => {}
-            (ProviderKind::Hetzner | ProviderKind::Digitalocean, Market::Spot) => {
+            (_, Market::OnDemand)
+            | (ProviderKind::Ec2 | ProviderKind::Asg | ProviderKind::Ecs, Market::Spot) => {}
+            (ProviderKind::Hetzner | ProviderKind::Digitalocean | ProviderKind::Kubernetes, Market::Spot) => {
                 let problem = StackProblem::new(
                     "stack::contradiction",
                     self.span(&[&path[..], &["market"]].concat()),

@@ -18,8 +18,13 @@ use self::{
     hooks::{RawHook, RawSsh},
     step::{RawHealth, RawScrape, RawStep},
 };
-use super::{CiKind, CircleciApi, Leave, Mode, Order, Part, ProviderKind, RunnerNaming, SecretRef, Spread};
-use crate::model::{offering::Market, resource::Direction};
+use super::{
+    AzureAuth, CiKind, CircleciApi, Leave, Mode, Order, Part, ProviderKind, RunnerNaming, SecretRef, Spread,
+};
+use crate::model::{
+    offering::Market,
+    resource::{Direction, Toleration},
+};
 
 /// A stack of runfleet: one environment, as a person writes it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -212,6 +217,25 @@ pub(super) struct RawProvider {
     /// `ec2`: the VPC in which security groups are made for the stack's firewalls. Without: the default one.
     #[schemars(extend("examples" = ["vpc-0a1b2c3d"]))]
     pub(super) vpc: Option<String>,
+    /// `ecs`: the cluster, by its name. Without: `default`.
+    #[schemars(extend("examples" = ["ci"]))]
+    pub(super) cluster: Option<String>,
+    /// `ecs`: the log group that task definitions name.
+    #[schemars(extend("examples" = ["/runfleet/ci"]))]
+    pub(super) log_group: Option<String>,
+    /// `ecs`: whether the cluster and the log group are made where they are missing. They stay when the stack goes.
+    #[serde(default)]
+    pub(super) create: bool,
+    /// `kubernetes`: the namespace. Without: `default`.
+    #[schemars(extend("examples" = ["circleci-runners"]))]
+    pub(super) namespace: Option<String>,
+    /// `kubernetes`: a kubeconfig, relative to the stack file's folder. Without: `KUBECONFIG`, else `~/.kube/config`, else the service account of the pod that runfleet runs in.
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// `kubernetes`: the kubeconfig's context. Without: its current one.
+    pub(super) context: Option<String>,
+    /// `kubernetes`: whether to take the service account of the pod that runfleet runs in, and nothing else.
+    #[serde(default)]
+    pub(super) in_cluster: bool,
 }
 
 /// A CI system.
@@ -278,6 +302,10 @@ pub(super) struct RawCi {
     /// `exec`, `http`: how long one call may take.
     #[serde(default = "thirty_seconds")]
     pub(super) timeout: DurationText,
+    /// How many runners there may be over all pools of this CI, booting ones counted: what is licensed. Without: no limit but the pools' own.
+    pub(super) max: Option<u32>,
+    /// `azure-devops`: what `token` is. Without: `pat`.
+    pub(super) auth: Option<AzureAuth>,
 }
 
 /// What may be spent.
@@ -523,6 +551,18 @@ pub(super) struct RawPool {
     pub(super) offerings: Option<Vec<RawOffering>>,
     /// The Auto Scaling group whose members are its machines, in place of `offerings`.
     pub(super) group: Option<RawGroup>,
+    /// `ecs`, `kubernetes`: the template of what runs, relative to the project's folder: a task definition, a pod template. In place of `cloud_init`; on Kubernetes an offering's `cronjob` may stand for it.
+    #[schemars(extend("examples" = ["templates/ecs/azure-devops-agent.json.tera"]))]
+    pub(super) task: Option<String>,
+    /// `kubernetes`: every suspended CronJob with the label `resource-class-org`, in place of a template: each is a pool of its own, like this one, named after its label `resource-class-name`, with `ORG/NAME` as its only tag.
+    pub(super) discover: Option<RawCronJobs>,
+    /// `azure-devops`: the agent pool whose jobs it takes, by its name or its id.
+    #[schemars(extend("examples" = ["Default"]))]
+    pub(super) agent_pool: Option<String>,
+    /// `azure-devops`: what its agents say that they can, by name: a job's demands are matched against these, and against its tags, which count as capabilities without a value.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{"Agent.OS": "Linux", "docker": "/usr/bin/docker"}]))]
+    pub(super) capabilities: BTreeMap<String, String>,
 }
 
 /// An Auto Scaling group, by its name or by a tag. It stays somebody else's: only its size is set, within its own limits.
@@ -549,6 +589,16 @@ pub(super) struct RawGroup {
     pub(super) runner: RunnerNaming,
 }
 
+/// Suspended CronJobs by their labels.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "CronJobs")]
+pub(super) struct RawCronJobs {
+    /// The value of their label `resource-class-org`.
+    #[schemars(required, extend("examples" = ["acme"]))]
+    pub(super) org: Option<String>,
+}
+
 /// Groups by a tag whose value is `NAMESPACE/NAME`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -573,6 +623,8 @@ pub(super) enum PolicyName {
     DroneAutoscaler,
     /// That of vela-games' circleci-runner-autoscaler, its mistakes mended: what serves, and one for each task that nobody has claimed and no booting machine is for; never fewer.
     AsgIncrement,
+    /// That of the Step Functions machine that ran Azure DevOps's agents on Fargate, its mistakes mended: what serves, and as many more as jobs wait beyond the agents that are free or booting; or as many fewer as are free beyond the jobs that wait.
+    AdoDelta,
     /// Adds or removes machines while the conditions of a step hold. Its `steps` stand in the pool.
     Step,
 }
@@ -583,6 +635,7 @@ impl PolicyName {
             Self::Queue => "queue",
             Self::DroneAutoscaler => "drone-autoscaler",
             Self::AsgIncrement => "asg-increment",
+            Self::AdoDelta => "ado-delta",
             Self::Step => "step",
         }
     }
@@ -712,6 +765,34 @@ pub(super) struct RawOffering {
     pub(super) root_gib: Option<u32>,
     /// `ec2` with `market = "spot"`: the most that an hour may cost. Without: the on-demand price.
     pub(super) max_price: Option<MoneyText>,
+    /// `ecs`: Fargate's platform version. Without: `LATEST`.
+    #[schemars(extend("examples" = ["1.4.0"]))]
+    pub(super) platform_version: Option<String>,
+    /// `kubernetes`: the suspended CronJob whose Job template is taken, in place of the pool's `task`.
+    #[schemars(extend("examples" = ["runner-linux"]))]
+    pub(super) cronjob: Option<String>,
+    /// `kubernetes`: how long a Job that ended is kept. Without: `10m`.
+    pub(super) ttl: Option<DurationText>,
+    /// `kubernetes`: the longest that a Job may run, its jobs included; the cluster ends it then, busy or not. Without: for ever.
+    #[schemars(extend("examples" = ["6h"]))]
+    pub(super) deadline: Option<DurationText>,
+    /// `kubernetes`: labels that a node must have.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{"kubernetes.io/arch": "amd64"}]))]
+    pub(super) node_selector: BTreeMap<String, String>,
+    /// `kubernetes`: taints that its pods put up with, in Kubernetes's words.
+    #[serde(default)]
+    #[schemars(extend("examples" = [[{"key": "ci", "operator": "Exists", "effect": "NoSchedule"}]]))]
+    pub(super) tolerations: Vec<Toleration>,
+    /// `kubernetes`: processors that the first container asks for and is held to.
+    #[schemars(extend("examples" = ["500m", "2"]))]
+    pub(super) cpu: Option<String>,
+    /// `kubernetes`: memory that the first container asks for and is held to.
+    #[schemars(extend("examples" = ["512Mi", "4Gi"]))]
+    pub(super) memory: Option<String>,
+    /// `kubernetes`: what an hour of it costs, for budgets and for comparing. Without: nothing.
+    #[schemars(extend("examples" = ["0.02 EUR"]))]
+    pub(super) price: Option<MoneyText>,
 }
 
 /// An image.

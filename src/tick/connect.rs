@@ -3,8 +3,10 @@
 //! Long because what every client needs (secrets, certificates, trust) stands beside those that need it.
 
 mod aws;
+mod azure;
 mod ci;
 mod digitalocean;
+mod kubernetes;
 mod metrics;
 mod program;
 mod store;
@@ -179,7 +181,12 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
                 digitalocean::provider(config, embedded.as_ref(), &folder, trust).await?
             }
             ProviderKind::Hetzner => provider(config, embedded.as_ref(), &folder, trust).await?,
-            ProviderKind::Ec2 | ProviderKind::Asg => aws::provider(stack, config, &folder, trust).await?,
+            ProviderKind::Ec2 | ProviderKind::Asg | ProviderKind::Ecs => {
+                aws::provider(stack, config, &folder, trust).await?
+            }
+            ProviderKind::Kubernetes => {
+                kubernetes::provider(stack, config, embedded.as_ref(), &folder, trust).await?
+            }
         };
         providers.insert(name.clone(), provider);
     }

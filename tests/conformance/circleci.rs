@@ -93,6 +93,7 @@ impl Bench for Class {
 
     fn pool(&self) -> PoolSelector {
         PoolSelector {
+            agents: None,
             pool: "linux".into(),
             tags: vec![CLASS.to_owned()],
             run_untagged: false,

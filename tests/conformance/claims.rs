@@ -106,6 +106,7 @@ pub(crate) fn every_kind(harness: &dyn Harness, id: &str) -> Vec<Claim> {
 
 pub(crate) fn machine(harness: &dyn Harness, id: &str, intent: &str) -> Claim {
     let spec = ResourceSpec::Machine(MachineSpec {
+        task: None,
         networks: Vec::new(),
         placement_group: None,
         ec2: None,

@@ -79,6 +79,7 @@ impl Bench for Queue {
 
     fn pool(&self) -> PoolSelector {
         PoolSelector {
+            agents: None,
             pool: "linux".into(),
             tags: vec!["os=linux".to_owned(), "pool=a".to_owned()],
             run_untagged: false,

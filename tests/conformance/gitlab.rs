@@ -168,6 +168,7 @@ impl OverHttp {
 
 pub(crate) fn pool() -> PoolSelector {
     PoolSelector {
+        agents: None,
         pool: "linux".into(),
         tags: vec!["docker".to_owned(), "linux".to_owned()],
         run_untagged: false,

@@ -187,6 +187,7 @@ impl Bench for Exporters {
 
     fn pool(&self) -> PoolSelector {
         PoolSelector {
+            agents: None,
             pool: "linux".into(),
             tags: Vec::new(),
             run_untagged: false,

@@ -261,6 +261,7 @@ mod own {
 
     fn machine(id: &str) -> ResourceSpec {
         ResourceSpec::Machine(MachineSpec {
+            task: None,
             pool: "linux".into(),
             runner: id.into(),
             name: format!("faithful-linux-{id}"),

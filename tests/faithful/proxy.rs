@@ -285,6 +285,7 @@ fn shared(spec: ResourceSpec) -> Claim {
 
 fn machine() -> Claim {
     let spec = MachineSpec {
+        task: None,
         pool: "linux".into(),
         runner: "calm-heron".into(),
         name: "faithful-linux-calm-heron".to_owned(),

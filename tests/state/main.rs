@@ -58,6 +58,7 @@ fn record(number: usize) -> Record {
         hash: "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4".into(),
         created_at: at(1),
         spec: ResourceSpec::Machine(MachineSpec {
+            task: None,
             networks: Vec::new(),
             placement_group: None,
             ec2: None,

@@ -53,6 +53,7 @@ fn offering(location: &str) -> OfferingKey {
 
 fn machine_spec(runner: &str, location: &str) -> ResourceSpec {
     ResourceSpec::Machine(MachineSpec {
+        task: None,
         networks: Vec::new(),
         placement_group: None,
         ec2: None,
@@ -409,6 +410,7 @@ pub(super) fn snapshot() -> Snapshot {
 
 fn cloud() -> CloudSnapshot {
     CloudSnapshot {
+        job_templates: Vec::new(),
         profile: ProviderProfile {
             name: "hetzner".into(),
             kind: "hetzner".into(),

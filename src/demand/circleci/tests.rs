@@ -41,6 +41,7 @@ fn client(server: &Server, api: CircleciApi) -> Circleci {
 
 fn pool(name: &str, tags: &[&str]) -> PoolSelector {
     PoolSelector {
+        agents: None,
         pool: name.into(),
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         run_untagged: false,

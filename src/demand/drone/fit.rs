@@ -88,6 +88,7 @@ mod tests {
     #[expect(clippy::needless_pass_by_value, reason = "it is handed literals")]
     fn takes(tags: &[&str], run_untagged: bool, more: Value) -> bool {
         let pool = PoolSelector {
+            agents: None,
             pool: "linux".into(),
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             run_untagged,

@@ -34,6 +34,7 @@ fn client(server: &Server) -> Drone {
 
 fn pool(name: &str, tags: &[&str]) -> PoolSelector {
     PoolSelector {
+        agents: None,
         pool: name.into(),
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         run_untagged: false,

@@ -197,6 +197,7 @@ fn runner(id: u64, description: &str, status: &str) -> Value {
 
 fn pools() -> Vec<PoolSelector> {
     vec![PoolSelector {
+        agents: None,
         pool: "linux".into(),
         tags: vec!["docker".to_owned(), "linux".to_owned()],
         run_untagged: false,

@@ -21,6 +21,7 @@ const SECRET: &str = "very-secret-token";
 
 fn pools() -> Vec<PoolSelector> {
     let pool = |name: &str, tags: &[&str]| PoolSelector {
+        agents: None,
         pool: name.into(),
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         run_untagged: false,

@@ -127,6 +127,7 @@ fn metering(machines: Vec<MachineSeen>) -> Metering {
 
 fn pool(metering: Metering) -> PoolSelector {
     PoolSelector {
+        agents: None,
         pool: "web".into(),
         tags: Vec::new(),
         run_untagged: false,

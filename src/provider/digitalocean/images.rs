@@ -24,7 +24,10 @@ impl Digitalocean {
             ImageRef::Id(id) => return Ok(json!(id)),
             ImageRef::NewestOf(tag) => tag,
             // What only EC2 has; the stack file is checked for it.
-            ImageRef::Owned { .. } | ImageRef::Parameter(_) | ImageRef::LaunchTemplate => {
+            ImageRef::Owned { .. }
+            | ImageRef::Parameter(_)
+            | ImageRef::LaunchTemplate
+            | ImageRef::TaskTemplate => {
                 return Err(not_found(image, region));
             }
         };
@@ -57,7 +60,10 @@ impl Digitalocean {
             ImageRef::Name(slug) => slug.clone(),
             ImageRef::Id(id) => id.to_string(),
             ImageRef::NewestOf(tag) => return Ok(self.newest(tag, region).await?.is_some()),
-            ImageRef::Owned { .. } | ImageRef::Parameter(_) | ImageRef::LaunchTemplate => return Ok(false),
+            ImageRef::Owned { .. }
+            | ImageRef::Parameter(_)
+            | ImageRef::LaunchTemplate
+            | ImageRef::TaskTemplate => return Ok(false),
         };
         let request = requests::of(&Builder::get(name));
         let found: Option<One<Image>> = self.api.find(request).await?;

@@ -147,6 +147,7 @@ fn machine(id: &str) -> Claim {
             registration: None,
         },
         spec: ResourceSpec::Machine(MachineSpec {
+            task: None,
             networks: Vec::new(),
             placement_group: None,
             ec2: None,

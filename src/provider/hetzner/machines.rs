@@ -283,7 +283,10 @@ impl Hetzner {
                 .query("label_selector", selector.as_str())
                 .query("sort", "created:desc"),
             // What only EC2 has; the stack file is checked for it.
-            ImageRef::Owned { .. } | ImageRef::Parameter(_) | ImageRef::LaunchTemplate => return Ok(None),
+            ImageRef::Owned { .. }
+            | ImageRef::Parameter(_)
+            | ImageRef::LaunchTemplate
+            | ImageRef::TaskTemplate => return Ok(None),
         };
         let page: Page<Image> = self.api.get(request).await?;
         let fits = page.rows.into_iter().filter(|row| {

@@ -168,6 +168,7 @@ fn machine(n: u32) -> Claim {
             registration: None,
         },
         spec: ResourceSpec::Machine(MachineSpec {
+            task: None,
             networks: Vec::new(),
             placement_group: None,
             ec2: None,

@@ -22,10 +22,12 @@ pub(super) async fn provider(
         // What the SDK loads is large.
         ProviderKind::Ec2 => Box::pin(with_sdk::ec2(stack, config, folder, trust)).await,
         ProviderKind::Asg => Box::pin(with_sdk::groups(stack, config, folder, trust)).await,
-        ProviderKind::Digitalocean | ProviderKind::Hetzner => Err(ConnectError::NotBuilt {
-            what: format!("providers.{} ({})", config.name, config.kind.as_str()),
-            feature: "aws",
-        }),
+        ProviderKind::Ecs | ProviderKind::Kubernetes | ProviderKind::Digitalocean | ProviderKind::Hetzner => {
+            Err(ConnectError::NotBuilt {
+                what: format!("providers.{} ({})", config.name, config.kind.as_str()),
+                feature: "aws",
+            })
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use secrecy::SecretString;
 
 use super::{
-    CALL, ConnectError, Embedded, RETRIES, TOTAL, Trust, allowed, base_url, ca_pem, metrics, program,
+    CALL, ConnectError, Embedded, RETRIES, TOTAL, Trust, allowed, azure, base_url, ca_pem, metrics, program,
     runner_tokens, token,
 };
 use crate::{
@@ -38,6 +38,7 @@ pub(super) async fn connect(
     match config.kind {
         CiKind::Drone => drone(stack, config, embedded, folder, trust).await,
         CiKind::Circleci => circleci(stack, config, embedded, folder, trust).await,
+        CiKind::AzureDevops => azure::connect(stack, config, embedded, folder, trust).await,
         CiKind::Prometheus => metrics::connect(stack, config, embedded, folder, trust).await,
         CiKind::Exec | CiKind::Http => program::connect(stack, config, folder, trust).await,
         CiKind::Gitlab => Err(ConnectError::Ci {

@@ -132,7 +132,7 @@ impl<'a> Naming<'a> {
             }),
             ResourceSpec::PlacementGroup(_) => json!({"type": "spread"}),
             ResourceSpec::Group(group) => json!({"desired_capacity": group.size}),
-            ResourceSpec::Batch(batch) => json!({"desired_count": batch.count, "pool": batch.pool}),
+            ResourceSpec::Batch(batch) => json!({"desired_count": batch.count, "pool": batch.each.pool}),
         };
         merged(&mut value, rest);
         value
