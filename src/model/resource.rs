@@ -475,7 +475,8 @@ pub struct Member {
     /// Whether the cloud is kept from ending it by itself.
     #[serde(default)]
     pub protected: bool,
-    /// The cloud's word for where it stands: `InService`, `Pending:Wait`.
+    /// The cloud's word for where it stands, and why it waits or ended: `InService`, `Pending:Wait`, `Unschedulable: 0/3 nodes are
+    /// available`.
     #[serde(default)]
     pub lifecycle: String,
     /// What it calls itself, as far as the cloud gives it its name: `ip-10-0-0-5`.

@@ -19,7 +19,8 @@ use crate::model::{
     ids::StackName,
     offering::Offering,
     resource::{
-        ClaimLabels, Completeness, Labels, Listing, Observed, ProviderProfile, ResourceRef, ResourceSpec,
+        ClaimLabels, Completeness, JobTemplate, Labels, Listing, Observed, ProviderProfile, ResourceRef,
+        ResourceSpec,
     },
 };
 
@@ -177,6 +178,15 @@ pub struct Offerings {
 /// 4. `list` returns everything labelled with the stack's name, and nothing else, and says whether it is complete.
 /// 5. A failed create leaves nothing behind: no server, volume, address or key.
 ///
+/// A provider whose identity is `Batch` makes containers that run once, several by one claim whose spec is a batch:
+/// 6. `create` makes as many as the batch counts, from the rendered task template in [`Claim::user_data`]. Where the cloud starts only
+///    some, the answer has those; an error means that none was started. Repeated, it never makes more than the batch counts.
+/// 7. `list` tells each attempt's containers as one resource of kind `batch`: its id is the attempt's nonce, its labels are the claim,
+///    `size` says how many it has, and each is a member: its id is enough to remove it, its `hostname` is what its runner is called by
+///    the CI (none while that is not known), its `lifecycle` is the cloud's word and why it waits, if it says. One that ended is told for
+///    as long as the cloud does, as `Ended` or `Terminated`; one that cannot be started (its image is not found) as `Failed`.
+/// 8. `delete` of a machine's reference ends one container, of a batch's all of them.
+///
 /// Every call ends within [`ProviderProfile::call_timeout`], retries included.
 #[async_trait]
 pub trait Provider: fmt::Debug + Send + Sync {
@@ -238,6 +248,11 @@ pub trait Provider: fmt::Debug + Send + Sync {
         Err(ProviderError::Unsupported {
             what: "resuming a process of a group".to_owned(),
         })
+    }
+
+    /// What Jobs can be made from, for pools that are found by it (Kubernetes): suspended CronJobs, by any label.
+    async fn job_templates(&self) -> Result<Vec<JobTemplate>, ProviderError> {
+        Ok(Vec::new())
     }
 
     /// What a machine has written to its console, as the cloud kept it, for `logs --console`. May lag by minutes.

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unnecessary_wraps, reason = "handlers have one signature")]
 
+use std::collections::BTreeMap;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,6 +34,9 @@ struct Given {
     /// The same in base64, gzipped or not, as EC2 has it.
     #[serde(default)]
     user_data_base64: Option<String>,
+    /// What a container's process is started with, in place of user data. One whose runner ended is `off`.
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
     #[serde(default)]
     address: Option<String>,
     /// It boots, and its runner never registers.
@@ -59,6 +64,7 @@ impl Given {
             name: self.name.unwrap_or_else(|| self.id.clone()),
             address: self.address.unwrap_or_else(|| "127.0.0.1".to_owned()),
             user_data: self.user_data.or(unpacked),
+            environment: self.environment,
             never_registers: self.never_registers,
             id: self.id,
         })

@@ -14,6 +14,7 @@
 
 mod circleci;
 mod drone;
+pub(crate) mod environment;
 mod gitlab;
 mod gzip;
 

@@ -96,11 +96,10 @@ async fn what_it_has_not_is_refused_and_nothing_is_made(harness: &dyn Harness) {
         from: 0,
         protected: BTreeSet::new(),
     });
-    let batch = ResourceSpec::Batch(BatchSpec {
-        name: "conformance-batch".to_owned(),
-        pool: "linux".into(),
-        count: 1,
-    });
+    let ResourceSpec::Machine(each) = machine(harness, "batch", "b-1").spec else {
+        unreachable!("a machine's claim is of a machine");
+    };
+    let batch = ResourceSpec::Batch(BatchSpec { each, count: 1 });
     let mut all = vec![
         key(),
         firewall(&[rule("22")]),

@@ -90,6 +90,9 @@ pub(crate) struct Report {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) user_data: Option<String>,
+    /// What a container's process is started with, in place of user data.
+    #[serde(default)]
+    pub(crate) environment: BTreeMap<String, String>,
     pub(crate) never_registers: bool,
 }
 
@@ -140,6 +143,12 @@ impl World {
             id: &report.id,
             name: &report.name,
         }))
+    }
+
+    /// What a container's process is started with; none of what is no container.
+    pub(crate) fn environment_of(&self, number: u64) -> Option<&BTreeMap<String, String>> {
+        let variables = &self.outside.machines.get(&number)?.report.environment;
+        (!variables.is_empty()).then_some(variables)
     }
 
     /// The address that a machine's runner is seen at.

@@ -124,8 +124,13 @@ impl World {
         }
         host.up = true;
         let data = host.user_data.take();
-        let reading =
-            data.and_then(|data| self.with_instance(id, |instance| userdata::read(&data, instance)));
+        let environment = self.environment_of(id);
+        let reading = match data {
+            Some(data) => self.with_instance(id, |instance| userdata::read(&data, instance)),
+            None => environment.and_then(|variables| {
+                self.with_instance(id, |instance| userdata::environment::read(variables, instance))
+            }),
+        };
         let Some(host) = self.host_mut(id) else {
             return;
         };
