@@ -308,6 +308,12 @@ fn context(
             "jobs_per_runner": pool.jobs_per_runner,
         }),
     );
+    if let Some(agents) = &pool.agents {
+        context.insert(
+            "agents",
+            &json!({"pool": agents.pool, "capabilities": agents.capabilities}),
+        );
+    }
     context.insert("ci", &json!({"name": ci.name, "kind": kind, "url": url}));
     context.insert("vars", &pool.vars);
     context.insert("token", token);
