@@ -10,6 +10,7 @@
 pub mod accept;
 pub mod adopt;
 pub mod cost;
+mod ceiling;
 mod creates;
 mod decide;
 mod draft;
