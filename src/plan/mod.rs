@@ -9,8 +9,8 @@
 
 pub mod accept;
 pub mod adopt;
-pub mod cost;
 mod ceiling;
+pub mod cost;
 mod creates;
 mod decide;
 mod draft;

@@ -269,9 +269,8 @@ fn whose<'p, 'a>(
         member && record.registration.is_none()
     });
     let mut open = snapshot.open.iter();
-    let in_flight = open.any(|open| {
-        matches!(open.intent, Intent::Create { .. }) && of_ci(open.address.pool.as_ref())
-    });
+    let in_flight =
+        open.any(|open| matches!(open.intent, Intent::Create { .. }) && of_ci(open.address.pool.as_ref()));
     (config.kind == CiKind::AzureDevops && !unnamed && !in_flight).then_some(("", &pool.name))
 }
 

@@ -1,5 +1,6 @@
 //! A scenario for every reason, and what holds of every plan.
 
+mod ceiling_tests;
 mod clouds_tests;
 mod group_tests;
 mod hook_tests;
