@@ -255,6 +255,9 @@ fn whose<'p, 'a>(
     if let Some(named) = pool_of(prefixes, runner.machine()) {
         return Some(named);
     }
+    if runner.online != Some(false) {
+        return None;
+    }
     let config = facts.stack.ci.get(ci)?;
     let mut own = facts.stack.pools.iter().filter(|pool| pool.ci == *ci);
     let pool = own.find(|pool| pool.runs_tasks() || pool.group.is_some())?;
