@@ -162,6 +162,27 @@ fn a_batch_of_another_lineage_is_foreign_while_anything_of_it_runs() {
 }
 
 #[test]
+fn a_lost_state_is_made_again_with_its_batches() {
+    let mut world = running(3);
+    world.set_time(200);
+    let recorded = std::mem::take(&mut world.snapshot.state.resources);
+    world.snapshot.state.lineage = "fresh".into();
+    world.learn();
+    let facts = Facts::of(&world.snapshot, &world.stack);
+    let rebuilt = crate::plan::rebuild::rebuild(&facts, None).unwrap();
+    assert!(rebuilt.left.is_empty(), "{:?}", rebuilt.left);
+    let told = |resources: &std::collections::BTreeMap<Address, crate::model::state::Record>| {
+        let batches = resources
+            .iter()
+            .filter(|(address, _)| address.kind == ResourceKind::Batch);
+        batches
+            .map(|(address, record)| (address.clone(), record.spec.count(), record.ci.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&rebuilt.resources), told(&recorded));
+}
+
+#[test]
 fn an_unfinished_attempt_counts_for_all_that_it_may_have_started() {
     let mut world = tasks();
     world.queue(5);
@@ -169,7 +190,8 @@ fn an_unfinished_attempt_counts_for_all_that_it_may_have_started() {
     let Verb::Create { ladder, .. } = &plan.actions[0].verb else {
         panic!("{:?}", verbs(&plan));
     };
-    let claim = World::claim(Some("linux"), &plan.actions[0].address.name, "o-1");
+    let mut claim = World::claim(Some("linux"), &plan.actions[0].address.name, "o-1");
+    claim.hash = ladder[0].hash.clone();
     let address = plan.actions[0].address.clone();
     world.snapshot.open.push(crate::model::intent::OpenIntent {
         id: claim.intent.clone(),
