@@ -242,6 +242,14 @@ fn scenarios() -> Vec<(&'static str, World)> {
         ),
         ("max_reached", grow(|w| w.pool().max = 2)),
         (
+            "licence_ceiling",
+            grow(|w| {
+                for ci in w.stack.ci.values_mut() {
+                    ci.max = Some(2);
+                }
+            }),
+        ),
+        (
             "budget_reached",
             grow(|w| w.stack.budget.hourly = Some("0.025 EUR".parse().unwrap())),
         ),

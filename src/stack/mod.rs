@@ -15,6 +15,7 @@ mod init;
 mod parse;
 mod parse_accounts;
 mod parse_aws;
+mod parse_azure;
 mod parse_digitalocean;
 mod parse_group;
 mod parse_hooks;

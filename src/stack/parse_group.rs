@@ -193,6 +193,7 @@ impl Check<'_> {
         ci: &CiConfig,
     ) {
         let path = ["pools", pool];
+        self.agent_keys(pool, ci);
         let discovers = group.is_some_and(|group| matches!(group.which, GroupSelector::Tagged { .. }));
         match ci.kind {
             CiKind::Gitlab => {
@@ -210,8 +211,7 @@ impl Check<'_> {
             }
             CiKind::Prometheus | CiKind::Exec | CiKind::Http => return,
             CiKind::Drone => self.drone_pool(pool, &raw.tags, discovers),
-            // Agents join with a token that the stack has as a secret elsewhere; tasks have it by reference.
-            CiKind::AzureDevops => {}
+            CiKind::AzureDevops => self.azure_pool(pool, raw, discovers),
             CiKind::Circleci => {
                 self.only_for(&path, "circleci", &["run_untagged"], "gitlab and drone");
                 self.circleci_pool(pool, raw, discovers);
@@ -219,9 +219,12 @@ impl Check<'_> {
         }
         self.only_for(&path, ci.kind.as_str(), &["protected_refs"], "gitlab");
         let joins = self.written(&["pools", pool, "runner_token"]);
-        if !offerings.is_empty() && !joins && ci.url != super::Endpoint::Sandbox {
+        // Containers have it by a reference in their template.
+        let machines = offerings.iter().any(|offering| offering.task.is_none());
+        if machines && !joins && ci.url != super::Endpoint::Sandbox {
             let (what, variable) = match ci.kind {
                 CiKind::Drone => ("Drone's RPC secret", "DRONE_RPC_SECRET"),
+                CiKind::AzureDevops => ("a token that may register agents", "AZP_TOKEN"),
                 _ => ("the resource class's token", "CIRCLECI_RESOURCE_CLASS_TOKEN"),
             };
             let problem = StackProblem::new(
