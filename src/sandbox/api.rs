@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    circleci, control, digitalocean, drone, faults::Twists, gitlab, hetzner, prometheus, world::World,
+    azure, circleci, control, digitalocean, drone, faults::Twists, gitlab, hetzner, prometheus, world::World,
 };
 
 /// Who is asked.
@@ -24,6 +24,8 @@ pub enum Party {
     Drone,
     /// CircleCI's API of self-hosted runners, under `/circleci`.
     Circleci,
+    /// Azure DevOps, under `/azure`.
+    Azure,
     /// Prometheus, which scrapes the machines, under `/prometheus`.
     Prometheus,
     /// The world's own controls, under `/control`.
@@ -31,12 +33,13 @@ pub enum Party {
 }
 
 impl Party {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Hetzner,
         Self::Digitalocean,
         Self::Gitlab,
         Self::Drone,
         Self::Circleci,
+        Self::Azure,
         Self::Prometheus,
         Self::Control,
     ];
@@ -49,12 +52,13 @@ impl Party {
             Self::Gitlab => "/gitlab",
             Self::Drone => "/drone",
             Self::Circleci => "/circleci",
+            Self::Azure => "/azure",
             Self::Prometheus => "/prometheus",
             Self::Control => "/control",
         }
     }
 
-    /// `hetzner`, `digitalocean`, `gitlab`, `drone`, `circleci`, `prometheus` or `control`.
+    /// `hetzner`, `digitalocean`, `gitlab`, `drone`, `circleci`, `azure`, `prometheus` or `control`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hetzner => "hetzner",
@@ -62,6 +66,7 @@ impl Party {
             Self::Gitlab => "gitlab",
             Self::Drone => "drone",
             Self::Circleci => "circleci",
+            Self::Azure => "azure",
             Self::Prometheus => "prometheus",
             Self::Control => "control",
         }
@@ -86,7 +91,7 @@ impl Party {
 pub struct Operation {
     /// Who is asked.
     pub party: Party,
-    /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+    /// `GET`, `POST`, `PUT`, `PATCH`, `DELETE` or `OPTIONS`.
     pub method: &'static str,
     /// The path below the party's prefix, parameters in braces.
     pub path: &'static str,
@@ -219,6 +224,7 @@ pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
         .chain(gitlab::ROUTES)
         .chain(drone::ROUTES)
         .chain(circleci::ROUTES)
+        .chain(azure::ROUTES)
         .chain(prometheus::ROUTES)
         .chain(control::ROUTES)
 }

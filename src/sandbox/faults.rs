@@ -14,6 +14,10 @@ use super::{api::Party, dice};
 /// Every fault by its name in `POST /control/faults`, and what it does; its arguments with their defaults.
 pub const FAULTS: &[(&str, &str)] = &[
     ("latency", "The answer takes `ms` (1000) longer, wall time."),
+    (
+        "delayed",
+        "Azure DevOps says that it held its answer back for `seconds` (5), and how long to wait.",
+    ),
     ("rate-limited", "429; with `retry_after` seconds that header too."),
     ("server-error", "`status` (502)."),
     (
@@ -57,7 +61,7 @@ pub const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "busy-lag",
-        "Lists of jobs say of each what was true `seconds` (30) ago.",
+        "Lists of jobs, and of agents with theirs, say of each what was true `seconds` (30) ago.",
     ),
     ("unauthorized", "401."),
     ("gone-image", "No image is found."),
@@ -70,6 +74,8 @@ pub const FAULTS: &[(&str, &str)] = &[
 pub(crate) enum Kind {
     /// The answer takes `ms` (1000) longer, wall time.
     Latency,
+    /// Azure DevOps says that it held its answer back for `seconds` (5), and how long to wait.
+    Delayed,
     /// 429; with `retry_after` seconds that header too.
     RateLimited,
     /// `status` (502).
@@ -98,7 +104,7 @@ pub(crate) enum Kind {
     NeverRegisters,
     /// The server is created, its action ends in error, and it never boots; a droplet vanishes with that.
     CreateThenFails,
-    /// Lists of jobs say of each what was true `seconds` (30) ago.
+    /// Lists of jobs, and of agents with theirs, say of each what was true `seconds` (30) ago.
     BusyLag,
     /// 401.
     Unauthorized,
@@ -242,6 +248,8 @@ pub(crate) struct Twists {
     pub(crate) gone_image: bool,
     pub(crate) action_error: bool,
     pub(crate) reply_lost: bool,
+    /// Seconds.
+    pub(crate) delay: Option<u64>,
     pub(crate) latency: Duration,
 }
 
@@ -327,6 +335,10 @@ fn apply(rule: &Rule, blow: &mut Option<Blow>, twists: &mut Twists) {
         Kind::Unauthorized => Some(Blow::Unauthorized),
         Kind::Latency => {
             twists.latency += Duration::from_millis(rule.number("ms", 1000));
+            None
+        }
+        Kind::Delayed => {
+            twists.delay = Some(rule.number("seconds", 5));
             None
         }
         Kind::ReplyLost => {

@@ -1,9 +1,9 @@
-//! Embedded clouds and CI servers: the parts of Hetzner Cloud's, DigitalOcean's, GitLab's, Drone's, CircleCI's and Prometheus'
-//! HTTP APIs that runfleet uses, on loopback, over one simulated world.
+//! Embedded clouds and CI servers: the parts of Hetzner Cloud's, DigitalOcean's, GitLab's, Drone's, CircleCI's, Azure DevOps'
+//! and Prometheus' HTTP APIs that runfleet uses, on loopback, over one simulated world.
 //!
 //! # Contract
 //! - One process, one port: `/hetzner/v1`, `/digitalocean/v2`, `/gitlab` (its API at `/gitlab/api/v4`, `/gitlab/api/graphql`),
-//!   `/drone`, `/circleci`, `/prometheus`, `/control`; and a forward proxy to the machines, see `exporters`.
+//!   `/drone`, `/circleci`, `/azure/ORGANIZATION`, `/prometheus`, `/control`; and a forward proxy to the machines, see `exporters`.
 //! - A machine registers a runner only with what its own user data says; see `userdata`.
 //! - Every answer's `Date`, and every time in a body, is the world's time, which may run faster than the wall's.
 //! - With a data file, a call that changes the world is answered after the change is in the file.
@@ -20,6 +20,7 @@
 )]
 
 mod api;
+mod azure;
 mod circleci;
 mod clock;
 mod control;
@@ -68,8 +69,8 @@ pub use faults::FAULTS;
 pub use gitlab::NULLABLE as GITLAB_NULLABLE;
 pub use reference::{Check, checks, reference};
 pub use scenario::{
-    Ci, CircleSpec, ClassSpec, DroneSpec, DropletSnapshotSpec, JobSpec, Scenario, ScenarioError,
-    SnapshotSpec, TokenSpec, UnavailableSpec,
+    AgentPoolSpec, AgentSpec, AzureSpec, Ci, CircleSpec, ClassSpec, DroneSpec, DropletSnapshotSpec, JobSpec,
+    PatSpec, Scenario, ScenarioError, SnapshotSpec, TokenSpec, UnavailableSpec,
 };
 pub use settings::{SettingError, Settings};
 pub use store::StoreError;
@@ -111,6 +112,8 @@ pub struct Addresses {
     pub drone: String,
     /// The root of CircleCI's runner API: `http://127.0.0.1:P/circleci`.
     pub circleci: String,
+    /// An organisation of Azure DevOps: `http://127.0.0.1:P/azure/acme`.
+    pub azure: String,
     /// An HTTP forward proxy, through which the machines' own ports are reached: `http://127.0.0.1:P`.
     pub exporters: String,
     /// The root of a Prometheus that scrapes the machines: `http://127.0.0.1:P/prometheus`.
@@ -192,6 +195,8 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
     world.gitlab_urls.insert(of(Party::Gitlab));
     world.drone.urls.insert(of(Party::Drone));
     world.circle.urls.insert(of(Party::Circleci));
+    let organization = format!("{}/{}", of(Party::Azure), world.azure.organization);
+    world.azure.urls.insert(organization.clone());
     let secure = options
         .settings
         .tls
@@ -203,6 +208,7 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
         gitlab: of(Party::Gitlab),
         drone: of(Party::Drone),
         circleci: of(Party::Circleci),
+        azure: organization,
         exporters: origin.clone(),
         prometheus: of(Party::Prometheus),
         control: of(Party::Control),

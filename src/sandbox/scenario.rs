@@ -30,6 +30,8 @@ pub struct Scenario {
     pub drone: DroneSpec,
     /// The CircleCI of the world.
     pub circleci: CircleSpec,
+    /// The Azure DevOps of the world.
+    pub azure: AzureSpec,
 }
 
 /// What a Drone starts with.
@@ -59,6 +61,72 @@ pub struct ClassSpec {
     pub token: Option<String>,
 }
 
+/// What an organisation of Azure DevOps starts with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AzureSpec {
+    /// The organisation's name; without, `acme`.
+    pub organization: String,
+    /// Agent pools besides `Default`. One that is not declared comes to be when a job is first queued for it.
+    pub agent_pools: Vec<AgentPoolSpec>,
+    /// Personal access tokens besides the sandbox's own.
+    pub tokens: Vec<PatSpec>,
+}
+
+impl Default for AzureSpec {
+    fn default() -> Self {
+        Self {
+            organization: "acme".to_owned(),
+            agent_pools: Vec::new(),
+            tokens: Vec::new(),
+        }
+    }
+}
+
+/// An agent pool of Azure DevOps'.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentPoolSpec {
+    /// Its name.
+    pub name: String,
+    /// Agents that are registered there and offline, for instance one that jobs are matched against while none runs.
+    #[serde(default)]
+    pub agents: Vec<AgentSpec>,
+}
+
+/// An agent that is registered and offline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSpec {
+    /// Its name.
+    pub name: String,
+    /// What its user said that it is capable of.
+    #[serde(default)]
+    pub capabilities: BTreeMap<String, String>,
+}
+
+/// A personal access token of Azure DevOps'.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatSpec {
+    /// The token's text.
+    pub token: String,
+    /// `vso.agentpools` to read, `vso.agentpools_manage` (without) to manage agents too.
+    #[serde(default = "agentpools_manage")]
+    pub scopes: Vec<String>,
+}
+
+impl PatSpec {
+    /// Whether its bearer may register, disable and remove agents.
+    pub(crate) fn manages(&self) -> bool {
+        self.scopes.iter().any(|scope| scope == "vso.agentpools_manage")
+    }
+}
+
+fn agentpools_manage() -> Vec<String> {
+    vec!["vso.agentpools_manage".to_owned()]
+}
+
 /// A CI system of the world.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,6 +138,8 @@ pub enum Ci {
     Drone,
     /// CircleCI.
     Circleci,
+    /// Azure DevOps.
+    Azure,
 }
 
 /// Jobs alike; also the body of `POST /control/jobs`.
@@ -143,6 +213,12 @@ pub struct JobSpec {
     /// CircleCI: the resource class, `namespace/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_class: Option<String>,
+    /// Azure DevOps: the agent pool's name; without, `Default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Azure DevOps: what an agent must be capable of, as `NAME`, `NAME -equals VALUE` or `NAME -gtVersion VERSION`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub demands: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]

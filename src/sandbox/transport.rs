@@ -120,7 +120,8 @@ async fn serve(shared: &Shared, request: dispatch::Request) -> Result<Response<B
     for (key, value) in &reply.headers {
         response = response.header(*key, value);
     }
-    if !reply.body.is_empty() {
+    let says = |(key, _): &(&str, String)| key.eq_ignore_ascii_case("content-type");
+    if !reply.body.is_empty() && !reply.headers.iter().any(says) {
         response = response.header(header::CONTENT_TYPE, "application/json");
     }
     Ok(response.body(Body::from(reply.body)).unwrap_or_else(|_| {
@@ -162,6 +163,8 @@ fn token(path: &str, headers: &HeaderMap) -> Option<String> {
     };
     match Party::of(path).map(|(party, _)| party) {
         Some(Party::Drone) => bearer(),
+        // A personal access token is the password, of whatever user.
+        Some(Party::Azure) => bearer().or_else(|| basic().map(|(_, password)| password)),
         Some(Party::Circleci) => text(headers, "circle-token").or_else(|| basic().map(|(user, _)| user)),
         _ => text(headers, "private-token")
             .or_else(|| text(headers, "job-token"))

@@ -3,15 +3,18 @@
 //! | CI | what its variables begin with |
 //! |---|---|
 //! | CircleCI | `CIRCLECI_RUNNER_` |
+//! | Azure DevOps | `AZP_`; `AZP_URL` |
 
 use std::collections::BTreeMap;
 
-use super::{CircleSetup, Instance, Reading, Setup, parse_length};
+use super::{CircleSetup, Instance, Reading, Setup, azure, parse_length};
 
 /// What the container does once it runs.
 pub(crate) fn read(variables: &BTreeMap<String, String>, instance: Instance<'_>) -> Reading {
     let setup = if variables.contains_key("CIRCLECI_RUNNER_API_AUTH_TOKEN") {
         circleci(variables, instance).map(Setup::Circleci)
+    } else if variables.contains_key("AZP_URL") {
+        azure::container(variables, instance).map(Setup::Azure)
     } else {
         Err("its variables are no runner's".to_owned())
     };

@@ -67,6 +67,7 @@ impl World {
         }
         self.drone.drain(id);
         self.circle.drain(id);
+        self.azure.drain(id);
         let wait = if self.running_on(id) > 0 {
             STOP_TIMEOUT
         } else {
@@ -97,6 +98,7 @@ impl World {
         }
         let manager = host.manager;
         let unregisters = host.setup.as_ref().is_some_and(Setup::unregisters);
+        self.halt_agent(id, true);
         self.power_off(id);
         if let Some(manager) = manager.filter(|_| unregisters) {
             self.forge.remove_manager(manager);
@@ -112,6 +114,7 @@ impl World {
         }
         self.halt_drone(id);
         self.halt_circle(id);
+        self.halt_agent(id, false);
     }
 
     /// The system is up: cloud-init has run, and the runner registers if its user data is right.
@@ -165,6 +168,7 @@ impl World {
             Setup::Gitlab(setup) => self.start_gitlab_runner(id, &setup),
             Setup::Drone(setup) => self.start_drone_runner(id, setup),
             Setup::Circleci(setup) => self.start_circle_runner(id, setup),
+            Setup::Azure(setup) => self.start_agent(id, setup),
         }
     }
 

@@ -4,6 +4,7 @@
 //! plays everything that falls due until then, in order; the same seed and the same calls at the same times give the
 //! same world.
 
+pub(crate) mod azure;
 pub(crate) mod catalog;
 mod ci;
 pub(crate) mod circleci;
@@ -16,6 +17,7 @@ pub(crate) mod meter;
 pub(crate) mod network;
 pub(crate) mod ocean;
 pub(crate) mod ocean_catalog;
+mod requests;
 pub(crate) mod stage;
 mod work;
 
@@ -31,6 +33,7 @@ use super::{
     scenario::{JobSpec, Scenario},
     settings::Settings,
 };
+use azure::Azure;
 use circleci::Circle;
 use cloud::Cloud;
 use drone::Drone;
@@ -63,6 +66,12 @@ pub(crate) enum Event {
     TaskDone { task: u64 },
     /// A CircleCI runner that claimed nothing since its `turn` ends.
     RunnerIdle { server: u64, turn: u32 },
+    /// Jobs of Azure DevOps that wait may be assigned.
+    Assign,
+    /// An agent of Azure DevOps has received its job.
+    Received { request: u64 },
+    /// The time of a job of Azure DevOps is over.
+    RequestDone { request: u64 },
     /// A droplet that was accepted cannot be placed, and vanishes.
     Vanish { droplet: u64 },
     /// Jobs are queued.
@@ -88,6 +97,8 @@ pub(crate) struct World {
     pub(crate) drone: Drone,
     #[serde(default)]
     pub(crate) circle: Circle,
+    #[serde(default)]
+    pub(crate) azure: Azure,
     #[serde(default)]
     pub(crate) outside: Outside,
     /// What machines tell of themselves, by number.
@@ -127,6 +138,7 @@ impl World {
             forge: Forge::new(scenario, now),
             drone: Drone::new(scenario),
             circle: Circle::new(scenario),
+            azure: Azure::new(scenario, now),
             outside: Outside::default(),
             meters: BTreeMap::new(),
             directory: Directory::default(),
@@ -177,6 +189,9 @@ impl World {
             Event::StageLost { stage } => self.stage_is_given_up(stage),
             Event::TaskDone { task } => self.task_done(task),
             Event::RunnerIdle { server, turn } => self.runner_idle(server, turn),
+            Event::Assign => self.assign_requests(),
+            Event::Received { request } => self.request_received(request),
+            Event::RequestDone { request } => self.request_done(request),
             Event::Vanish { droplet } => self.destroy(droplet),
             Event::Arrive { spec } => {
                 self.queue_jobs(&spec);
