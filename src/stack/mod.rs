@@ -18,6 +18,7 @@ mod parse_aws;
 mod parse_digitalocean;
 mod parse_group;
 mod parse_hooks;
+mod parse_kubernetes;
 mod parse_metrics;
 mod parse_money;
 mod parse_moved;

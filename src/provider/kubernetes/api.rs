@@ -27,8 +27,6 @@ use crate::{
     provider::ProviderError,
 };
 
-/// Objects on one page: what `kubectl` asks for.
-const PAGE: u32 = 500;
 /// The most pages that are followed: a server may say "more" for ever.
 const PAGES: usize = 200;
 
@@ -197,11 +195,16 @@ struct Page<T> {
 pub(super) struct Api {
     client: kube::Client,
     namespace: String,
+    page: u32,
 }
 
 impl Api {
-    pub(super) fn new(client: kube::Client, namespace: String) -> Self {
-        Self { client, namespace }
+    pub(super) fn new(client: kube::Client, namespace: String, page: u32) -> Self {
+        Self {
+            client,
+            namespace,
+            page: page.max(1),
+        }
     }
 
     pub(super) fn namespace(&self) -> &str {
@@ -229,7 +232,7 @@ impl Api {
     {
         let mut begun_again = false;
         let mut rows = Vec::new();
-        let mut params = ListParams::default().labels(selector).limit(PAGE);
+        let mut params = ListParams::default().labels(selector).limit(self.page);
         for _ in 0..PAGES {
             let page: Page<K> = match self.get_json(self.of::<K>().list(&params), trace).await {
                 Ok(page) => page,

@@ -167,10 +167,12 @@ impl Blueprint {
             }
         }
         put(object(&mut metadata, "labels"), &labels);
-        let annotations = object(&mut metadata, "annotations");
-        annotations.insert(NAME.to_owned(), json!(batch.each.name));
-        annotations.insert(TYPE.to_owned(), json!(batch.each.offering.machine_type));
-        annotations.insert(LOCATION.to_owned(), json!(batch.each.offering.location));
+        let annotations = BTreeMap::from([
+            (NAME.to_owned(), batch.each.name.clone()),
+            (TYPE.to_owned(), batch.each.offering.machine_type.clone()),
+            (LOCATION.to_owned(), batch.each.offering.location.clone()),
+        ]);
+        put(object(&mut metadata, "annotations"), &annotations);
         if let Some(owner) = &self.owner {
             metadata.insert("ownerReferences".to_owned(), json!([owner]));
         }
@@ -188,7 +190,10 @@ impl Blueprint {
             let deadline = deadline.as_secs().max(1);
             spec.insert("activeDeadlineSeconds".to_owned(), json!(deadline));
         }
-        dress(object(&mut spec, "template"), &labels, task);
+        // Its pod says the same: it is there for a while when its Job is gone.
+        let template = object(&mut spec, "template");
+        put(object(object(template, "metadata"), "annotations"), &annotations);
+        dress(template, &labels, task);
         json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
     }
 }

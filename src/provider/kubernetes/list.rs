@@ -224,7 +224,7 @@ fn batches(provider: &ProviderName, jobs: Vec<Job>, mut pods: Pods, whole: bool)
                 id: CloudId::new(job),
                 status: CloudStatus::Deleting,
                 created_at: created(&pod.metadata),
-                offering: None,
+                offering: offering(provider, &pod.metadata),
                 addresses: members::addresses(&pod),
                 protected: false,
                 lifecycle: "its Job was deleted".to_owned(),

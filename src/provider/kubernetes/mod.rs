@@ -61,6 +61,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Jobs that one create makes at most.
 pub const BATCH_SIZE: usize = 10;
 
+/// Objects on one page of a listing: what `kubectl` asks for.
+pub const PAGE: u32 = 500;
+
 /// The most bytes of a pod template: what etcd takes of one object (1.5 MiB) and no more than is ever of use.
 const TEMPLATE_LIMIT: usize = 256 * 1024;
 
@@ -90,6 +93,8 @@ pub struct Options {
     pub concurrency: usize,
     /// Requests an hour; none: the cluster's own fairness is enough.
     pub requests_per_hour: Option<u32>,
+    /// Objects on one page of a listing: [`PAGE`].
+    pub page: u32,
 }
 
 /// The Jobs of one namespace.
@@ -130,7 +135,7 @@ impl Kubernetes {
         };
         Self {
             profile,
-            api: Api::new(client, options.namespace.clone()),
+            api: Api::new(client, options.namespace.clone(), options.page),
             options,
         }
     }
@@ -149,6 +154,9 @@ impl Kubernetes {
             ResourceKind::Machine => vec![(have.target.id.to_string(), None)],
             other => return Err(unsupported(other.as_str())),
         };
+        if names.is_empty() {
+            return Err(absent(&have.target));
+        }
         for (name, _) in &names {
             match self.api.label(name, labels, &trace).await {
                 Ok(_) => {}
@@ -163,10 +171,7 @@ impl Kubernetes {
             target.id = intent.as_str().into();
         }
         let seen = self.read_one(&target).await?;
-        seen.ok_or_else(|| ProviderError::Rejected {
-            code: "not_found".to_owned(),
-            why: format!("there is no {target}"),
-        })
+        seen.ok_or_else(|| absent(&target))
     }
 
     async fn delete_one(&self, target: &ResourceRef) -> Result<(), ProviderError> {
@@ -243,6 +248,14 @@ impl Kubernetes {
             text: log.map_err(Failed::of_read)?.unwrap_or_default(),
             at: trace.now().ok(),
         })
+    }
+}
+
+/// What should be changed is not there.
+fn absent(target: &ResourceRef) -> ProviderError {
+    ProviderError::Rejected {
+        code: "not_found".to_owned(),
+        why: format!("there is no {target}"),
     }
 }
 
