@@ -8,6 +8,7 @@ pub(crate) mod catalog;
 mod ci;
 pub(crate) mod circleci;
 pub(crate) mod cloud;
+pub(crate) mod cluster;
 pub(crate) mod drone;
 pub(crate) mod forge;
 pub(crate) mod host;
@@ -28,11 +29,12 @@ use super::{
     clock::Clock,
     dice,
     faults::Faults,
-    scenario::{JobSpec, Scenario},
+    scenario::{JobSpec, KubernetesSpec, Scenario},
     settings::Settings,
 };
 use circleci::Circle;
 use cloud::Cloud;
+use cluster::{Act, Cluster};
 use drone::Drone;
 use forge::Forge;
 use host::Outside;
@@ -65,6 +67,8 @@ pub(crate) enum Event {
     RunnerIdle { server: u64, turn: u32 },
     /// A droplet that was accepted cannot be placed, and vanishes.
     Vanish { droplet: u64 },
+    /// Something happens to an object of the cluster.
+    Cluster { uid: String, act: Act },
     /// Jobs are queued.
     Arrive { spec: Box<JobSpec> },
 }
@@ -90,6 +94,8 @@ pub(crate) struct World {
     pub(crate) circle: Circle,
     #[serde(default)]
     pub(crate) outside: Outside,
+    #[serde(default)]
+    pub(crate) cluster: Cluster,
     /// What machines tell of themselves, by number.
     #[serde(default)]
     pub(crate) meters: BTreeMap<u64, Meter>,
@@ -128,6 +134,7 @@ impl World {
             drone: Drone::new(scenario),
             circle: Circle::new(scenario),
             outside: Outside::default(),
+            cluster: Cluster::default(),
             meters: BTreeMap::new(),
             directory: Directory::default(),
             faults: Faults::default(),
@@ -136,6 +143,7 @@ impl World {
             gitlab_urls: BTreeSet::new(),
             settings,
         };
+        world.found_cluster(&scenario.kubernetes);
         for spec in &scenario.jobs {
             world.submit(spec.clone());
         }
@@ -151,6 +159,9 @@ impl World {
         self.forge.reindex();
         self.drone.reindex();
         self.circle.reindex();
+        self.cluster.reindex();
+        // In a world of before there was one.
+        self.found_cluster(&KubernetesSpec::default());
     }
 
     /// Plays everything due until `to`.
@@ -178,6 +189,7 @@ impl World {
             Event::TaskDone { task } => self.task_done(task),
             Event::RunnerIdle { server, turn } => self.runner_idle(server, turn),
             Event::Vanish { droplet } => self.destroy(droplet),
+            Event::Cluster { uid, act } => self.cluster_acts(&uid, act),
             Event::Arrive { spec } => {
                 self.queue_jobs(&spec);
             }
