@@ -170,7 +170,7 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
             drone: addresses.drone.clone(),
             circleci: addresses.circleci.clone(),
             azure: addresses.azure.clone(),
-            kubernetes: format!("{}/kubernetes", addresses.exporters),
+            kubernetes: addresses.kubernetes.clone(),
             exporters: addresses.exporters.clone(),
             prometheus: addresses.prometheus.clone(),
             drone_rpc_secret: addresses.drone_rpc_secret.clone(),
