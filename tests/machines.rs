@@ -152,6 +152,7 @@ fn stack(vars: Value) -> Stack {
         keep_states: 10,
         plan_key: None,
         metrics_file: None,
+        watch: Default::default(),
         sandbox: None,
         source_hash: String::new(),
     }

@@ -182,6 +182,7 @@ impl World {
             keep_states: 10,
             plan_key: None,
             metrics_file: None,
+            watch: Default::default(),
             sandbox: None,
             source_hash: String::new(),
         };

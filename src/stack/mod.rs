@@ -32,6 +32,7 @@ mod parse_state;
 mod parse_step;
 mod parse_tasks;
 mod parse_values;
+mod parse_watch;
 mod problems;
 pub mod quantity;
 mod raw;
@@ -42,6 +43,7 @@ pub mod source;
 pub mod step;
 mod structure;
 mod tree;
+mod watching;
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +54,7 @@ pub use parse::parse;
 pub use problems::{StackProblem, StackProblems};
 pub use reference::reference;
 pub use schema::schema;
+pub use watching::Watching;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -903,6 +906,9 @@ pub struct Stack {
     pub plan_key: Option<SecretRef>,
     /// Where metrics for node_exporter's textfile collector are written, relative to the stack file's folder.
     pub metrics_file: Option<PathBuf>,
+    /// What `watch` tells of itself.
+    #[serde(default)]
+    pub watch: Watching,
     /// The sandbox in this process.
     pub sandbox: Option<SandboxConfig>,
     /// SHA-256 of the file's text, hex.
