@@ -31,6 +31,7 @@ mod parse_step;
 mod parse_tasks;
 mod parse_values;
 mod problems;
+pub mod quantity;
 mod raw;
 mod reference;
 mod schema;
