@@ -283,7 +283,7 @@ pub struct KubernetesHome {
 
 /// The CI kinds of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum CiKind {
     /// gitlab.com or self-managed GitLab.
     Gitlab,
