@@ -126,6 +126,9 @@ pub trait RunnerControl: fmt::Debug + Send + Sync {
     /// How its cordon works.
     fn profile(&self) -> &ControlProfile;
 
+    /// Where a runner finds the CI: the root URL, for what starts without a registration of ours (a container).
+    fn root(&self) -> &str;
+
     /// Makes a registration for one machine, with a token for it alone.
     async fn register(&self, request: &RegistrationRequest) -> Result<Registration, DemandError>;
 

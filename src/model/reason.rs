@@ -193,6 +193,12 @@ reasons! {
     SharedRunner => "shared_runner", "only a pause of all runners lets it go, and settle is too long for that".to_owned();
     /// Kept: nothing can be done from outside; it goes when it has left by itself.
     LeavesByItself => "leaves_by_itself", "goes when it has left by itself".to_owned();
+    /// Kept: a batch stays on record while any of its containers runs, or may be listed yet.
+    TasksRun => "tasks_run", "its containers run".to_owned();
+    /// A batch leaves the record: all its containers have ended.
+    TasksEnded => "tasks_ended", "its containers have ended".to_owned();
+    /// Containers wait for their cloud, which says why: no node has room for them.
+    TasksWait { why: String } => "tasks_wait", why.clone();
     /// Kept: idle, and younger than its policy lets go.
     TooYoung { age: SignedDuration, limit: SignedDuration } => "too_young", format!("{} old, min_age = {}", span(*age), span(*limit));
     /// A machine leaves because a job on it has been running for longer than its CI lets any: seen twice.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::{
-    Goal, Plan, PoolReport, Selection,
+    Goal, Plan, PoolReport, Selection, batches,
     ceiling::Ceilings,
     cost,
     creates::{self, Made, Maker},
@@ -90,7 +90,8 @@ fn decide_on(input: &DecideInput<'_>) -> Plan {
     let mut draft = Draft::new(stack, input.selection);
     let machines = fleet::machines(&facts);
     let found = strays::find(&facts);
-    let in_flight = recover::resolve(&facts, &machines, &mut draft);
+    let mut in_flight = recover::resolve(&facts, &machines, &mut draft);
+    batches::count_unseen(&facts, &mut in_flight);
     moved::relabel(&facts, &mut draft);
     let mut wished = shared::wished(&facts);
     strays::beside_disowned(&facts, &found, &mut wished);
@@ -111,6 +112,7 @@ fn decide_on(input: &DecideInput<'_>) -> Plan {
         }
     }
     strays::judge(&facts, &found, goal, &mut draft);
+    batches::settle(&facts, &mut draft);
     passed_over(snapshot, &mut draft);
     let (advised, made): (Vec<_>, Vec<_>) = made
         .into_iter()
@@ -279,7 +281,8 @@ impl<'a> Parts<'a, '_> {
             ..
         } = *self.input;
         // A group's members are made by it, from its own launch template.
-        if goal == Goal::Destroy || pool.group.is_some() {
+        // Containers that run once are made anew by themselves.
+        if goal == Goal::Destroy || pool.group.is_some() || pool.runs_tasks() {
             return Roll::default();
         }
         for address in &selection.replace {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use rust_decimal::Decimal;
 
 use super::{
-    Plan, Verb,
+    Plan, Verb, batches,
     facts::{Facts, Work},
     fleet, strays,
 };
@@ -205,7 +205,8 @@ impl Checker<'_> {
             let of_pool = |action: &&super::Action| {
                 action.address.pool.as_ref() == Some(pool) && matches!(action.verb, Verb::Create { .. })
             };
-            self.plan.actions.iter().filter(of_pool).count()
+            let made = self.plan.actions.iter().filter(of_pool);
+            made.map(|action| action.verb.count()).sum::<usize>()
         };
         let mut over = Vec::new();
         let mut by_ci: BTreeMap<&CiName, (usize, usize)> = BTreeMap::new();
@@ -226,13 +227,15 @@ impl Checker<'_> {
                 .count();
             let adopts = |action: &&super::Action| {
                 action.address.pool.as_ref() == Some(&pool.name)
+                    && action.address.kind != ResourceKind::Batch
                     && matches!(action.verb, Verb::Adopt { .. } | Verb::Relabel { was: None, .. })
                     && action.before.is_none()
             };
             let adopted = self.plan.actions.iter().filter(adopts).count();
             let orphans = usize::try_from(found.machines_of(&pool.name)).unwrap_or(usize::MAX);
             let create = creates(&pool.name);
-            let all = alive + attempts + adopted + orphans + create;
+            let unseen = batches::unseen_of(&self.facts, &pool.name);
+            let all = alive + attempts + adopted + orphans + unseen + create;
             if create > 0 && all > usize::try_from(pool.max).unwrap_or(usize::MAX) {
                 over.push(format!("{}: {all} of {}", pool.name, pool.max));
             }
@@ -385,8 +388,7 @@ impl Checker<'_> {
         }
         for address in self.facts.snapshot.state.resources.keys() {
             let ok = matches!(fates.get(address), Some((true, 0) | (false, 1)));
-            let known = address.kind.is_shared() || address.kind == ResourceKind::Machine;
-            if known && !ok {
+            if address.kind != ResourceKind::Group && !ok {
                 self.broken(10, address);
             }
         }

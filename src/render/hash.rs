@@ -101,6 +101,10 @@ pub fn parts(
 }
 
 fn texts(templates: &TemplateSet, pool: &Pool) -> Result<Map<String, Value>, RenderError> {
+    // What a CronJob is the template of has none here.
+    if pool.cloud_init.is_empty() {
+        return Ok(Map::new());
+    }
     Ok(templates
         .with_partials(&pool.cloud_init)?
         .into_iter()

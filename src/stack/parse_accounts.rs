@@ -56,6 +56,7 @@ impl Check<'_> {
                         );
                     }
                 }
+                Some(ProviderKind::Kubernetes) => self.kubernetes_access(&path, &raw, &endpoint),
                 Some(kind) => {
                     let variable = match kind {
                         ProviderKind::Digitalocean => "DIGITALOCEAN_TOKEN",
@@ -413,7 +414,13 @@ impl Check<'_> {
         kind
     }
 
-    fn token(&mut self, path: &[&str; 2], token: Option<&SecretRef>, endpoint: &Endpoint, variable: &str) {
+    pub(super) fn token(
+        &mut self,
+        path: &[&str; 2],
+        token: Option<&SecretRef>,
+        endpoint: &Endpoint,
+        variable: &str,
+    ) {
         let [table, name] = *path;
         let path = [table, name, "token"];
         match token {

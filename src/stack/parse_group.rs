@@ -194,7 +194,8 @@ impl Check<'_> {
     ) {
         let path = ["pools", pool];
         self.agent_keys(pool, ci);
-        let discovers = group.is_some_and(|group| matches!(group.which, GroupSelector::Tagged { .. }));
+        let groups = group.is_some_and(|group| matches!(group.which, GroupSelector::Tagged { .. }));
+        let discovers = groups || raw.discover.is_some();
         match ci.kind {
             CiKind::Gitlab => {
                 if group.is_some() {
@@ -218,9 +219,9 @@ impl Check<'_> {
             }
         }
         self.only_for(&path, ci.kind.as_str(), &["protected_refs"], "gitlab");
-        let joins = self.written(&["pools", pool, "runner_token"]);
-        // Containers have it by a reference in their template.
+        // A container's template refers to what it joins with in its cluster's own words.
         let machines = offerings.iter().any(|offering| offering.task.is_none());
+        let joins = self.written(&["pools", pool, "runner_token"]);
         if machines && !joins && ci.url != super::Endpoint::Sandbox {
             let (what, variable) = match ci.kind {
                 CiKind::Drone => ("Drone's RPC secret", "DRONE_RPC_SECRET"),
@@ -295,13 +296,14 @@ impl Check<'_> {
             let problem = StackProblem::new(
                 "stack::contradiction",
                 self.key_span(&path),
-                format!("`{}` says nothing to groups that are discovered", dotted(&path)),
-                "each has the value of its own tag",
+                format!("`{}` says nothing to what is discovered", dotted(&path)),
+                "each says its resource class itself",
             )
             .help("take `tags` out");
             self.report(problem);
         }
-        let grouped = self.written(&["pools", pool, "group", "discover"]);
+        let grouped =
+            self.written(&["pools", pool, "group", "discover"]) || self.written(&["pools", pool, "discover"]);
         let one = matches!(raw.tags.as_slice(), [class] if is_resource_class(class));
         if !discovers && !grouped && !one && self.untouched(&path) {
             let what = format!("the pool `{pool}` names no resource class of CircleCI");

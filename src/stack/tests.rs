@@ -14,6 +14,7 @@ mod aws;
 mod azure;
 mod digitalocean;
 mod hooks;
+mod kubernetes;
 mod metrics;
 mod money;
 mod program;
