@@ -122,6 +122,11 @@ enum End {
     Done {
         id: Option<String>,
     },
+    /// Some of a batch were started, fewer than were asked for.
+    Some {
+        id: String,
+        made: u32,
+    },
     Failed {
         why: String,
     },
@@ -182,7 +187,8 @@ pub async fn apply(
     stop: &Stop,
 ) -> Result<Applied, ApplyError> {
     let mut base = snapshot.state.serial;
-    if plan.is_noop() && !context.has_journal && snapshot.state.pauses.is_empty() {
+    let owes = hook::is_outage_owed(context, snapshot);
+    if plan.is_noop() && !context.has_journal && snapshot.state.pauses.is_empty() && !owes {
         context.store.save_history(&snapshot.history).await?;
         return Ok(Applied {
             serial: base.0,
@@ -229,6 +235,7 @@ pub async fn apply(
     run.ledger.supersede().await?;
     run.lift_leftovers().await?;
     run.resume_leftovers().await?;
+    run.tell_outages().await;
     let mut broken = run.walk(graph.schedule(), &mut applied).await;
     if let Err(error) = run.stir().await {
         broken.get_or_insert(error);
@@ -313,7 +320,12 @@ impl Run<'_> {
     fn tally(action: &Action, tally: Tally, end: End, applied: &mut Applied) -> bool {
         match end {
             End::Done { .. } => {
-                applied.done.add(tally);
+                let all = u32::try_from(action.verb.count()).unwrap_or(u32::MAX);
+                applied.done.add(tally, all);
+                true
+            }
+            End::Some { made, .. } => {
+                applied.done.add(tally, made);
                 true
             }
             End::Stopped => {
@@ -356,6 +368,11 @@ impl Run<'_> {
                 action,
                 seconds,
                 id: id.as_deref(),
+            },
+            End::Some { id, .. } => Event::Complete {
+                action,
+                seconds,
+                id: Some(id.as_str()),
             },
             End::Failed { why } | End::Open { why } => Event::Errored { action, seconds, why },
             End::Held { reason } => Event::Held { action, reason },

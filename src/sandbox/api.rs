@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    azure, circleci, control, digitalocean, drone, faults::Twists, gitlab, hetzner, prometheus, world::World,
+    azure, circleci, control, digitalocean, drone, faults::Twists, gitlab, hetzner, kubernetes, prometheus,
+    world::World,
 };
 
 /// Who is asked.
@@ -26,6 +27,8 @@ pub enum Party {
     Circleci,
     /// Azure DevOps, under `/azure`.
     Azure,
+    /// Kubernetes, under `/kubernetes`.
+    Kubernetes,
     /// Prometheus, which scrapes the machines, under `/prometheus`.
     Prometheus,
     /// The world's own controls, under `/control`.
@@ -33,13 +36,14 @@ pub enum Party {
 }
 
 impl Party {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Hetzner,
         Self::Digitalocean,
         Self::Gitlab,
         Self::Drone,
         Self::Circleci,
         Self::Azure,
+        Self::Kubernetes,
         Self::Prometheus,
         Self::Control,
     ];
@@ -53,12 +57,13 @@ impl Party {
             Self::Drone => "/drone",
             Self::Circleci => "/circleci",
             Self::Azure => "/azure",
+            Self::Kubernetes => "/kubernetes",
             Self::Prometheus => "/prometheus",
             Self::Control => "/control",
         }
     }
 
-    /// `hetzner`, `digitalocean`, `gitlab`, `drone`, `circleci`, `azure`, `prometheus` or `control`.
+    /// `hetzner`, `digitalocean`, `gitlab`, `drone`, `circleci`, `azure`, `kubernetes`, `prometheus` or `control`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hetzner => "hetzner",
@@ -67,6 +72,7 @@ impl Party {
             Self::Drone => "drone",
             Self::Circleci => "circleci",
             Self::Azure => "azure",
+            Self::Kubernetes => "kubernetes",
             Self::Prometheus => "prometheus",
             Self::Control => "control",
         }
@@ -108,6 +114,9 @@ pub(crate) struct Call {
     /// `Null` where there is none.
     pub(crate) body: Value,
     pub(crate) token: Option<String>,
+    /// What kinds of answer are wanted, as the header says.
+    pub(crate) accept: String,
+    pub(crate) content_type: String,
     /// The sandbox's address, without a path.
     pub(crate) origin: String,
     /// The request's path, undecoded.
@@ -158,8 +167,10 @@ impl Call {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// JSON, or nothing.
+    /// JSON, or nothing; unless a header says otherwise.
     pub(crate) body: Vec<u8>,
+    /// What follows, for as long as it is watched.
+    pub(crate) watch: Option<Box<kubernetes::Watch>>,
 }
 
 /// Handlers answer early by `?`.
@@ -172,6 +183,7 @@ impl Reply {
             headers: Vec::new(),
             // Only a map with keys that are no strings could fail, and no body has one.
             body: serde_json::to_vec(body).unwrap_or_default(),
+            watch: None,
         }
     }
 
@@ -180,6 +192,7 @@ impl Reply {
             status,
             headers: Vec::new(),
             body: Vec::new(),
+            watch: None,
         }
     }
 
@@ -225,6 +238,7 @@ pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
         .chain(drone::ROUTES)
         .chain(circleci::ROUTES)
         .chain(azure::ROUTES)
+        .chain(kubernetes::routes())
         .chain(prometheus::ROUTES)
         .chain(control::ROUTES)
 }

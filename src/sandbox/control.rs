@@ -10,7 +10,7 @@ use super::{
     api::{Answer, Call, Handler, Party, Reply, Route},
     azure, circleci, drone, exporters,
     faults::Rule,
-    machines,
+    kubernetes, machines,
     scenario::JobSpec,
     settings::parse_length,
     world::{
@@ -53,6 +53,7 @@ pub(crate) static ROUTES: &[Route] = &[
         "report the end of an outside machine",
         machines::remove,
     ),
+    route("POST", "/evict", "evict pods", kubernetes::evict),
     route("GET", "/world", "show everything", world),
     route("GET", "/summary", "show counts", summary),
     route("POST", "/clock", "advance the world's time", clock),

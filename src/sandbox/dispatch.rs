@@ -11,7 +11,7 @@ use super::{
     clock::http_date,
     control, digitalocean, drone,
     faults::{Blow, Target, Twists},
-    gitlab, hetzner, prometheus,
+    gitlab, hetzner, kubernetes, prometheus,
     world::World,
 };
 
@@ -24,6 +24,7 @@ pub(crate) struct Request {
     pub(crate) query: String,
     pub(crate) token: Option<String>,
     pub(crate) content_type: String,
+    pub(crate) accept: String,
     pub(crate) body: Vec<u8>,
     pub(crate) origin: String,
 }
@@ -55,7 +56,15 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
     } else {
         let known = body.as_ref().unwrap_or(&Value::Null);
         let seed = world.seed;
-        world.faults.strike(seed, &Target::of(&request, known))
+        let (blow, mut twists) = world.faults.strike(seed, &Target::of(&request, known));
+        match blow {
+            // A cluster takes the Job in; its pods wait.
+            Some(Blow::NoCapacity) if party == Party::Kubernetes => {
+                twists.no_room = true;
+                (None, twists)
+            }
+            blow => (blow, twists),
+        }
     };
     let base = if party == Party::Control {
         Duration::ZERO
@@ -121,7 +130,7 @@ impl<'a> Target<'a> {
         for (key, value) in url::form_urlencoded::parse(request.query.as_bytes()) {
             match key.as_ref() {
                 "page" => page = value.parse().unwrap_or(1),
-                "cursor" | "id_before" | "id_after" if !value.is_empty() => page = u64::MAX,
+                "continue" | "cursor" | "id_before" | "id_after" if !value.is_empty() => page = u64::MAX,
                 _ => {}
             }
         }
@@ -181,6 +190,8 @@ fn respond(
         token: request.token,
         origin: request.origin,
         path: request.path,
+        accept: request.accept,
+        content_type: request.content_type,
         twists,
         wall,
     };
@@ -209,6 +220,10 @@ fn authorized(world: &World, party: Party, method: &str, path: &str, call: &Call
         Party::Gitlab => gitlab::takes_runner_token(method, path) || gitlab::user_of(world, call).is_some(),
         Party::Drone | Party::Circleci => gitlab::user_of(world, call).is_some(),
         Party::Azure => azure::authorized(world, call),
+        Party::Kubernetes => call
+            .token
+            .as_deref()
+            .is_some_and(|token| world.is_known_to_cluster(token)),
         // A Prometheus asks for no token either.
         Party::Prometheus | Party::Control => true,
     }
@@ -227,6 +242,7 @@ fn unauthorized(party: Party) -> Reply {
         Party::Hetzner => hetzner::unauthorized(),
         Party::Drone => drone::unauthorized(),
         Party::Circleci => circleci::unauthorized(),
+        Party::Kubernetes => kubernetes::unauthorized(),
         Party::Digitalocean => digitalocean::unauthorized(),
         Party::Gitlab | Party::Prometheus | Party::Control => gitlab::unauthorized(),
     }
@@ -252,6 +268,8 @@ fn unknown(party: Party, found: &Found) -> Reply {
         ),
         (Party::Azure, _) => azure::not_found(),
         (Party::Circleci, _) => circleci::message(404, "Not Found"),
+        (Party::Kubernetes, Found::OtherMethod) => kubernetes::other_method(),
+        (Party::Kubernetes, _) => kubernetes::not_found(),
         (Party::Digitalocean, _) => digitalocean::not_found(),
         (Party::Prometheus, _) => Reply::empty(404),
         (Party::Control, _) => control::not_found(),
@@ -268,6 +286,9 @@ fn bad_json(party: Party) -> Reply {
             "VssPropertyValidationException",
             "The body is no JSON object.",
         ),
+        Party::Kubernetes => {
+            kubernetes::bad_request("couldn't get version/kind; json parse error: the body is no JSON object")
+        }
         Party::Digitalocean => digitalocean::error(400, "bad_request", "Invalid JSON in the request body."),
         Party::Gitlab | Party::Prometheus | Party::Control => {
             Reply::json(400, &serde_json::json!({"error": "the body is no JSON object"}))
@@ -281,6 +302,7 @@ fn rate_limited(party: Party, retry_after: Option<u64>) -> Reply {
         Party::Drone => drone::message(429, "Too Many Requests"),
         Party::Circleci => circleci::message(429, "Rate limit exceeded"),
         Party::Azure => azure::rate_limited(),
+        Party::Kubernetes => kubernetes::too_many(retry_after),
         Party::Digitalocean => digitalocean::error(429, "too_many_requests", "API Rate limit exceeded."),
         Party::Gitlab | Party::Prometheus | Party::Control => gitlab::message(
             429,
@@ -299,6 +321,7 @@ fn blown(party: Party, blow: &Blow) -> Reply {
         Blow::NoCapacity if party == Party::Digitalocean => digitalocean::create::no_capacity(),
         Blow::NoCapacity => hetzner::create::no_capacity(),
         Blow::Quota if party == Party::Digitalocean => digitalocean::create::quota(),
+        Blow::Quota if party == Party::Kubernetes => kubernetes::quota(),
         Blow::Quota => hetzner::create::quota(),
         Blow::ServerError(status) => server_error(party, *status),
         Blow::Error {
@@ -311,6 +334,11 @@ fn blown(party: Party, blow: &Blow) -> Reply {
             code,
             message,
         } if party == Party::Digitalocean => digitalocean::error(*status, code, message),
+        Blow::Error {
+            status,
+            code,
+            message,
+        } if party == Party::Kubernetes => kubernetes::status(*status, code, message.as_str(), None),
         Blow::Error { status, message, .. } if party == Party::Prometheus => {
             prometheus::error(*status, "execution", message)
         }
@@ -330,6 +358,7 @@ fn server_error(party: Party, status: u16) -> Reply {
         Party::Digitalocean => digitalocean::server_error(status),
         Party::Prometheus => prometheus::error(status, "internal", "an error was ordered"),
         Party::Azure => azure::server_error(status),
+        Party::Kubernetes => kubernetes::server_error(status),
         // All of them say it so.
         Party::Gitlab | Party::Drone | Party::Circleci | Party::Control => {
             gitlab::message(status, &format!("{status} Internal Server Error"))

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{api::Party, dice};
+use super::{api::Party, dice, kubernetes};
 
 /// Every fault by its name in `POST /control/faults`, and what it does; its arguments with their defaults.
 pub const FAULTS: &[(&str, &str)] = &[
@@ -44,27 +44,33 @@ pub const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "no-capacity",
-        "The cloud refuses a server or droplets whose `type` (size) and `location` (region) fit, where given.",
+        "The cloud refuses a server or droplets whose `type` (size) and `location` (region) fit, where given. Kubernetes takes the Job, and no node has room for its pods.",
     ),
-    ("quota", "The cloud's limit of servers or droplets is reached."),
+    (
+        "quota",
+        "The cloud's limit of servers or droplets is reached; a quota of Kubernetes' namespace forbids another Job.",
+    ),
     (
         "error",
         "`status` (409) with `code` (conflict) and `message`, as the party words its errors.",
     ),
     (
         "never-registers",
-        "The server that is created boots, and its runner never registers.",
+        "The server, or the Job's pod, that is created boots, and its runner never registers.",
     ),
     (
         "create-then-fails",
-        "The server is created, its action ends in error, and it never boots; a droplet vanishes with that.",
+        "The server is created, its action ends in error, and it never boots; a droplet vanishes with that. The container of a Job's pod cannot be started.",
     ),
     (
         "busy-lag",
         "Lists of jobs, and of agents with theirs, say of each what was true `seconds` (30) ago.",
     ),
     ("unauthorized", "401."),
-    ("gone-image", "No image is found."),
+    (
+        "gone-image",
+        "No image is found; that of a Job's pod cannot be pulled.",
+    ),
     ("action-error", "The actions of this call end in error."),
 ];
 
@@ -157,9 +163,16 @@ impl Rule {
             body,
         } = *target;
         let path_fits = fits(&self.path, path);
-        let creates = method == "POST" && (path.ends_with("/servers") || path.ends_with("/droplets"));
+        let of_cluster = path.strip_prefix(Party::Kubernetes.prefix());
+        let creates = method == "POST"
+            && (path.ends_with("/servers")
+                || path.ends_with("/droplets")
+                || of_cluster.is_some_and(|below| below.ends_with("/jobs") || below.ends_with("/pods")));
         let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let lists = path.ends_with("/graphql") || (method == "GET" && last.parse::<u64>().is_err());
+        let lists = match of_cluster {
+            Some(below) => method == "GET" && kubernetes::lists(below),
+            None => path.ends_with("/graphql") || (method == "GET" && last.parse::<u64>().is_err()),
+        };
         let kind_fits = match self.fault {
             Kind::NoCapacity | Kind::Quota | Kind::NeverRegisters | Kind::CreateThenFails => creates,
             Kind::GoneImage => creates || path.contains("/images"),
@@ -246,6 +259,8 @@ pub(crate) struct Twists {
     pub(crate) mute: bool,
     pub(crate) create_fails: bool,
     pub(crate) gone_image: bool,
+    /// No node has room for the pods that come of this.
+    pub(crate) no_room: bool,
     pub(crate) action_error: bool,
     pub(crate) reply_lost: bool,
     /// Seconds.

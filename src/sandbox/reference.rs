@@ -345,6 +345,7 @@ fn check(operation: Operation) -> Check {
             Party::Circleci => "CircleCI has none",
             Party::Prometheus => "Prometheus has none",
             Party::Azure => "`azure-devops` has no call of what is unpublished",
+            Party::Kubernetes => "kubectl; own stand-in",
             Party::Hetzner | Party::Digitalocean | Party::Gitlab => "",
         }),
         // Of DigitalOcean, and of Azure DevOps, the SDK goes through the proxy too; of the first, so does every operation.
@@ -365,6 +366,8 @@ pub fn reference() -> String {
          - **Proxy**: runfleet, or its provider by itself, calls it in the lives of a fleet through Prism, which holds request \
          and answer to the vendor's API description, and finds no violation. GitLab's has no GraphQL, user, token or project. \
          Of DigitalOcean and of Azure DevOps it is the SDK that calls.\n\n\
+         Kubernetes is an own stand-in, since no API server can be had where the tests run: the real `kubectl` works with it, in \
+         `tests/faithful/kubectl.rs`.\n\n\
          Drone, CircleCI and Prometheus have neither: they follow Drone's source, CircleCI's page of the API and Prometheus' own.\n\n\
          | party | operation | request | SDK | proxy |\n|---|---|---|---|---|\n",
     );

@@ -32,6 +32,93 @@ pub struct Scenario {
     pub circleci: CircleSpec,
     /// The Azure DevOps of the world.
     pub azure: AzureSpec,
+    /// The Kubernetes of the world.
+    pub kubernetes: KubernetesSpec,
+}
+
+/// What a cluster starts with.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KubernetesSpec {
+    /// Its nodes; without, three with 32 processors and 128 GiB each.
+    pub nodes: Vec<NodeSpec>,
+    /// Namespaces besides `default` and `kube-system`. That of an object comes to be with it.
+    pub namespaces: Vec<String>,
+    /// Objects that are there, as a manifest has them.
+    pub objects: Vec<serde_json::Value>,
+    /// Images that cannot be pulled.
+    pub bad_images: Vec<String>,
+}
+
+impl KubernetesSpec {
+    /// The nodes, or those that there are without.
+    pub(crate) fn nodes(&self) -> Vec<NodeSpec> {
+        if !self.nodes.is_empty() {
+            return self.nodes.clone();
+        }
+        let named = |number| NodeSpec {
+            name: format!("node-{number}"),
+            cpu: processors(),
+            memory: gibibytes(),
+            pods: kubelets(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+        };
+        (1..=3).map(named).collect()
+    }
+}
+
+/// A node of a cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSpec {
+    /// Its name.
+    pub name: String,
+    /// Processors for pods, as a Kubernetes quantity; without, 32.
+    #[serde(default = "processors")]
+    pub cpu: String,
+    /// Memory for pods, as a Kubernetes quantity; without, 128Gi.
+    #[serde(default = "gibibytes")]
+    pub memory: String,
+    /// Pods that it takes; without, 110.
+    #[serde(default = "kubelets")]
+    pub pods: u32,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What keeps pods off that do not tolerate it.
+    #[serde(default)]
+    pub taints: Vec<TaintSpec>,
+}
+
+/// A taint of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaintSpec {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    #[serde(default)]
+    pub value: String,
+    /// `NoSchedule`, `NoExecute` or `PreferNoSchedule`.
+    #[serde(default = "no_schedule")]
+    pub effect: String,
+}
+
+fn processors() -> String {
+    "32".to_owned()
+}
+
+fn gibibytes() -> String {
+    "128Gi".to_owned()
+}
+
+fn kubelets() -> u32 {
+    110
+}
+
+fn no_schedule() -> String {
+    "NoSchedule".to_owned()
 }
 
 /// What a Drone starts with.

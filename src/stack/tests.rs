@@ -11,8 +11,10 @@ use super::*;
 use crate::model::resource::ImageRef;
 
 mod aws;
+mod azure;
 mod digitalocean;
 mod hooks;
+mod kubernetes;
 mod metrics;
 mod money;
 mod program;

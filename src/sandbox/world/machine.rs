@@ -34,12 +34,14 @@ impl World {
 
     /// Cuts a machine's power: what runs on it dies.
     pub(crate) fn power_off(&mut self, id: u64) {
+        let running = self.running_on(id);
         if let Some(host) = self.host_mut(id) {
             host.epoch += 1;
             host.power = Power::Off;
             self.cloud.revision += 1;
         }
         self.halt_runner(id);
+        self.pod_off(id, running);
     }
 
     /// Removes a server or a droplet; what runs on it dies.
@@ -52,6 +54,12 @@ impl World {
 
     /// Asks a machine to shut down: it takes no more jobs, ends when those that run are done, at most 90 s later.
     pub(crate) fn begin_shutdown(&mut self, id: u64) {
+        let longest = SignedDuration::try_from(STOP_TIMEOUT).unwrap_or(SignedDuration::MAX);
+        self.shut_down_within(id, longest);
+    }
+
+    /// The same, at most so much later.
+    pub(crate) fn shut_down_within(&mut self, id: u64, longest: SignedDuration) {
         let Some(host) = self.host_mut(id) else {
             return;
         };
@@ -68,12 +76,13 @@ impl World {
         self.drone.drain(id);
         self.circle.drain(id);
         self.azure.drain(id);
-        let wait = if self.running_on(id) > 0 {
-            STOP_TIMEOUT
+        let quick = self.after(self.settings.shutdown_time);
+        let last = add(self.now, longest);
+        let at = if self.running_on(id) > 0 {
+            last
         } else {
-            self.settings.shutdown_time
+            quick.min(last)
         };
-        let at = self.after(wait);
         self.schedule(at, Event::ShutDown { server: id, epoch });
     }
 
@@ -160,6 +169,7 @@ impl World {
                 host.setup_problem = problem;
             }
         }
+        self.pod_up(id);
     }
 
     /// The runner asks its CI, or cannot; why not, for the world's report.

@@ -9,6 +9,7 @@ pub(crate) mod catalog;
 mod ci;
 pub(crate) mod circleci;
 pub(crate) mod cloud;
+pub(crate) mod cluster;
 pub(crate) mod drone;
 pub(crate) mod forge;
 pub(crate) mod host;
@@ -30,12 +31,13 @@ use super::{
     clock::Clock,
     dice,
     faults::Faults,
-    scenario::{JobSpec, Scenario},
+    scenario::{JobSpec, KubernetesSpec, Scenario},
     settings::Settings,
 };
 use azure::Azure;
 use circleci::Circle;
 use cloud::Cloud;
+use cluster::{Act, Cluster};
 use drone::Drone;
 use forge::Forge;
 use host::Outside;
@@ -74,6 +76,8 @@ pub(crate) enum Event {
     RequestDone { request: u64 },
     /// A droplet that was accepted cannot be placed, and vanishes.
     Vanish { droplet: u64 },
+    /// Something happens to an object of the cluster.
+    Cluster { uid: String, act: Act },
     /// Jobs are queued.
     Arrive { spec: Box<JobSpec> },
 }
@@ -101,6 +105,8 @@ pub(crate) struct World {
     pub(crate) azure: Azure,
     #[serde(default)]
     pub(crate) outside: Outside,
+    #[serde(default)]
+    pub(crate) cluster: Cluster,
     /// What machines tell of themselves, by number.
     #[serde(default)]
     pub(crate) meters: BTreeMap<u64, Meter>,
@@ -140,6 +146,7 @@ impl World {
             circle: Circle::new(scenario),
             azure: Azure::new(scenario, now),
             outside: Outside::default(),
+            cluster: Cluster::default(),
             meters: BTreeMap::new(),
             directory: Directory::default(),
             faults: Faults::default(),
@@ -148,6 +155,7 @@ impl World {
             gitlab_urls: BTreeSet::new(),
             settings,
         };
+        world.found_cluster(&scenario.kubernetes);
         for spec in &scenario.jobs {
             world.submit(spec.clone());
         }
@@ -163,6 +171,9 @@ impl World {
         self.forge.reindex();
         self.drone.reindex();
         self.circle.reindex();
+        self.cluster.reindex();
+        // In a world of before there was one.
+        self.found_cluster(&KubernetesSpec::default());
     }
 
     /// Plays everything due until `to`.
@@ -193,6 +204,7 @@ impl World {
             Event::Received { request } => self.request_received(request),
             Event::RequestDone { request } => self.request_done(request),
             Event::Vanish { droplet } => self.destroy(droplet),
+            Event::Cluster { uid, act } => self.cluster_acts(&uid, act),
             Event::Arrive { spec } => {
                 self.queue_jobs(&spec);
             }
