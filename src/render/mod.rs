@@ -309,6 +309,12 @@ fn context(
             "jobs_per_runner": pool.jobs_per_runner,
         }),
     );
+    if let Some(agents) = &pool.agents {
+        context.insert(
+            "agents",
+            &json!({"pool": agents.pool, "capabilities": agents.capabilities}),
+        );
+    }
     context.insert("ci", &json!({"name": ci.name, "kind": kind, "url": url}));
     context.insert("vars", &pool.vars);
     // A container's join token is referred to by its template: it is in what no one but its cloud reads.
