@@ -16,6 +16,8 @@ mod aws;
 #[path = "conformance/aws_layer.rs"]
 #[cfg(feature = "sandbox")]
 mod aws_layer;
+#[path = "conformance/batches.rs"]
+mod batches;
 #[path = "conformance/cases.rs"]
 mod cases;
 #[path = "conformance/ci.rs"]
@@ -47,6 +49,8 @@ mod hetzner;
 mod memory;
 #[path = "conformance/memory_groups.rs"]
 mod memory_groups;
+#[path = "conformance/memory_tasks.rs"]
+mod memory_tasks;
 #[path = "support/moto.rs"]
 #[cfg(feature = "sandbox")]
 mod moto;

@@ -1,6 +1,7 @@
 //! The ports of a CI system: what it wants (read-only), and what may be done to its runners.
 
 mod answer;
+pub mod azure;
 pub mod circleci;
 pub mod drone;
 pub mod gitlab;

@@ -151,6 +151,8 @@ reasons! {
     PartialCloud { provider: ProviderName, why: String } => "partial_cloud", format!("{provider}'s answer was partial: {why}");
     /// Not grown further: the pool is at its `max`.
     MaxReached { wanted: u32, max: u32 } => "max_reached", format!("{wanted} wanted, max = {max}");
+    /// Not grown further: the CI has as many runners as it is licensed for (`ci.NAME.max`), over all its pools.
+    LicenceCeiling { ci: CiName, max: u32, wanted: u32 } => "licence_ceiling", format!("{ci} may have {max} runners over all its pools, {wanted} more wanted");
     /// Not grown further: the budget would be exceeded. `offering` is what the money would have bought, at `price` in the budget's period.
     BudgetReached { budget: Box<Money>, per: Period, left: Box<Money>, wanted: u32, offering: String, price: Box<Money> } => "budget_reached", format!("budget of {budget} {per} has no room for {wanted} more: {offering} would cost {price}, {left} is left");
     /// Not grown: something that runs is priced in a currency without a rate, so that no budget could be kept.

@@ -20,7 +20,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -289,6 +289,8 @@ struct Inner {
     auth: Option<(HeaderName, HeaderValue)>,
     places: Arc<Semaphore>,
     budget: Budget,
+    /// Until when nothing is sent, since the server asked for that.
+    rests_until: Mutex<Option<Instant>>,
     calls: AtomicU32,
 }
 
@@ -370,6 +372,7 @@ impl Client {
                 auth: auth_header(&config.auth)?,
                 places: Arc::new(Semaphore::new(config.concurrency.max(1))),
                 budget: Budget::new(config.requests_per_hour, config.requests_per_minute),
+                rests_until: Mutex::default(),
                 calls: AtomicU32::new(0),
                 config,
             }),
@@ -379,6 +382,18 @@ impl Client {
     /// How many requests were sent, tries included.
     pub fn calls(&self) -> u32 {
         self.inner.calls.load(Ordering::Relaxed)
+    }
+
+    /// Sends nothing for this long: for servers that ask for it with an answer that is no refusal. A longer rest that was asked for
+    /// before stays. A call that cannot wait for its end is [`NetError::NotSent`].
+    pub fn rest(&self, time: Duration) {
+        let mut until = self.inner.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = (*until).max(Some(Instant::now() + time));
+    }
+
+    fn rests(&self) -> Option<Instant> {
+        let until = self.inner.rests_until.lock();
+        *until.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connections underneath, for callers that send through another crate: ask for a [`Self::permit`] first. Follows no
@@ -398,6 +413,14 @@ impl Client {
 
     async fn permit_until(&self, priority: Priority, deadline: Instant) -> Result<Permit, NetError> {
         let inner = &self.inner;
+        if let Some(until) = self.rests() {
+            if until > deadline {
+                let left = until.saturating_duration_since(Instant::now());
+                let why = format!("the server asked for no call for {:.0?} more", left);
+                return Err(NetError::NotSent { why });
+            }
+            tokio::time::sleep_until(until).await;
+        }
         // The budget first: who waits for it must not hold a place that a delete could use.
         inner.budget.take(priority, deadline).await?;
         let place = timeout_at(deadline, Arc::clone(&inner.places).acquire_owned()).await;

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::{
-    Goal, Plan, PoolReport, Selection, batches, cost,
+    Goal, Plan, PoolReport, Selection, batches,
+    ceiling::Ceilings,
+    cost,
     creates::{self, Made, Maker},
     draft::Draft,
     drift,
@@ -246,9 +248,20 @@ impl<'a> Parts<'a, '_> {
         // Those that are only advised on come last: they take no money or launches from those that act.
         let mut order: Vec<_> = standing.iter_mut().collect();
         order.sort_by_key(|(standing, _)| draft.is_advised(&standing.pool.name));
+        let all = order.iter().map(|(standing, _)| standing);
+        let mut ceilings = Ceilings::of(facts, all, self.machines);
         let mut made = Vec::new();
         for (standing, roll) in order {
-            made.extend(self.make(standing, roll, &mut maker, draft));
+            standing.licensed = ceilings.trim(&mut standing.wish, draft);
+            let own = self.make(standing, roll, &mut maker, draft);
+            let pool = standing.pool;
+            let mut count = own.len();
+            // A group's raise, or a batch, is one action for many.
+            if pool.group.is_some() || pool.runs_tasks() {
+                count = count.max(standing.wish.reasons.len());
+            }
+            ceilings.take(&pool.ci, u32::try_from(count).unwrap_or(u32::MAX));
+            made.extend(own);
         }
         let limits = maker.limits.to_map();
         let groups = maker.groups.into_wished();

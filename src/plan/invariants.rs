@@ -14,7 +14,7 @@ use super::{
 use crate::{
     graph::Graph,
     model::{
-        ids::{Address, PoolName, ResourceKind},
+        ids::{Address, CiName, PoolName, ResourceKind},
         money::Money,
         resource::{ResourceRef, ResourceSpec},
         snapshot::Snapshot,
@@ -81,6 +81,10 @@ pub const INVARIANTS: &[(u8, &str)] = &[
     (
         16,
         "a group is raised from the size that was read, within its own limits, by no plan that lets members of it leave, and not where somebody else sizes it",
+    ),
+    (
+        17,
+        "with its creates a CI has at most `max` runners over all its pools, those that leave counted",
     ),
 ];
 
@@ -205,6 +209,7 @@ impl Checker<'_> {
             made.map(|action| action.verb.count()).sum::<usize>()
         };
         let mut over = Vec::new();
+        let mut by_ci: BTreeMap<&CiName, (usize, usize)> = BTreeMap::new();
         for pool in &self.facts.stack.pools {
             let on_record = self.facts.snapshot.state.machines_of(&pool.name);
             let alive = on_record
@@ -234,9 +239,19 @@ impl Checker<'_> {
             if create > 0 && all > usize::try_from(pool.max).unwrap_or(usize::MAX) {
                 over.push(format!("{}: {all} of {}", pool.name, pool.max));
             }
+            let (of_ci, made) = by_ci.entry(&pool.ci).or_default();
+            *of_ci += all;
+            *made += create;
         }
         for what in over {
             self.broken(5, &what);
+        }
+        for (ci, (all, made)) in by_ci {
+            let max = self.facts.stack.ci.get(ci).and_then(|ci| ci.max);
+            let max = max.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
+            if let Some(max) = max.filter(|max| made > 0 && all > *max) {
+                self.broken(17, &format!("{ci}: {all} of {max}"));
+            }
         }
     }
 

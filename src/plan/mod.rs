@@ -11,6 +11,7 @@ pub mod accept;
 pub mod adopt;
 pub mod batches;
 pub mod cost;
+mod ceiling;
 mod creates;
 mod decide;
 mod draft;

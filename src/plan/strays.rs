@@ -25,6 +25,7 @@ use crate::{
         resource::{ClaimLabels, CordonKind, Observed, ResourceSpec},
         state::State,
     },
+    stack::CiKind,
 };
 
 /// What was found without a record.
@@ -199,7 +200,7 @@ fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &
             let by_name = || {
                 !open_names.contains(runner.machine())
                     && runner.is_of(&snapshot.state.lineage)
-                    && pool_of(&prefixes, runner.machine()).is_some()
+                    && whose(facts, &prefixes, ci, runner).is_some()
             };
             let is_dead = facts.owner(ci, id).is_none()
                 && !facts.is_labelled(id)
@@ -257,6 +258,38 @@ fn pool_of<'p, 'a>(
         .iter()
         .find(named)
         .map(|(prefix, pool)| (prefix.as_str(), *pool))
+}
+
+/// Whose a registration was. Containers are named by their cloud, so that their names say nothing: an agent of Azure DevOps itself says
+/// that it is of our stack and lineage, which is all that its description holds besides. While the name of any container is not known,
+/// or one is being made, an agent that looks dead may be its own.
+fn whose<'p, 'a>(
+    facts: &Facts<'a>,
+    prefixes: &'p BTreeMap<String, &'a PoolName>,
+    ci: &CiName,
+    runner: &RunnerView,
+) -> Option<(&'p str, &'a PoolName)> {
+    if let Some(named) = pool_of(prefixes, runner.machine()) {
+        return Some(named);
+    }
+    let config = facts.stack.ci.get(ci)?;
+    let mut own = facts.stack.pools.iter().filter(|pool| pool.ci == *ci);
+    let pool = own.find(|pool| pool.runs_tasks() || pool.group.is_some())?;
+    let of_ci = |pool: Option<&PoolName>| {
+        let pool = pool.and_then(|pool| facts.stack.pool(pool));
+        pool.is_some_and(|pool| pool.ci == *ci)
+    };
+    let snapshot = facts.snapshot;
+    let mut records = snapshot.state.resources.iter();
+    let unnamed = records.any(|(address, record)| {
+        let member = address.kind == ResourceKind::Machine && of_ci(address.pool.as_ref());
+        member && record.registration.is_none()
+    });
+    let mut open = snapshot.open.iter();
+    let in_flight = open.any(|open| {
+        matches!(open.intent, Intent::Create { .. }) && of_ci(open.address.pool.as_ref())
+    });
+    (config.kind == CiKind::AzureDevops && !unnamed && !in_flight).then_some(("", &pool.name))
 }
 
 /// Decides on everything without a record.
@@ -417,11 +450,11 @@ fn dead_registration(facts: &Facts<'_>, ci: &CiName, runner: &RunnerView, goal: 
         }
     };
     let prefixes = prefixes(facts);
-    let mut address = if let Some((prefix, pool)) = pool_of(&prefixes, runner.machine()) {
+    let mut address = if let Some(address) = batches::ended(facts).remove(&runner.registration) {
+        address
+    } else if let Some((prefix, pool)) = whose(facts, &prefixes, ci, runner) {
         let name = runner.machine().strip_prefix(prefix).unwrap_or(runner.machine());
         Address::machine(pool, &RunnerName::from(name))
-    } else if let Some(address) = batches::ended(facts).remove(&runner.registration) {
-        address
     } else {
         return;
     };

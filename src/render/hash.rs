@@ -119,6 +119,9 @@ fn runner(pool: &Pool) -> Map<String, Value> {
         ("run_untagged".to_owned(), json!(pool.run_untagged)),
         ("jobs_per_runner".to_owned(), json!(pool.jobs_per_runner)),
     ]);
+    if let Some(agents) = &pool.agents {
+        inputs.insert("agents".to_owned(), json!(agents));
+    }
     if pool.registering.protected_refs {
         inputs.insert("protected_refs".to_owned(), json!(true));
     }

@@ -117,6 +117,10 @@ impl Check<'_> {
             let url_path = ["ci", name.as_str(), "url"];
             let url = self.ci_address(&url_path, kind, &raw);
             self.ci_url(&url_path, kind, &url);
+            if kind == Some(CiKind::AzureDevops) {
+                self.azure_url(&url_path, &url);
+            }
+            self.ceiling(&name, raw.max);
             self.ci_keys(&path, kind);
             let variable = match kind {
                 Some(CiKind::Drone) => "DRONE_TOKEN",
@@ -220,6 +224,7 @@ impl Check<'_> {
             (&["pending_max", "running_max"], CiKind::Drone),
             (&["api"], CiKind::Circleci),
             (&["scrape"], CiKind::Prometheus),
+            (&["auth"], CiKind::AzureDevops),
             (
                 &["demand", "cordon", "uncordon", "register", "forget"],
                 CiKind::Exec,

@@ -193,6 +193,7 @@ impl Check<'_> {
         ci: &CiConfig,
     ) {
         let path = ["pools", pool];
+        self.agent_keys(pool, ci);
         let groups = group.is_some_and(|group| matches!(group.which, GroupSelector::Tagged { .. }));
         let discovers = groups || raw.discover.is_some();
         match ci.kind {
@@ -211,8 +212,7 @@ impl Check<'_> {
             }
             CiKind::Prometheus | CiKind::Exec | CiKind::Http => return,
             CiKind::Drone => self.drone_pool(pool, &raw.tags, discovers),
-            // Agents join with a token that the stack has as a secret elsewhere; tasks have it by reference.
-            CiKind::AzureDevops => {}
+            CiKind::AzureDevops => self.azure_pool(pool, raw, discovers),
             CiKind::Circleci => {
                 self.only_for(&path, "circleci", &["run_untagged"], "gitlab and drone");
                 self.circleci_pool(pool, raw, discovers);
@@ -225,6 +225,7 @@ impl Check<'_> {
         if machines && !joins && ci.url != super::Endpoint::Sandbox {
             let (what, variable) = match ci.kind {
                 CiKind::Drone => ("Drone's RPC secret", "DRONE_RPC_SECRET"),
+                CiKind::AzureDevops => ("a token that may register agents", "AZP_TOKEN"),
                 _ => ("the resource class's token", "CIRCLECI_RESOURCE_CLASS_TOKEN"),
             };
             let problem = StackProblem::new(

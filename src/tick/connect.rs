@@ -138,6 +138,7 @@ struct Embedded {
     gitlab: String,
     drone: String,
     circleci: String,
+    azure: String,
     #[cfg_attr(
         not(feature = "kubernetes"),
         expect(dead_code, reason = "only its provider asks")
@@ -168,7 +169,8 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
             gitlab: addresses.gitlab.clone(),
             drone: addresses.drone.clone(),
             circleci: addresses.circleci.clone(),
-            kubernetes: format!("{}/kubernetes", addresses.exporters),
+            azure: addresses.azure.clone(),
+            kubernetes: addresses.kubernetes.clone(),
             exporters: addresses.exporters.clone(),
             prometheus: addresses.prometheus.clone(),
             drone_rpc_secret: addresses.drone_rpc_secret.clone(),
