@@ -135,7 +135,105 @@ fn a_job_of_a_cronjob_says_whose_it_is_and_keeps_what_we_do_not_know() {
                         "containers": [{"name": "runner", "image": "r:1", "resources": {"limits": {"cpu": "4", "gpu": "1"}}}]}}}}}
     });
     let job = made(&Blueprint::of_cronjob(&cronjob).unwrap());
-    insta::assert_json_snapshot!(job, @"");
+    insta::assert_json_snapshot!(job, @r#"
+    {
+      "apiVersion": "batch/v1",
+      "kind": "Job",
+      "metadata": {
+        "name": "prod-linux-brave-otter-4cd9b767-0",
+        "namespace": "ci",
+        "labels": {
+          "own": "1",
+          "resource-class-name": "linux",
+          "resource-class-org": "acme",
+          "runfleet-hash": "abc",
+          "runfleet-id": "brave-otter",
+          "runfleet-intent": "i1",
+          "runfleet-lineage": "l1",
+          "runfleet-pool": "linux",
+          "runfleet-stack": "prod"
+        },
+        "annotations": {
+          "cronjob.kubernetes.io/instantiate": "manual",
+          "runfleet/location": "prod",
+          "runfleet/name": "prod-linux-brave-otter",
+          "runfleet/type": "small"
+        },
+        "ownerReferences": [
+          {
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "name": "runner-linux",
+            "uid": "u-1"
+          }
+        ]
+      },
+      "spec": {
+        "backoffLimit": 0,
+        "completions": 1,
+        "parallelism": 1,
+        "template": {
+          "metadata": {
+            "labels": {
+              "app": "runner",
+              "resource-class-name": "linux",
+              "resource-class-org": "acme",
+              "runfleet-hash": "abc",
+              "runfleet-id": "brave-otter",
+              "runfleet-intent": "i1",
+              "runfleet-lineage": "l1",
+              "runfleet-pool": "linux",
+              "runfleet-stack": "prod"
+            },
+            "annotations": {
+              "runfleet/location": "prod",
+              "runfleet/name": "prod-linux-brave-otter",
+              "runfleet/type": "small"
+            }
+          },
+          "spec": {
+            "restartPolicy": "OnFailure",
+            "aFieldOfTomorrow": {
+              "kept": true
+            },
+            "nodeSelector": {
+              "disk": "ssd",
+              "kubernetes.io/arch": "arm64"
+            },
+            "tolerations": [
+              {
+                "key": "own"
+              },
+              {
+                "key": "ci",
+                "operator": "Exists",
+                "effect": "NoSchedule"
+              }
+            ],
+            "containers": [
+              {
+                "name": "runner",
+                "image": "r:1",
+                "resources": {
+                  "limits": {
+                    "cpu": "500m",
+                    "gpu": "1",
+                    "memory": "2Gi"
+                  },
+                  "requests": {
+                    "cpu": "500m",
+                    "memory": "2Gi"
+                  }
+                }
+              }
+            ]
+          }
+        },
+        "ttlSecondsAfterFinished": 600,
+        "activeDeadlineSeconds": 21600
+      }
+    }
+    "#);
 }
 
 #[test]
@@ -170,7 +268,13 @@ fn a_template_is_a_job_a_pod_template_or_what_stands_in_one() {
         "spec: {containers: []}",
         "a: 1\n---\nb: 2",
     ];
-    insta::assert_snapshot!(all.map(refused).join("\n"), @"");
+    insta::assert_snapshot!(all.map(refused).join("\n"), @r#"
+    the pod template: it is not one document of YAML, line 1
+    the pod template: it is no object
+    the pod template: its kind is "Pod"; write a Job, a PodTemplate, or a pod template without a kind
+    the pod template: it names no container
+    the pod template: it is not one document of YAML, line 3
+    "#);
 }
 
 #[test]
@@ -183,8 +287,8 @@ fn no_error_quotes_the_template() {
 /// A built-in template, rendered as for a pool of these lines.
 fn rendered(ci: &str, template: &str, more: &str) -> String {
     let text = format!(
-        "[stack]\nname = \"prod\"\n[providers.cluster]\nkind = \"kubernetes\"\n[ci.{ci}]\ntoken = {{ env = \"T\" }}\n{more}\n\
-         [pools.linux]\nci = \"{ci}\"\nmax = 3\ntask = \"{template}\"\nvars = {{ image = \"r:1\", user = 1000, pull_secret = \"pull\" }}\n"
+        "[stack]\nname = \"prod\"\n[providers.cluster]\nkind = \"kubernetes\"\n[ci.it]\nkind = \"{ci}\"\ntoken = {{ env = \"T\" }}\n{more}\n\
+         [pools.linux]\nci = \"it\"\nmax = 3\ntask = \"{template}\"\nvars = {{ image = \"r:1\", user = 1000, pull_secret = \"pull\" }}\n"
     );
     let pool = match ci {
         "circleci" => "tags = [\"acme/linux\"]\n",
@@ -427,7 +531,25 @@ fn where_a_runner_stands_follows_from_its_job_and_its_pod() {
         .iter()
         .map(|(what, (status, word))| format!("{what:<15} {status:?} | {word}"))
         .collect();
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    new             Pending | it has no pod yet
+    no node         Pending | Unschedulable: 0/3 nodes are available: 3 Insufficient cpu.
+    pulling         Pending | ContainerCreating
+    no image        Failed("its image cannot be pulled: ImagePullBackOff: Back-off pulling image \"r:1\"") | ImagePullBackOff: Back-off pulling image "r:1"
+    no secret       Failed("its container cannot be made: CreateContainerConfigError: secret \"ci\" not found") | CreateContainerConfigError: secret "ci" not found
+    runs            Running | Running
+    lost            Unknown("Unknown: NodeLost") | Unknown: NodeLost
+    leaves          Deleting | Terminating
+    deleted         Deleting | Terminating
+    done            Ended(Some(0)) | Complete
+    done, untold    Ended(Some(0)) | Succeeded
+    failed          Ended(Some(3)) | Failed: Error
+    failed, no pod  Ended(None) | BackoffLimitExceeded: Job has reached it
+    out of memory   Ended(Some(137)) | Failed: OOMKilled
+    evicted         Terminated("evicted: Evicted: The node was low on resource: memory.") | Evicted: The node was low on resource: memory.
+    drained         Terminated("evicted: DeletionByTaintManager: Taint manager: deleting due to NoExecute taint") | DeletionByTaintManager: Taint manager: deleting due to NoExecute taint
+    too long        Terminated("evicted: DeadlineExceeded: Job was active longer than specified deadline") | DeadlineExceeded: Job was active longer than specified deadline
+    "#);
 }
 
 #[test]
