@@ -13,6 +13,7 @@
 
 mod descriptions;
 mod droplets;
+mod kubectl;
 mod operations;
 mod prism;
 mod proxy;

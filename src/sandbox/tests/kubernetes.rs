@@ -38,7 +38,7 @@ impl Client {
     }
 
     /// A Job whose pod is a CircleCI runner.
-    fn runner(&self, name: &str, mode: &str) -> Value {
+    fn job_of(&self, name: &str, mode: &str) -> Value {
         let addresses = self.sandbox.addresses();
         json!({
             "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "labels": {"pool": "linux"}},
@@ -114,7 +114,7 @@ async fn scenario(text: &str) -> Client {
 async fn a_job_makes_a_pod_whose_runner_claims_a_task_and_ends_with_it() {
     let client = fresh().await;
     client.work(1, "60s").await;
-    client.make(client.runner("one", "single-task")).await;
+    client.make(client.job_of("one", "single-task")).await;
     assert!(client.pods("one").await.is_empty(), "it takes a moment");
     client.advance("1s").await;
     assert_eq!(client.pod("one").await["status"]["phase"], "Pending");
@@ -149,11 +149,11 @@ async fn a_jobs_pods_go_with_it_only_when_told_to_and_a_runner_has_thirty_second
     let client = fresh().await;
     for (name, length) in [("short", "60s"), ("long", "10m")] {
         client.work(1, length).await;
-        client.make(client.runner(name, "single-task")).await;
+        client.make(client.job_of(name, "single-task")).await;
         client.advance("40s").await;
     }
     // Without a word pods are left behind, as in life.
-    client.make(client.runner("left", "continuous")).await;
+    client.make(client.job_of("left", "continuous")).await;
     client.advance("30s").await;
     let gone = client.kube("DELETE", &format!("{JOBS}/left"), None).await;
     assert_eq!((gone.status, &gone.body["status"]), (200, &json!("Success")));
@@ -180,13 +180,13 @@ async fn what_a_cronjob_owns_goes_with_it_and_a_foreground_delete_waits_for_it()
         .kube(
             "POST",
             "/apis/batch/v1/namespaces/default/cronjobs",
-            Some(json!({"metadata": {"name": "linux"}, "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": client.runner("x", "continuous")["spec"]}}})),
+            Some(json!({"metadata": {"name": "linux"}, "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": client.job_of("x", "continuous")["spec"]}}})),
         )
         .await;
     assert_eq!(made.status, 201, "{}", made.body);
     let owner = json!([{"apiVersion": "batch/v1", "kind": "CronJob", "name": "linux", "uid": made.body["metadata"]["uid"]}]);
     for name in ["a", "b"] {
-        let mut job = client.runner(name, "continuous");
+        let mut job = client.job_of(name, "continuous");
         job["metadata"]["ownerReferences"] = owner.clone();
         client.make(job).await;
     }
@@ -206,7 +206,7 @@ async fn what_a_cronjob_owns_goes_with_it_and_a_foreground_delete_waits_for_it()
 async fn a_deadline_kills_and_a_time_to_live_removes() {
     let client = fresh().await;
     client.work(1, "10m").await;
-    let mut job = client.runner("late", "single-task");
+    let mut job = client.job_of("late", "single-task");
     job["spec"]["activeDeadlineSeconds"] = json!(60);
     job["spec"]["ttlSecondsAfterFinished"] = json!(100);
     client.make(job).await;
@@ -228,9 +228,9 @@ async fn a_pod_waits_for_room_and_for_a_node_that_it_may_be_on() {
     )
     .await;
     for name in ["a", "b", "c"] {
-        client.make(client.runner(name, "continuous")).await;
+        client.make(client.job_of(name, "continuous")).await;
     }
-    let mut chosen = client.runner("d", "continuous");
+    let mut chosen = client.job_of("d", "continuous");
     chosen["spec"]["template"]["spec"]["nodeSelector"] = json!({"gpu": "yes"});
     chosen["spec"]["template"]["spec"]["tolerations"] = json!([{"key": "gpu", "operator": "Exists"}]);
     client.make(chosen).await;
@@ -251,17 +251,17 @@ async fn a_pod_waits_for_room_and_for_a_node_that_it_may_be_on() {
 #[tokio::test]
 async fn images_secrets_and_faults_keep_containers_from_starting() {
     let client = scenario("[kubernetes]\nbad_images = [\"acme/none:1\"]\n").await;
-    let mut none = client.runner("none", "continuous");
+    let mut none = client.job_of("none", "continuous");
     none["spec"]["template"]["spec"]["containers"][0]["image"] = json!("acme/none:1");
     client.make(none).await;
-    let mut secret = client.runner("secret", "continuous");
+    let mut secret = client.job_of("secret", "continuous");
     secret["spec"]["template"]["spec"]["containers"][0]["env"][1] =
         json!({"name": "CIRCLECI_RUNNER_API_AUTH_TOKEN", "valueFrom": {"secretKeyRef": {"name": "runner", "key": "token"}}});
     client.make(secret).await;
     for fault in ["gone-image", "no-capacity", "create-then-fails", "never-registers"] {
         let ordered = json!({"path": JOBS, "method": "POST", "fault": fault});
         assert_eq!(client.control("POST", "/faults", Some(ordered)).await.status, 201);
-        client.make(client.runner(fault, "continuous")).await;
+        client.make(client.job_of(fault, "continuous")).await;
     }
     client.advance("3s").await;
     assert_eq!(reason(&client.pod("none").await), "ErrImagePull");
@@ -290,7 +290,7 @@ async fn images_secrets_and_faults_keep_containers_from_starting() {
 #[tokio::test]
 async fn a_container_whose_runner_cannot_start_fails_and_says_why_in_its_log() {
     let client = fresh().await;
-    let mut wrong = client.runner("wrong", "continuous");
+    let mut wrong = client.job_of("wrong", "continuous");
     wrong["spec"]["template"]["spec"]["containers"][0]["env"][1]["value"] = json!("nobody's");
     client.make(wrong).await;
     client.advance("30s").await;
@@ -306,7 +306,7 @@ async fn a_container_whose_runner_cannot_start_fails_and_says_why_in_its_log() {
 async fn an_evicted_pod_has_failed_and_what_ran_in_it_is_dead() {
     let client = fresh().await;
     client.work(1, "10m").await;
-    client.make(client.runner("out", "single-task")).await;
+    client.make(client.job_of("out", "single-task")).await;
     client.advance("30s").await;
     let evicted = client.control("POST", "/evict", Some(json!({"selector": "pool=linux"}))).await;
     assert_eq!(evicted.body["evicted"].as_array().unwrap().len(), 1, "{}", evicted.body);
@@ -322,7 +322,7 @@ async fn an_evicted_pod_has_failed_and_what_ran_in_it_is_dead() {
 async fn a_list_is_one_moments_page_by_page_and_expires() {
     let client = fresh().await;
     for name in ["a", "b", "c", "d", "e"] {
-        client.make(client.runner(name, "continuous")).await;
+        client.make(client.job_of(name, "continuous")).await;
     }
     let names = |list: &Value| -> Vec<String> {
         let items = list["items"].as_array().unwrap().iter();
@@ -333,13 +333,13 @@ async fn a_list_is_one_moments_page_by_page_and_expires() {
     let token = first["metadata"]["continue"].as_str().unwrap().to_owned();
     // What has come and gone since is not seen.
     client.delete(&format!("{JOBS}/c"), "Background").await;
-    client.make(client.runner("cc", "continuous")).await;
+    client.make(client.job_of("cc", "continuous")).await;
     let second = client.kubernetes(&format!("{JOBS}?limit=2&continue={token}")).await;
     assert_eq!(names(&second), ["c", "d"]);
     assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
     assert_eq!(names(&client.kubernetes(JOBS).await), ["a", "b", "cc", "d", "e"]);
     client.advance("6m").await;
-    client.make(client.runner("f", "continuous")).await;
+    client.make(client.job_of("f", "continuous")).await;
     let gone = client.kube("GET", &format!("{JOBS}?limit=2&continue={token}"), None).await;
     assert_eq!((gone.status, &gone.body["reason"]), (410, &json!("Expired")));
     let rest = gone.body["metadata"]["continue"].as_str().unwrap();
@@ -351,7 +351,7 @@ async fn a_list_is_one_moments_page_by_page_and_expires() {
 async fn selectors_choose_and_lists_lie_when_told_to() {
     let client = fresh().await;
     for (name, pool) in [("a", "x"), ("b", "y"), ("c", "z")] {
-        let mut job = client.runner(name, "continuous");
+        let mut job = client.job_of(name, "continuous");
         job["metadata"]["labels"]["pool"] = json!(pool);
         client.make(job).await;
     }
@@ -384,7 +384,7 @@ async fn selectors_choose_and_lists_lie_when_told_to() {
     let throttled = client.kube("GET", JOBS, None).await;
     assert_eq!((throttled.status, throttled.header("retry-after"), &throttled.body["reason"]), (429, "7", &json!("TooManyRequests")));
     order(json!({"path": JOBS, "method": "POST", "fault": "quota"})).await;
-    let refused = client.kube("POST", JOBS, Some(client.runner("q", "continuous"))).await;
+    let refused = client.kube("POST", JOBS, Some(client.job_of("q", "continuous"))).await;
     assert_eq!(refused.status, 403);
     assert!(refused.body["message"].as_str().unwrap().contains("exceeded quota"));
     // A reading of one is no list.
@@ -393,7 +393,7 @@ async fn selectors_choose_and_lists_lie_when_told_to() {
     order(json!({"path": JOBS, "method": "POST", "fault": "reply-lost"})).await;
     let addresses = client.sandbox.addresses();
     let lost = client
-        .send("POST", format!("{}{JOBS}", addresses.kubernetes), &addresses.token, Some(client.runner("lost", "continuous")))
+        .send("POST", format!("{}{JOBS}", addresses.kubernetes), &addresses.token, Some(client.job_of("lost", "continuous")))
         .await;
     assert!(lost.is_err());
     assert_eq!(client.one("lost").await["metadata"]["name"], "lost");
@@ -402,31 +402,31 @@ async fn selectors_choose_and_lists_lie_when_told_to() {
 #[tokio::test]
 async fn what_cannot_be_is_refused_in_the_api_servers_words() {
     let client = fresh().await;
-    client.make(client.runner("a", "continuous")).await;
+    client.make(client.job_of("a", "continuous")).await;
     let said = async |job: Value, query: &str| {
         let got = client.kube("POST", &format!("{JOBS}{query}"), Some(job)).await;
         (got.status, got.body["reason"].as_str().unwrap_or_default().to_owned(), got.body["message"].as_str().unwrap_or_default().to_owned())
     };
-    let again = said(client.runner("a", "continuous"), "").await;
+    let again = said(client.job_of("a", "continuous"), "").await;
     assert_eq!(again, (409, "AlreadyExists".to_owned(), "jobs.batch \"a\" already exists".to_owned()));
-    let mut job = client.runner("B", "continuous");
+    let mut job = client.job_of("B", "continuous");
     job["spec"]["template"]["spec"]["restartPolicy"] = json!("Always");
     let (status, reason, message) = said(job, "").await;
     assert_eq!((status, reason.as_str()), (422, "Invalid"));
     assert!(message.starts_with("Job.batch \"B\" is invalid: [metadata.name: Invalid value: \"B\""), "{message}");
     assert!(message.ends_with("restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"]"), "{message}");
-    let mut job = client.runner("c", "continuous");
+    let mut job = client.job_of("c", "continuous");
     job["spec"]["ttl"] = json!(5);
     let (status, _, message) = said(job, "?fieldValidation=Strict").await;
     assert_eq!(status, 400);
     assert!(message.ends_with("strict decoding error: unknown field \"spec.ttl\""), "{message}");
-    assert_eq!(said(client.runner("d", "continuous"), "?dryRun=All").await.0, 201);
+    assert_eq!(said(client.job_of("d", "continuous"), "?dryRun=All").await.0, 201);
     assert_eq!(client.kube("GET", &format!("{JOBS}/d"), None).await.body["message"], "jobs.batch \"d\" not found");
-    let nowhere = client.kube("POST", "/apis/batch/v1/namespaces/no/jobs", Some(client.runner("e", "continuous"))).await;
+    let nowhere = client.kube("POST", "/apis/batch/v1/namespaces/no/jobs", Some(client.job_of("e", "continuous"))).await;
     assert_eq!((nowhere.status, &nowhere.body["message"]), (404, &json!("namespaces \"no\" not found")));
     let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"count/jobs.batch": "1"}}});
     assert_eq!(client.kube("POST", "/api/v1/namespaces/default/resourcequotas", Some(quota)).await.status, 201);
-    let (status, reason, message) = said(client.runner("f", "continuous"), "").await;
+    let (status, reason, message) = said(client.job_of("f", "continuous"), "").await;
     assert_eq!((status, reason.as_str()), (403, "Forbidden"));
     assert_eq!(
         message,
@@ -440,7 +440,7 @@ async fn what_cannot_be_is_refused_in_the_api_servers_words() {
 #[tokio::test]
 async fn objects_change_by_patches_and_only_what_may() {
     let client = fresh().await;
-    client.make(client.runner("a", "continuous")).await;
+    client.make(client.job_of("a", "continuous")).await;
     let at = format!("{JOBS}/a");
     let merged = client.patch(&at, "application/merge-patch+json", json!({"metadata": {"labels": {"pool": null, "new": "1"}}})).await;
     assert_eq!((merged.status, &merged.body["metadata"]["labels"]), (200, &json!({"new": "1"})));
@@ -448,7 +448,7 @@ async fn objects_change_by_patches_and_only_what_may() {
     let fixed = client.patch(&at, "application/strategic-merge-patch+json", template).await;
     assert_eq!(fixed.status, 422, "{}", fixed.body);
     assert!(fixed.body["message"].as_str().unwrap().ends_with("field is immutable"));
-    let applied = client.patch(&format!("{JOBS}/new?fieldManager=t"), "application/apply-patch+yaml", client.runner("new", "continuous")).await;
+    let applied = client.patch(&format!("{JOBS}/new?fieldManager=t"), "application/apply-patch+yaml", client.job_of("new", "continuous")).await;
     assert_eq!(applied.status, 201, "{}", applied.body);
     assert_eq!(client.patch(&at, "application/json-patch+json", json!({})).await.status, 415);
     // A replacement that knows an old version is refused.
@@ -470,7 +470,7 @@ async fn a_watch_tells_what_happens_while_it_happens() {
     let addresses = client.sandbox.addresses();
     let url = format!("{}{JOBS}?watch=true&resourceVersion={version}&timeoutSeconds=20", addresses.kubernetes);
     let mut watch = client.http.get(url).bearer_auth(&addresses.token).send().await.unwrap();
-    client.make(client.runner("a", "continuous")).await;
+    client.make(client.job_of("a", "continuous")).await;
     client.delete(&format!("{JOBS}/a"), "Background").await;
     let mut told = String::new();
     while told.lines().count() < 2 || !told.ends_with('\n') {
@@ -509,7 +509,7 @@ async fn a_service_account_may_do_what_its_role_says() {
     let root = client.sandbox.addresses().kubernetes.clone();
     let as_account = async |method: &str, path: &str, body: Option<Value>| client.send(method, format!("{root}{path}"), &token, body).await.unwrap();
     assert_eq!(as_account("GET", JOBS, None).await.status, 200);
-    assert_eq!(as_account("POST", JOBS, Some(client.runner("a", "continuous"))).await.status, 201);
+    assert_eq!(as_account("POST", JOBS, Some(client.job_of("a", "continuous"))).await.status, 201);
     let refused = as_account("DELETE", &format!("{JOBS}/a"), None).await;
     assert_eq!(refused.status, 403);
     assert_eq!(
@@ -535,7 +535,7 @@ async fn a_cluster_is_read_back_as_it_was() {
     };
     let client = with(kept()).await;
     client.work(1, "10m").await;
-    client.make(client.runner("a", "single-task")).await;
+    client.make(client.job_of("a", "single-task")).await;
     client.advance("10s").await;
     let before = client.kubernetes(PODS).await;
     client.sandbox.stop().await.unwrap();
