@@ -50,7 +50,7 @@ pub struct Settings {
     pub azure_offline: Duration,
     /// A job for an agent pool without any agent fails instead of being queued.
     pub azure_needs_agent: bool,
-    /// Units of use (TSTU) of Azure DevOps that are free in five minutes when `rate_limit` is on; a call costs a tenth.
+    /// Units of use (TSTU) of Azure DevOps that are free in five minutes when `rate_limit` is on; a call costs an eighth.
     pub azure_tstu: u32,
     /// What a call with a token that Azure DevOps does not know is answered: 401, or 203 or 302 for its sign-in page.
     pub azure_sign_in: u16,

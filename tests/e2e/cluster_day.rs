@@ -42,15 +42,24 @@ impl Stage {
         let (before, _) = SHIPPED.split_once("# -- the simulated world").unwrap();
         std::fs::write(project.path("stacks/test.toml"), before).unwrap();
         let at = |party: &str| sandbox.addresses[party].as_str().unwrap().to_owned();
-        for (key, party) in [("endpoint  = \"sandbox\"", "kubernetes"), ("url = \"sandbox\"", "circleci")] {
+        for (key, party) in [
+            ("endpoint  = \"sandbox\"", "kubernetes"),
+            ("url = \"sandbox\"", "circleci"),
+        ] {
             let name = key.split_whitespace().next().unwrap();
-            project.edit(key, &format!("{name} = \"{}\"\ntoken = {{ env = \"SANDBOX\" }}", at(party)));
+            project.edit(
+                key,
+                &format!("{name} = \"{}\"\ntoken = {{ env = \"SANDBOX\" }}", at(party)),
+            );
         }
         let stage = Self {
             sandbox,
             project,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap(),
         };
         stage.run(&["validate"]).exits(0);
         stage
@@ -73,7 +82,9 @@ impl Stage {
             .http
             .get(format!("{root}{path}"))
             .bearer_auth(self.sandbox.token());
-        let list: Value = self.runtime.block_on(async { request.send().await.unwrap().json().await.unwrap() });
+        let list: Value = self
+            .runtime
+            .block_on(async { request.send().await.unwrap().json().await.unwrap() });
         list["items"].as_array().unwrap().clone()
     }
 
@@ -83,7 +94,10 @@ impl Stage {
 
     /// The Jobs whose runner has not left.
     fn serving(&self) -> BTreeSet<String> {
-        let active = self.jobs().into_iter().filter(|job| job["status"]["active"].is_u64());
+        let active = self
+            .jobs()
+            .into_iter()
+            .filter(|job| job["status"]["active"].is_u64());
         active
             .map(|job| job["metadata"]["name"].as_str().unwrap().to_owned())
             .collect()
@@ -94,7 +108,10 @@ impl Stage {
         let plan = self.run(&["plan", "--json"]).exits(0).json();
         self.run(&["scale"]).exits(0);
         let after = self.serving();
-        assert!(before.is_subset(&after), "a Job went whose runner had not left: {before:?} {after:?}");
+        assert!(
+            before.is_subset(&after),
+            "a Job went whose runner had not left: {before:?} {after:?}"
+        );
         told(&plan)
     }
 
@@ -143,16 +160,26 @@ fn a_day_of_runners_in_a_cluster_goes_as_its_transcript_says() {
     assert!(tasks.iter().all(|task| task["status"] == "success"), "{text}");
     assert_eq!(world["jobs_killed"], 0, "{text}");
     assert_eq!(stage.jobs(), Vec::<Value>::new(), "{text}");
-    assert_eq!(stage.objects(&format!("/api/v1/namespaces/{NAMESPACE}/pods")), Vec::<Value>::new());
+    assert_eq!(
+        stage.objects(&format!("/api/v1/namespaces/{NAMESPACE}/pods")),
+        Vec::<Value>::new()
+    );
     // The CronJob is as it was: a template that nobody has touched.
     let templates = stage.objects(&format!("/apis/batch/v1/namespaces/{NAMESPACE}/cronjobs"));
     assert_eq!(templates.len(), 1);
     assert_eq!(templates[0]["metadata"]["generation"], 1);
     let state = stage.run(&["state", "list"]).exits(0);
-    assert!(!state.stdout.contains("machine.") && !state.stdout.contains("batch."), "{}", state.stdout);
+    assert!(
+        !state.stdout.contains("machine.") && !state.stdout.contains("batch."),
+        "{}",
+        state.stdout
+    );
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(TRANSCRIPT, &text).unwrap();
     }
     let golden = std::fs::read_to_string(TRANSCRIPT).unwrap_or_default();
-    assert!(golden == text, "the transcript differs; BLESS=1 writes this one:\n{text}");
+    assert!(
+        golden == text,
+        "the transcript differs; BLESS=1 writes this one:\n{text}"
+    );
 }

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, tells what it skips, and is no part of the program"
 )]
 
+mod agents;
 mod descriptions;
 mod droplets;
 mod kubectl;
