@@ -58,7 +58,15 @@ pub(crate) fn review(body: &[u8]) -> Option<Value> {
             let mut shown = json!({});
             if let Some(asked) = spec.get(&1) {
                 let asked = fields(asked)?;
-                let names = ["namespace", "verb", "group", "version", "resource", "subresource", "name"];
+                let names = [
+                    "namespace",
+                    "verb",
+                    "group",
+                    "version",
+                    "resource",
+                    "subresource",
+                    "name",
+                ];
                 for (at, name) in (1..).zip(names) {
                     shown["resourceAttributes"][name] = text(&asked, at).into();
                 }
@@ -87,7 +95,10 @@ mod tests {
         let read = review(body).unwrap();
         let asked = &read["spec"]["resourceAttributes"];
         let has = |key: &str| asked[key].as_str().unwrap();
-        assert_eq!((has("namespace"), has("verb"), has("group"), has("resource")), ("ci", "create", "batch", "jobs"));
+        assert_eq!(
+            (has("namespace"), has("verb"), has("group"), has("resource")),
+            ("ci", "create", "batch", "jobs")
+        );
         assert_eq!(review(&body[..40]), None);
         assert_eq!(review(b"{}"), None);
     }
