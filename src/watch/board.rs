@@ -114,6 +114,8 @@ impl Board {
     pub fn is(&self, role: Role) {
         let mut facts = self.facts();
         if matches!(role, Role::StandsBy(_)) {
+            // The leader tells of the pools now; twice would be summed.
+            self.last.set(String::new());
             facts.well = Some(Instant::now());
             facts.failures = 0;
         }
