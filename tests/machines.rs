@@ -14,6 +14,8 @@
     reason = "a test fails by panicking, and tells what it skips"
 )]
 
+#[path = "machines/packaging.rs"]
+mod packaging;
 #[path = "machines/runners.rs"]
 mod runners;
 

@@ -143,9 +143,9 @@ pub struct Init {
     /// What to begin with
     #[arg(long, value_enum, default_value_t = Kind::Hetzner, value_name = "KIND")]
     pub from: Kind,
-    /// The other system's configuration, a file or at do-scaler its folder, where --from names one
+    /// The other system's configuration where --from names one: a file, at do-scaler its folder, at ado-ecs-agents files or their folder
     #[arg(value_name = "PATH")]
-    pub path: Option<PathBuf>,
+    pub path: Vec<PathBuf>,
     /// Give the stack's state a new identity: what carries the old one is left alone for ever
     #[arg(long, conflicts_with_all = ["from", "path", "out"])]
     pub new_lineage: bool,
@@ -171,6 +171,8 @@ pub enum Kind {
     CircleciRunnerAutoscaler,
     /// The folder of do-scaler: do-scaler.cfg and conf.d
     DoScaler,
+    /// The JSON of ado-ecs-agents: a file for each queue, or Terraform's variables
+    AdoEcsAgents,
 }
 
 /// `validate`

@@ -15,9 +15,11 @@ mod init;
 mod parse;
 mod parse_accounts;
 mod parse_aws;
+mod parse_azure;
 mod parse_digitalocean;
 mod parse_group;
 mod parse_hooks;
+mod parse_kubernetes;
 mod parse_metrics;
 mod parse_money;
 mod parse_moved;
@@ -32,6 +34,7 @@ mod parse_tasks;
 mod parse_values;
 mod parse_watch;
 mod problems;
+pub mod quantity;
 mod raw;
 mod reference;
 mod schema;
@@ -280,7 +283,7 @@ pub struct KubernetesHome {
 
 /// The CI kinds of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum CiKind {
     /// gitlab.com or self-managed GitLab.
     Gitlab,

@@ -248,7 +248,7 @@ pub(super) struct RawProvider {
 pub(super) struct RawCi {
     /// What it is. Without: its name, where that is a kind.
     pub(super) kind: Option<CiKind>,
-    /// Its root; or `"sandbox"`. Plain http goes only to this machine. Without: the vendor's own (`https://gitlab.com`, `https://runner.circleci.com`); a Drone server has none.
+    /// Its root; or `"sandbox"`. Plain http goes only to this machine. Without: the vendor's own (`https://gitlab.com`, `https://runner.circleci.com`); a Drone server has none, nor has an organisation of Azure DevOps (`https://dev.azure.com/ORGANISATION`).
     #[schemars(extend("examples" = ["https://gitlab.example.com", "sandbox"]))]
     pub(super) url: Option<String>,
     /// How it lets us in. Must be there unless `url` is `"sandbox"`; `exec` (in the program's environment, `RUNFLEET_TOKEN`), `http` and

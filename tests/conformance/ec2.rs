@@ -62,6 +62,8 @@ fn choice(machine_type: &str, market: Market, image: &str) -> OfferingChoice {
         public_ipv4: true,
         market,
         ec2: None,
+        task: None,
+        price: None,
         priority: 0,
     }
 }

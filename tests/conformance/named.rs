@@ -108,15 +108,18 @@ async fn what_it_has_not_is_refused_and_nothing_is_made(harness: &dyn Harness) {
         claim(ResourceKind::Group, "group", "g-1", group),
         claim(ResourceKind::Batch, "batch", "b-1", batch),
     ];
-    if harness.groups().is_some() {
+    if harness.groups().is_some() || harness.batches().is_some() {
         all.push(machine(harness, "bold-ant", "m-0"));
     }
     for claim in all {
         let kind = claim.spec.kind();
-        if harness.groups().is_none()
-            && !matches!(kind, ResourceKind::Group | ResourceKind::Batch)
-            && has(harness, kind)
-        {
+        let makes = match kind {
+            ResourceKind::Group => false,
+            ResourceKind::Batch => harness.batches().is_some(),
+            _ if harness.groups().is_some() || harness.batches().is_some() => false,
+            kind => has(harness, kind),
+        };
+        if makes {
             continue;
         }
         let error = create(harness, &claim).await.expect_err("it makes none");

@@ -9,7 +9,8 @@
 //! 4. write its column of `docs/providers.md`: `RUNFLEET_WRITE_DOCS=1 cargo test --test conformance the_page`.
 //!
 //! A provider's identity decides which cases are about it: those of `named` where each machine is made by us, those of
-//! `sizes` where a group is ([`Harness::groups`]), those of `anyone` always.
+//! `sizes` where a group is ([`Harness::groups`]), those of `batches` where containers are started together
+//! ([`Harness::batches`]), those of `anyone` always.
 
 use std::sync::LazyLock;
 
@@ -18,12 +19,13 @@ use runfleet::{
     model::{
         ids::{CloudId, ResourceKind},
         offering::OfferingKey,
-        resource::{Identity, ImageRef, ResourceRef},
+        resource::{Identity, ImageRef, ResourceRef, TaskSpec},
     },
     provider::Provider,
 };
 
 use crate::{
+    batches,
     cases::{self, Case, Fit, Suite},
     hetzner, memory, memory_groups, named, sizes,
 };
@@ -95,6 +97,11 @@ pub(crate) trait Harness: Send + Sync {
         None
     }
 
+    /// What is started in batches, where the provider's identity is that.
+    fn batches(&self) -> Option<&dyn Batches> {
+        None
+    }
+
     /// Takes the cloud down.
     async fn stop(self: Box<Self>) {}
 }
@@ -121,6 +128,31 @@ pub(crate) trait Groups: Send + Sync {
     async fn govern(&self, group: &ResourceRef);
 }
 
+/// What batches are started from, and what becomes of their containers behind the provider's back.
+#[async_trait]
+pub(crate) trait Batches: Send + Sync {
+    /// A rendered task template that starts a container. Holds [`crate::claims::SECRET`], which no error may tell.
+    fn template(&self) -> String;
+
+    /// How a container is started.
+    fn task(&self) -> TaskSpec;
+
+    /// An id of the form that a container's has, and that none ever had.
+    fn never_was(&self) -> CloudId;
+
+    /// All that were started and wait come up: they run.
+    async fn run(&self);
+
+    /// One that runs ends by itself, with this exit code.
+    async fn end(&self, container: &CloudId, code: i32);
+
+    /// One that was started and waits never comes up: its image is not found.
+    async fn cannot_start(&self, container: &CloudId);
+
+    /// There is room for only so many of the next create's.
+    async fn start_only(&self, count: u32);
+}
+
 /// Which kind of provider a case is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum About {
@@ -130,12 +162,18 @@ pub(crate) enum About {
     Named,
     /// One whose groups make them.
     Group,
+    /// One that starts containers together.
+    Batch,
 }
 
 /// The cases, and who runs them.
 pub(crate) static SUITE: LazyLock<Suite<dyn Harness>> = LazyLock::new(|| Suite {
     name: "provider",
-    cases: named::cases().into_iter().chain(sizes::cases()).collect(),
+    cases: named::cases()
+        .into_iter()
+        .chain(sizes::cases())
+        .chain(batches::cases())
+        .collect(),
     backends: vec![
         memory::backend(),
         memory_groups::backend(),
@@ -192,6 +230,7 @@ pub(crate) fn fit(harness: &dyn Harness, about: About, needs: &[Need]) -> Fit {
         About::Anyone => true,
         About::Named => identity == Identity::Named,
         About::Group => identity == Identity::Group,
+        About::Batch => identity == Identity::Batch,
     };
     if !concerns {
         return Fit::OfOthers;

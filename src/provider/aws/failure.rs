@@ -48,7 +48,7 @@ const THROTTLED: [&str; 8] = [
     "BandwidthLimitExceeded",
 ];
 /// Codes of a key, a role or a right that is missing.
-const UNAUTHORIZED: [&str; 14] = [
+const UNAUTHORIZED: [&str; 15] = [
     "AuthFailure",
     "UnauthorizedOperation",
     "UnauthorizedAccess",
@@ -63,6 +63,7 @@ const UNAUTHORIZED: [&str; 14] = [
     "IncompleteSignature",
     "OptInRequired",
     "Blocked",
+    "BlockedException",
 ];
 /// Codes of a service that cannot answer now; the request was not carried out.
 const UNAVAILABLE: [&str; 6] = [
@@ -131,7 +132,9 @@ pub fn by_code(kind: Kind, code: &str, why: String) -> ProviderError {
             why: format!("{code}: {why}"),
         },
         // "The request processing has failed because of an unknown error": it may have been done.
-        "InternalError" | "InternalFailure" | "Unknown" => unanswered(kind, format!("{code}: {why}")),
+        "InternalError" | "InternalFailure" | "ServerException" | "Unknown" => {
+            unanswered(kind, format!("{code}: {why}"))
+        }
         _ => ProviderError::Rejected {
             code: code.to_owned(),
             why,
@@ -193,6 +196,7 @@ mod tests {
         assert_eq!(of("VcpuLimitExceeded"), Disposition::NextRung);
         assert_eq!(of("RequestLimitExceeded"), Disposition::Retry);
         assert_eq!(of("InternalError"), Disposition::Relist);
+        assert_eq!(of("ServerException"), Disposition::Relist);
         assert_eq!(of("UnauthorizedOperation"), Disposition::GiveUp);
         assert_eq!(of("InvalidAMIID.NotFound"), Disposition::GiveUp);
     }

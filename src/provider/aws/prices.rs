@@ -24,11 +24,11 @@ use super::{
 use crate::provider::ProviderError;
 
 /// How long a price of the list is used.
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long a list that did not answer is left alone.
-const SULK: Duration = Duration::from_secs(3600);
+pub(super) const SULK: Duration = Duration::from_secs(3600);
 /// How long all questions of one moment may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Questions at once.
 const AT_ONCE: usize = 4;
 
@@ -163,7 +163,7 @@ impl Prices {
 }
 
 /// The price list is served in three regions: the one nearest. Source: AWS general reference, "Price List endpoints".
-fn served_in(region: &str) -> &'static str {
+pub(super) fn served_in(region: &str) -> &'static str {
     match region.split('-').next() {
         Some("eu" | "me" | "af" | "il") => "eu-central-1",
         Some("ap") => "ap-south-1",
@@ -171,16 +171,20 @@ fn served_in(region: &str) -> &'static str {
     }
 }
 
-/// The hourly price of an item of the list, which is a document of its own: the first dimension by the hour that costs.
+/// The hourly price of an item of the list, which is a document of its own.
 fn decode(item: &str) -> Option<Decimal> {
-    let item: Value = serde_json::from_str(item).ok()?;
+    first_price(&serde_json::from_str(item).ok()?, |unit| unit == "Hrs")
+}
+
+/// The first price on demand by such a unit that costs.
+pub(super) fn first_price(item: &Value, by: impl Fn(&str) -> bool) -> Option<Decimal> {
     let terms = item.pointer("/terms/OnDemand")?.as_object()?;
     let dimensions = terms
         .values()
         .filter_map(|term| term.get("priceDimensions")?.as_object());
-    let mut hourly = dimensions
+    let mut prices = dimensions
         .flat_map(|dimensions| dimensions.values())
-        .filter(|dimension| dimension.get("unit").and_then(Value::as_str) == Some("Hrs"))
+        .filter(|dimension| dimension.get("unit").and_then(Value::as_str).is_some_and(&by))
         .filter_map(|dimension| {
             dimension
                 .pointer("/pricePerUnit/USD")?
@@ -188,7 +192,7 @@ fn decode(item: &str) -> Option<Decimal> {
                 .parse::<Decimal>()
                 .ok()
         });
-    hourly
+    prices
         .find(|price| *price > Decimal::ZERO)
         .map(|price| price.normalize())
 }

@@ -22,7 +22,8 @@ pub(super) async fn provider(
         // What the SDK loads is large.
         ProviderKind::Ec2 => Box::pin(with_sdk::ec2(stack, config, folder, trust)).await,
         ProviderKind::Asg => Box::pin(with_sdk::groups(stack, config, folder, trust)).await,
-        ProviderKind::Ecs | ProviderKind::Kubernetes | ProviderKind::Digitalocean | ProviderKind::Hetzner => {
+        ProviderKind::Ecs => Box::pin(with_sdk::ecs(stack, config, folder, trust)).await,
+        ProviderKind::Kubernetes | ProviderKind::Digitalocean | ProviderKind::Hetzner => {
             Err(ConnectError::NotBuilt {
                 what: format!("providers.{} ({})", config.name, config.kind.as_str()),
                 feature: "aws",
@@ -59,6 +60,7 @@ mod with_sdk {
             aws::{
                 Config,
                 ec2::{Ec2, Options},
+                ecs::{self, Ecs},
                 groups::Groups,
             },
         },
@@ -143,6 +145,24 @@ mod with_sdk {
         let made = Ec2::new(access, options).await;
         Ok(Arc::new(made.map_err(|source| failed(config, source))?))
     }
+
+    pub(super) async fn ecs(
+        stack: &Stack,
+        config: &ProviderConfig,
+        folder: &Path,
+        trust: &Trust,
+    ) -> Result<Arc<dyn Provider>, ConnectError> {
+        let choices = stack.pools.iter().flat_map(|pool| &pool.offerings);
+        let ours = choices.filter(|choice| choice.provider == config.name);
+        let options = ecs::Options {
+            home: config.ecs.clone().unwrap_or_default(),
+            choices: ours.cloned().collect(),
+        };
+        let access = access(config, folder, trust).await?;
+        let made = Ecs::new(access, options).await;
+        Ok(Arc::new(made.map_err(|source| failed(config, source))?))
+    }
+
     pub(super) async fn groups(
         stack: &Stack,
         config: &ProviderConfig,

@@ -134,8 +134,8 @@ impl Ec2 {
                 None => Vec::new(),
             },
             ImageRef::Owned { owner, name } => self.images_owned(owner, name, architecture).await?,
-            // What only Hetzner has; the stack file is checked for it.
-            ImageRef::Id(_) | ImageRef::NewestOf(_) => Vec::new(),
+            // What only others have; the stack file is checked for it.
+            ImageRef::Id(_) | ImageRef::NewestOf(_) | ImageRef::TaskTemplate => Vec::new(),
         };
         newest(&images, architecture).ok_or_else(|| ProviderError::Rejected {
             code: "image_not_found".to_owned(),

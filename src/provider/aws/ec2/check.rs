@@ -296,6 +296,7 @@ fn trial(
         networks: Vec::new(),
         placement_group: None,
         ec2: Some(Box::new(how.clone())),
+        task: None,
         parts: BTreeMap::new(),
     };
     let labels = ClaimLabels {

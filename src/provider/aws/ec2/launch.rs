@@ -283,6 +283,7 @@ mod tests {
             networks: Vec::new(),
             placement_group: None,
             ec2: None,
+            task: None,
             parts: std::collections::BTreeMap::new(),
         }
     }

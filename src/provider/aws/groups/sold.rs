@@ -93,6 +93,8 @@ fn choices(wanted: &BTreeSet<OfferingKey>) -> Vec<OfferingChoice> {
         public_ipv4: false,
         market,
         ec2: None,
+        task: None,
+        price: None,
         priority: 0,
     })
     .collect()
