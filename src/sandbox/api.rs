@@ -36,7 +36,7 @@ pub enum Party {
 }
 
 impl Party {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Hetzner,
         Self::Digitalocean,
         Self::Gitlab,

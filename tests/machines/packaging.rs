@@ -88,7 +88,14 @@ fn a_container_is_built_from_what_its_context_lets_in_and_no_state_or_secret_is_
     }
     // Every target and every member of the workspace is there.
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--offline", "--locked", "--no-deps", "--format-version", "1"])
+        .args([
+            "metadata",
+            "--offline",
+            "--locked",
+            "--no-deps",
+            "--format-version",
+            "1",
+        ])
         .current_dir(folder.path())
         .output()
         .unwrap();
@@ -96,7 +103,11 @@ fn a_container_is_built_from_what_its_context_lets_in_and_no_state_or_secret_is_
     // And so is what the sources take in when they are compiled.
     for (file, line) in taken_in() {
         let path = root().join(&line);
-        assert!(files.contains(&path), "{} is not in the context, and {file} takes it in", line.display());
+        assert!(
+            files.contains(&path),
+            "{} is not in the context, and {file} takes it in",
+            line.display()
+        );
     }
 }
 
@@ -145,7 +156,10 @@ fn what_a_container_runs_is_the_program_as_a_numbered_user() {
         assert!(last.lines().any(|each| each == line), "{line}");
     }
     // Its features are all there are, but the sandbox.
-    let manifest: toml::Table = fs_err::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let manifest: toml::Table = fs_err::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
     let all: BTreeSet<&str> = manifest["features"]["default"]
         .as_array()
         .unwrap()
@@ -153,7 +167,13 @@ fn what_a_container_runs_is_the_program_as_a_numbered_user() {
         .filter_map(toml::Value::as_str)
         .filter(|feature| *feature != "sandbox")
         .collect();
-    let features = text.split("\nARG FEATURES=").nth(1).unwrap().lines().next().unwrap();
+    let features = text
+        .split("\nARG FEATURES=")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap();
     assert_eq!(features.split(',').collect::<BTreeSet<_>>(), all);
 }
 
@@ -161,7 +181,10 @@ fn what_a_container_runs_is_the_program_as_a_numbered_user() {
 fn documents(text: &str) -> Vec<Value> {
     text.split("\n---")
         .map(|part| part.trim_start_matches("---"))
-        .filter(|part| part.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')))
+        .filter(|part| {
+            part.lines()
+                .any(|line| !line.trim().is_empty() && !line.starts_with('#'))
+        })
         .map(yaml)
         .collect()
 }
@@ -173,7 +196,10 @@ fn kind<'a>(all: &'a [Value], kind: &str) -> &'a Value {
 
 /// What `kubectl kustomize` makes of a folder; none where there is no kubectl.
 fn kustomized(folder: &str) -> Option<Vec<Value>> {
-    let output = Command::new("kubectl").args(["kustomize", folder]).current_dir(root()).output();
+    let output = Command::new("kubectl")
+        .args(["kustomize", folder])
+        .current_dir(root())
+        .output();
     let Ok(output) = output else {
         eprintln!("skipped: no kubectl here");
         return None;
@@ -193,7 +219,11 @@ fn helm(verb: &str, values: &Value) -> Option<Output> {
         .spawn()
         .unwrap();
     // One that ends without reading is told by its exit code.
-    let _ = child.stdin.take().unwrap().write_all(values.to_string().as_bytes());
+    let _ = child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(values.to_string().as_bytes());
     let output = child.wait_with_output().unwrap();
     if output.status.code() == Some(77) {
         eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr));
@@ -231,14 +261,18 @@ fn known(document: &Value) {
     use serde::{Serialize, de::DeserializeOwned};
 
     fn again<T: DeserializeOwned + Serialize>(document: &Value) -> Value {
-        let read: T = serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{error}\n{document}"));
+        let read: T =
+            serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{error}\n{document}"));
         serde_json::to_value(read).unwrap()
     }
     fn sparse(value: &Value) -> Value {
         match value {
             Value::Object(keys) => {
                 let keys = keys.iter().map(|(key, value)| (key.clone(), sparse(value)));
-                Value::Object(keys.filter(|(_, value)| *value != json!({}) && !value.is_null()).collect())
+                Value::Object(
+                    keys.filter(|(_, value)| *value != json!({}) && !value.is_null())
+                        .collect(),
+                )
             }
             Value::Array(values) => values.iter().map(sparse).collect(),
             other => other.clone(),
@@ -279,9 +313,17 @@ fn is_confined(pod: &Value, watch: bool) {
     let container = &pod["containers"][0];
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
-    assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+    assert_eq!(
+        container["securityContext"]["capabilities"]["drop"],
+        json!(["ALL"])
+    );
     let word = if watch { "watch" } else { "scale" };
-    let args: Vec<&str> = container["args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let args: Vec<&str> = container["args"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     assert!(args.contains(&word), "{args:?}");
     for variable in container["env"].as_array().unwrap() {
         assert!(variable["value"].is_null(), "a secret is referred to: {variable}");
@@ -353,7 +395,11 @@ fn the_manifests_of_kustomize_are_what_kubernetes_knows_and_confined() {
         let Some(all) = kustomized(folder) else { return };
         all.iter().for_each(known);
         is_confined(pod(&all, watch), watch);
-        let (there, gone) = if watch { ("Deployment", "CronJob") } else { ("CronJob", "Deployment") };
+        let (there, gone) = if watch {
+            ("Deployment", "CronJob")
+        } else {
+            ("CronJob", "Deployment")
+        };
         assert!(all.iter().any(|document| document["kind"] == there));
         assert!(!all.iter().any(|document| document["kind"] == gone));
         // The stack's ConfigMap is named after what it holds, and mounted by that name.
@@ -361,7 +407,10 @@ fn the_manifests_of_kustomize_are_what_kubernetes_knows_and_confined() {
         let name = map["metadata"]["name"].as_str().unwrap();
         assert!(name.starts_with("runfleet-stacks-"), "{name}");
         assert_eq!(pod(&all, watch)["volumes"][0]["configMap"]["name"], name);
-        assert_eq!(map["data"]["prod.toml"], fs_err::read_to_string(root().join(STACK)).unwrap());
+        assert_eq!(
+            map["data"]["prod.toml"],
+            fs_err::read_to_string(root().join(STACK)).unwrap()
+        );
         assert_eq!(
             kind(&all, "RoleBinding")["subjects"][0]["name"],
             kind(&all, "ServiceAccount")["metadata"]["name"]
@@ -372,26 +421,43 @@ fn the_manifests_of_kustomize_are_what_kubernetes_knows_and_confined() {
 #[test]
 fn helms_linter_has_nothing_to_say() {
     for mode in ["watch", "scale"] {
-        let Some(output) = helm("lint", &values(mode)) else { return };
+        let Some(output) = helm("lint", &values(mode)) else {
+            return;
+        };
         assert_ran(&output);
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["errors"], json!([]), "{report}");
         // 2 is a warning; that there is no icon is a 1.
         let messages = report["messages"].as_array().unwrap();
-        assert!(messages.iter().all(|message| message["severity"].as_i64() < Some(2)), "{report}");
+        assert!(
+            messages
+                .iter()
+                .all(|message| message["severity"].as_i64() < Some(2)),
+            "{report}"
+        );
     }
 }
 
 #[test]
 fn the_manifests_of_the_chart_are_what_kubernetes_knows_and_confined() {
     for (mode, watch) in [("watch", true), ("scale", false)] {
-        let Some(all) = templated(&values(mode)) else { return };
+        let Some(all) = templated(&values(mode)) else {
+            return;
+        };
         all.iter().for_each(known);
         is_confined(pod(&all, watch), watch);
-        assert_eq!(all.iter().filter(|document| document["kind"] == "ConfigMap").count(), 2);
+        assert_eq!(
+            all.iter()
+                .filter(|document| document["kind"] == "ConfigMap")
+                .count(),
+            2
+        );
         let stack = kind(&all, "ConfigMap")["data"]["prod.toml"].as_str().unwrap();
         runfleet::stack::parse(stack, "prod.toml").unwrap_or_else(|problems| panic!("{problems:?}"));
-        assert_eq!(kind(&all, "RoleBinding")["metadata"]["namespace"], "circleci-runners");
+        assert_eq!(
+            kind(&all, "RoleBinding")["metadata"]["namespace"],
+            "circleci-runners"
+        );
         assert_eq!(kind(&all, "RoleBinding")["subjects"][0]["namespace"], "runfleet");
     }
     // Where no Jobs are made, the cluster is not called.
@@ -411,13 +477,27 @@ fn the_chart_refuses_values_that_it_does_not_know_and_a_stack_that_would_lose_it
         ("replicas", json!(0), "minimum"),
         ("runnerNamespaces", json!(["CI"]), "does not match pattern"),
         ("stack", json!({"name": "prod"}), "stack.text must be there"),
-        ("stack", stack("[stack]\nname = \"prod\"\n"), "keeps its state beside itself"),
-        ("stack", stack("[stack]\nname = \"prod\"\nstate = \"file\"\n"), "keeps its state beside itself"),
-        ("serviceAccount", json!({"create": false}), "serviceAccount.name must be there"),
+        (
+            "stack",
+            stack("[stack]\nname = \"prod\"\n"),
+            "keeps its state beside itself",
+        ),
+        (
+            "stack",
+            stack("[stack]\nname = \"prod\"\nstate = \"file\"\n"),
+            "keeps its state beside itself",
+        ),
+        (
+            "serviceAccount",
+            json!({"create": false}),
+            "serviceAccount.name must be there",
+        ),
     ] {
         let mut values = values("watch");
         values[key] = value;
-        let Some(output) = helm("template", &values) else { return };
+        let Some(output) = helm("template", &values) else {
+            return;
+        };
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{key}: {told}");
         assert!(told.contains(expected), "{key}: {told}");

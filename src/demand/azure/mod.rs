@@ -165,6 +165,10 @@ impl Demand for Azure {
 
 #[async_trait]
 impl RunnerControl for Azure {
+    fn root(&self) -> &str {
+        &self.root
+    }
+
     fn profile(&self) -> &ControlProfile {
         &self.profile
     }
