@@ -34,3 +34,4 @@ pub mod telemetry;
 // -- composition
 pub mod cli;
 pub mod tick;
+pub mod watch;

@@ -16,7 +16,7 @@ use crate::{
         demand::{Cursor, DemandSnapshot, PoolSelector, Wanted},
         ids::{Address, CiName, Lineage, ProviderName},
         intent::Intent,
-        resource::{CloudSnapshot, Completeness, Listing, Observed, ResourceRef},
+        resource::{CloudSnapshot, Completeness, JobTemplate, Listing, Observed, ResourceRef},
         snapshot::Snapshot,
         state::{History, State},
     },
@@ -201,17 +201,46 @@ async fn observe_clouds(
                 (Vec::new(), Completeness::partial(error.to_string()))
             }
         };
+        let (listing, job_templates) = with_templates(sources, name, provider.as_ref(), listing).await;
         let cloud = CloudSnapshot {
             profile: provider.profile().clone(),
             listing,
             offerings,
             offerings_complete,
             reread: BTreeMap::new(),
-            job_templates: Vec::new(),
+            job_templates,
         };
         (name.clone(), (cloud, failure))
     });
     join_all(each).await.into_iter().collect()
+}
+
+/// What Jobs can be made from, where a pool is found by that. Where that cannot be read nothing is certain: a pool that is not found
+/// would be taken for one that went.
+async fn with_templates(
+    sources: &Sources<'_>,
+    name: &ProviderName,
+    provider: &dyn Provider,
+    mut listing: Listing,
+) -> (Listing, Vec<JobTemplate>) {
+    let finds = sources.stack.pools.iter().any(|pool| {
+        let mut offerings = pool.offerings.iter();
+        pool.discover.is_some() && offerings.any(|choice| choice.provider == *name)
+    });
+    if !finds {
+        return (listing, Vec::new());
+    }
+    listing.calls = listing.calls.saturating_add(1);
+    match provider.job_templates().await {
+        Ok(templates) => (listing, templates),
+        Err(error) => {
+            tracing::warn!(provider = %name, %error, "the templates of its Jobs could not be read");
+            if listing.completeness.is_complete() {
+                listing.completeness = Completeness::partial(format!("its CronJobs: {error}"));
+            }
+            (listing, Vec::new())
+        }
+    }
 }
 
 /// Asks those CI systems that are `due`.

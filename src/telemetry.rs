@@ -68,6 +68,10 @@ pub fn write_metrics(
         source,
     };
     let text = exposition(plan, outcomes, finished, took).map_err(|error| fail(io::Error::other(error)))?;
+    replace(path, &text).map_err(fail)
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -77,10 +81,9 @@ pub fn write_metrics(
         .prefix(".runfleet-")
         .suffix(".tmp")
         .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(fail)?;
-    file.write_all(text.as_bytes()).map_err(fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
+        .tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
     Ok(())
 }
 
@@ -101,7 +104,11 @@ impl Metrics {
     }
 }
 
-fn exposition(
+/// What a tick came to, in Prometheus's text format, ending in `# EOF`.
+///
+/// # Errors
+/// Never, but for what the encoder's own types say.
+pub fn exposition(
     plan: &Plan,
     outcomes: &Outcomes,
     finished: Timestamp,

@@ -52,6 +52,8 @@ mod hetzner;
 mod memory;
 #[path = "conformance/memory_groups.rs"]
 mod memory_groups;
+#[path = "conformance/memory_tasks.rs"]
+mod memory_tasks;
 #[path = "support/moto.rs"]
 #[cfg(feature = "sandbox")]
 mod moto;

@@ -14,6 +14,8 @@
     reason = "a test fails by panicking, and tells what it skips"
 )]
 
+#[path = "machines/packaging.rs"]
+mod packaging;
 #[path = "machines/runners.rs"]
 mod runners;
 
@@ -152,6 +154,7 @@ fn stack(vars: Value) -> Stack {
         keep_states: 10,
         plan_key: None,
         metrics_file: None,
+        watch: Default::default(),
         sandbox: None,
         source_hash: String::new(),
     }

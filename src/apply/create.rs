@@ -193,6 +193,16 @@ impl Run<'_> {
         self.ledger.begin(&action.address, &id, intent).await?;
         let user_data = match bootstrap {
             None => None,
+            // Containers join with what their template refers to.
+            Some(bootstrap) if matches!(rung.spec, ResourceSpec::Batch(_)) => {
+                match self.task(bootstrap, rung) {
+                    Ok(document) => document,
+                    Err(why) => {
+                        self.refuse(&action.address, &labels, None, false, &why).await?;
+                        return fail(why);
+                    }
+                }
+            }
             Some(bootstrap) => {
                 let join = self.join(action, bootstrap, &mut labels, rung, registration);
                 let (joined, ()) = futures::future::join(join, provider.prepare(&rung.spec)).await;
@@ -265,6 +275,28 @@ impl Run<'_> {
             .map_err(|error| error.to_string()))
     }
 
+    /// The task template of a batch, rendered; none where a template of the cloud's own is taken.
+    fn task(&self, bootstrap: &Bootstrap, rung: &Rung) -> Result<Option<SecretString>, String> {
+        let (Some(pool), Some(control), Some(each)) = (
+            self.context.stack.pool(&bootstrap.pool),
+            self.control(&bootstrap.ci),
+            rung.spec.each(),
+        ) else {
+            let (pool, ci) = (&bootstrap.pool, &bootstrap.ci);
+            return Err(format!("the stack has no pool {pool} with CI {ci}"));
+        };
+        if pool.cloud_init.is_empty() {
+            return Ok(None);
+        }
+        let join = Join {
+            url: control.root().to_owned(),
+            token: SecretString::default(),
+            system_id: None,
+        };
+        let document = self.user_data(pool, each, &join);
+        document.map(Some).map_err(|error| error.to_string())
+    }
+
     /// Records what the cloud's answer means.
     async fn conclude(
         &self,
@@ -282,15 +314,28 @@ impl Run<'_> {
                     *registration = None;
                 }
                 let mut spec = rung.spec.clone();
-                if let (ResourceSpec::Machine(machine), Some(offering)) = (&mut spec, &seen.offering) {
-                    machine.offering = offering.clone();
+                let asked = spec.count();
+                match (&mut spec, &seen.offering) {
+                    (ResourceSpec::Machine(machine), Some(offering)) => machine.offering = offering.clone(),
+                    (ResourceSpec::Batch(batch), offering) => {
+                        batch.count = u32::try_from(seen.members.len()).unwrap_or(asked).min(asked);
+                        if let Some(offering) = offering {
+                            batch.each.offering = offering.clone();
+                        }
+                    }
+                    _ => {}
                 }
+                let made = spec.count();
                 let ci = bootstrap.map(|bootstrap| bootstrap.ci.clone());
                 let mut record = record_of(&kept, spec, &seen, rung.price.clone(), ci);
                 record.intent = labels.intent.clone();
                 let id = record.id.to_string();
                 let outcome = Outcome::Present(Box::new(record));
                 self.ledger.end(&action.address, &labels.intent, outcome).await?;
+                if made < asked {
+                    self.note(action, &format!("{made} of {asked} were started"));
+                    return Ok(Rang::End(End::Some { id, made }));
+                }
                 Ok(Rang::End(End::Done { id: Some(id) }))
             }
             Err(error) => match error.disposition() {
@@ -394,12 +439,9 @@ impl Run<'_> {
                 .as_ref()
                 .map(|_| SYSTEM_STAND_IN.to_owned()),
         };
-        ladder.iter().find_map(|rung| {
-            let ResourceSpec::Machine(spec) = &rung.spec else {
-                return None;
-            };
-            self.measure(rung, pool, spec, &join)
-        })
+        ladder
+            .iter()
+            .find_map(|rung| self.measure(rung, pool, rung.spec.each()?, &join))
     }
 
     fn measure(&self, rung: &Rung, pool: &Pool, spec: &MachineSpec, join: &Join) -> Option<Reason> {

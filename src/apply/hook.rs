@@ -28,7 +28,7 @@ use crate::{
         money::Price,
         offering::OfferingKey,
         reason::Reason,
-        resource::{Observed, ResourceRef, ResourceSpec},
+        resource::{Observed, ResourceRef},
         snapshot::Snapshot,
         state::{History, MachineMemory},
     },
@@ -107,8 +107,11 @@ impl Done {
 impl Run<'_> {
     /// The pool of the action's machine, where it has hooks of this moment.
     fn hooked(&self, action: &Action, moment: Moment) -> Option<&Pool> {
-        if action.address.kind != ResourceKind::Machine {
-            return None;
+        // A batch is made by one action; its containers are machines afterwards.
+        match action.address.kind {
+            ResourceKind::Machine => {}
+            ResourceKind::Batch if moment == Moment::BeforeCreate => {}
+            _ => return None,
         }
         let pool = self.context.stack.pool(action.address.pool.as_ref()?)?;
         pool.has_hooks(moment).then_some(pool)
@@ -205,7 +208,7 @@ impl Run<'_> {
                 self.hooks.done().gone.extend(target_of(action));
                 self.tell(action, Moment::AfterDelete, None).await;
             }
-            End::Done { .. } | End::Stopped => {}
+            End::Done { .. } | End::Some { .. } | End::Stopped => {}
             End::Failed { why } | End::Open { why } => {
                 self.tell(action, Moment::OnError, Some(why)).await;
             }
@@ -302,7 +305,5 @@ fn first_rung(action: &Action) -> Option<&Rung> {
     let Verb::Create { ladder, .. } = &action.verb else {
         return None;
     };
-    ladder
-        .first()
-        .filter(|rung| matches!(rung.spec, ResourceSpec::Machine(_)))
+    ladder.first().filter(|rung| rung.spec.each().is_some())
 }

@@ -122,6 +122,11 @@ enum End {
     Done {
         id: Option<String>,
     },
+    /// Some of a batch were started, fewer than were asked for.
+    Some {
+        id: String,
+        made: u32,
+    },
     Failed {
         why: String,
     },
@@ -313,7 +318,12 @@ impl Run<'_> {
     fn tally(action: &Action, tally: Tally, end: End, applied: &mut Applied) -> bool {
         match end {
             End::Done { .. } => {
-                applied.done.add(tally);
+                let all = u32::try_from(action.verb.count()).unwrap_or(u32::MAX);
+                applied.done.add(tally, all);
+                true
+            }
+            End::Some { made, .. } => {
+                applied.done.add(tally, made);
                 true
             }
             End::Stopped => {
@@ -356,6 +366,11 @@ impl Run<'_> {
                 action,
                 seconds,
                 id: id.as_deref(),
+            },
+            End::Some { id, .. } => Event::Complete {
+                action,
+                seconds,
+                id: Some(id.as_str()),
             },
             End::Failed { why } | End::Open { why } => Event::Errored { action, seconds, why },
             End::Held { reason } => Event::Held { action, reason },

@@ -1,8 +1,6 @@
 //! What can be typed: flags, verbs and their help.
 
-#[cfg(feature = "sandbox")]
-use std::net::SocketAddr;
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 use jiff::SignedDuration;
@@ -42,7 +40,7 @@ pub struct Global {
     /// Work as if started in this folder
     #[arg(short = 'C', long, global = true, value_name = "DIR")]
     pub chdir: Option<PathBuf>,
-    /// Print JSON: one document, or one line for each event from scale, apply and destroy
+    /// Print JSON: one document, or one line for each event from scale, watch, apply and destroy
     #[arg(long, global = true)]
     pub json: bool,
     /// How logs are written to stderr
@@ -100,6 +98,8 @@ pub enum Verb {
     Apply(Apply),
     /// One tick with no questions asked
     Scale(Scale),
+    /// Tick until told to stop; a second one on the same stack stands by
+    Watch(Watch),
     /// Remove everything of the stack; runners that work are waited for. Asks at a terminal; elsewhere typing it is the approval
     Destroy(Destroy),
     /// Read everything again, and show what someone else changed
@@ -143,9 +143,9 @@ pub struct Init {
     /// What to begin with
     #[arg(long, value_enum, default_value_t = Kind::Hetzner, value_name = "KIND")]
     pub from: Kind,
-    /// The other system's configuration, a file or at do-scaler its folder, where --from names one
+    /// The other system's configuration where --from names one: a file, at do-scaler its folder, at ado-ecs-agents files or their folder
     #[arg(value_name = "PATH")]
-    pub path: Option<PathBuf>,
+    pub path: Vec<PathBuf>,
     /// Give the stack's state a new identity: what carries the old one is left alone for ever
     #[arg(long, conflicts_with_all = ["from", "path", "out"])]
     pub new_lineage: bool,
@@ -171,6 +171,8 @@ pub enum Kind {
     CircleciRunnerAutoscaler,
     /// The folder of do-scaler: do-scaler.cfg and conf.d
     DoScaler,
+    /// The JSON of ado-ecs-agents: a file for each queue, or Terraform's variables
+    AdoEcsAgents,
 }
 
 /// `validate`
@@ -274,6 +276,14 @@ pub struct Scale {
     /// What is asked for beyond the stack file.
     #[command(flatten)]
     pub scope: Scope,
+}
+
+/// `watch`
+#[derive(Clone, Debug, Args)]
+pub struct Watch {
+    /// Serve /healthz, /readyz and /metrics there; beyond this machine only with watch.secret [default: watch.listen, else nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// `refresh`

@@ -1,8 +1,12 @@
 //! What every verb needs: the flags, the output, the stack, and a runtime for those that talk to the world.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{
@@ -23,6 +27,14 @@ pub(super) struct Context {
     /// Where to answer.
     pub(super) output: Output,
     lines: AtomicBool,
+    heard: Mutex<Option<Heard>>,
+}
+
+/// Notices of a verb that looks again and again: each is told when it is new, and not while it lasts.
+#[derive(Debug, Default)]
+struct Heard {
+    last: BTreeSet<String>,
+    now: BTreeSet<String>,
 }
 
 impl Context {
@@ -33,7 +45,27 @@ impl Context {
             global,
             output,
             lines: AtomicBool::new(false),
+            heard: Mutex::default(),
         }
+    }
+
+    /// From now on a notice is told once for as long as it is repeated in each look.
+    pub(super) fn begin_looks(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Heard::default());
+    }
+
+    /// A look has ended: what was not noticed in it is new when it comes again.
+    pub(super) fn end_look(&self) {
+        if let Some(heard) = self.heard.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            heard.last = std::mem::take(&mut heard.now);
+        }
+    }
+
+    /// Whether this was not noticed in the look before, nor in this one yet.
+    pub(super) fn is_news(&self, text: &str) -> bool {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(heard) = heard.as_mut() else { return true };
+        heard.now.insert(text.to_owned()) && !heard.last.contains(text)
     }
 
     /// Says that JSON lines are being printed, which a failure then ends, too.
@@ -150,6 +182,9 @@ impl Context {
     /// Tells a person something beside the answer; among JSON lines it is one of them.
     #[expect(clippy::print_stderr, reason = "what is beside the answer goes to stderr")]
     pub(super) fn notice(&self, text: &str) {
+        if !self.is_news(text) {
+            return;
+        }
         if self.lines_begun() {
             let line = Writer { complete: true }.log(text, Clock::system().now());
             if self.output.line(&line).is_ok() {

@@ -131,6 +131,18 @@ impl Failure {
         }
     }
 
+    /// In one line: what, and what led to it.
+    pub(super) fn in_a_line(&self) -> String {
+        let all = self
+            .diagnostics()
+            .into_iter()
+            .map(|view| match view.detail.as_str() {
+                "" => view.summary,
+                detail => format!("{}: {detail}", view.summary),
+            });
+        all.collect::<Vec<_>>().join("; ")
+    }
+
     /// Writes it to stderr.
     #[expect(clippy::print_stderr, reason = "where a person reads what went wrong")]
     pub fn report(&self, global: Option<&Global>) {

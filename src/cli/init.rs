@@ -15,7 +15,7 @@ use super::{
 use crate::stack::{
     self, Scaffold, Stack,
     from::{
-        Converted, FromError, Left, circleci_runner_autoscaler, do_scaler, drone_autoscaler,
+        Converted, FromError, Left, ado_ecs_agents, circleci_runner_autoscaler, do_scaler, drone_autoscaler,
         gitlab_runners_fleet,
     },
 };
@@ -42,6 +42,8 @@ enum Convert {
     Text(fn(&str, &str, Lookup<'_>) -> Result<Converted, FromError>),
     /// From a folder.
     Folder(fn(&dyn do_scaler::Files, &str) -> Result<Converted, FromError>),
+    /// From files, those of folders among them.
+    Files(fn(&[ado_ecs_agents::File], &str, Lookup<'_>) -> Result<Converted, FromError>),
 }
 
 /// A folder of this host.
@@ -106,6 +108,13 @@ impl Other {
                 usual: "droplets",
                 convert: Convert::Folder(do_scaler::convert),
             }),
+            Kind::AdoEcsAgents => Some(Self {
+                name: "ado-ecs-agents",
+                wants: "the files of its config/, or its terraform.tfvars.json,",
+                file: "terraform.tfvars.json",
+                usual: "agents",
+                convert: Convert::Files(ado_ecs_agents::convert),
+            }),
         }
     }
 }
@@ -168,25 +177,38 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, Failure> {
 
 /// The new stack file's text, what it says, and what of another system's configuration it does not say.
 fn made(args: &Init, name: &str) -> Result<(String, Stack, Vec<Left>), Failure> {
-    match (Other::of(args.from), &args.path) {
-        (Some(other), Some(path)) => return converted(&other, path, name),
-        (Some(other), None) => {
+    match (Other::of(args.from), args.path.as_slice()) {
+        (Some(other), [path]) => return converted(&other, std::slice::from_ref(path), name),
+        (Some(other), paths @ [_, ..]) if matches!(other.convert, Convert::Files(_)) => {
+            return converted(&other, paths, name);
+        }
+        (Some(other), [_, second, ..]) => {
+            let what = format!(
+                "--from {} reads one path, and {} is a second",
+                other.name,
+                second.display()
+            );
+            return Err(
+                Failure::error(what).help("leave it out; several stacks are made one after the other")
+            );
+        }
+        (Some(other), []) => {
             let what = format!("--from {} needs the path of its configuration", other.name);
             return Err(
                 Failure::error(what).help(format!("runfleet init --from {} {}", other.name, other.file))
             );
         }
-        (None, Some(path)) => {
+        (None, [path, ..]) => {
             let what = format!(
                 "{} is not asked for: this stack file is made from nothing else",
                 path.display()
             );
             return Err(Failure::error(what).help(
                 "leave it out, or say what it is the configuration of: --from gitlab-runners-fleet, drone-autoscaler, \
-                 circleci-runner-autoscaler or do-scaler",
+                 circleci-runner-autoscaler, do-scaler or ado-ecs-agents",
             ));
         }
-        (None, None) => {}
+        (None, []) => {}
     }
     let scaffold = match args.from {
         Kind::Local => Scaffold::Local,
@@ -202,14 +224,43 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn converted(other: &Other, path: &Path, name: &str) -> Result<(String, Stack, Vec<Left>), Failure> {
-    let read = || {
-        fs_err::read_to_string(path)
-            .map_err(|error| Failure::error("reading the configuration").because(error))
-    };
-    let shown = path.display();
+/// The files that these paths name: of a folder those that end in `.json`, by their names.
+fn files(paths: &[PathBuf]) -> Result<Vec<ado_ecs_agents::File>, Failure> {
+    let mut all = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            all.push(path.clone());
+            continue;
+        }
+        let entries = fs_err::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let entries =
+            entries.map_err(|error| Failure::error("reading the configuration's folder").because(error))?;
+        let mut inside: Vec<PathBuf> = entries.iter().map(fs_err::DirEntry::path).collect();
+        inside.retain(|path| path.is_file() && path.extension().is_some_and(|end| end == "json"));
+        inside.sort();
+        all.extend(inside);
+    }
+    all.into_iter()
+        .map(|path| {
+            let text = text(&path)?;
+            let name = path.display().to_string();
+            Ok(ado_ecs_agents::File { name, text })
+        })
+        .collect()
+}
+
+fn text(path: &Path) -> Result<String, Failure> {
+    fs_err::read_to_string(path).map_err(|error| Failure::error("reading the configuration").because(error))
+}
+
+/// `paths` are several only for what reads several.
+fn converted(other: &Other, paths: &[PathBuf], name: &str) -> Result<(String, Stack, Vec<Left>), Failure> {
+    let path: &Path = paths.first().map_or(Path::new(""), PathBuf::as_path);
+    let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let shown = shown.join(", ");
     let made = match other.convert {
-        Convert::Text(convert) => convert(&read()?, name, &variable),
+        Convert::Files(convert) => convert(&files(paths)?, name, &variable),
+        Convert::Text(convert) => convert(&text(path)?, name, &variable),
         // Its main file stands for its folder.
         Convert::Folder(convert) if path.is_file() => convert(&Folder(path.parent().unwrap_or(path)), name),
         Convert::Folder(convert) => convert(&Folder(path), name),

@@ -164,7 +164,8 @@ pub(super) async fn carry_out(
     signals: &Signals,
 ) -> Result<Applied, Failure> {
     let stop = Stop::new();
-    let progress = (!context.output.json).then(|| Progress::new(context.output, planned.plan.complete));
+    let progress =
+        (!context.output.json).then(|| Progress::new(context.output, planned.plan.complete, false));
     let reporter: &dyn Reporter = match &progress {
         Some(progress) => progress,
         None => &Silent,

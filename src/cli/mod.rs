@@ -42,6 +42,7 @@ mod status;
 mod told;
 mod unlock;
 mod validate;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -91,6 +92,7 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Plan(args) => plan::run(context, &args),
         Verb::Apply(args) => apply::run(context, &args),
         Verb::Scale(args) => scale::run(context, &args),
+        Verb::Watch(args) => watch::run(context, &args),
         Verb::Destroy(args) => destroy::run(context, &args),
         Verb::Refresh(args) => refresh::run(context, &args),
         Verb::Status => status::run(context),

@@ -33,6 +33,8 @@ const FRAME: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 enum Sink {
     Plain(Output),
+    /// Only that a signal was heard: the rest is told when the tick has ended.
+    Brief(Output),
     Bars(Output, MultiProgress),
     Json(Output, Writer, Clock),
 }
@@ -59,9 +61,11 @@ pub(super) struct Progress {
 impl Progress {
     /// For what stdout is. Needs a runtime.
     #[expect(clippy::disallowed_methods, reason = "the ticker ends when this is dropped")]
-    pub(super) fn new(output: Output, complete: bool) -> Self {
+    pub(super) fn new(output: Output, complete: bool, brief: bool) -> Self {
         let sink = if output.json {
             Sink::Json(output, Writer { complete }, Clock::system())
+        } else if brief {
+            Sink::Brief(output)
         } else if output.terminal {
             let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
             Sink::Bars(output, bars)
@@ -82,7 +86,11 @@ impl Progress {
         let left = lock(&self.running).len();
         let left = counted(left, "action");
         let rest = "a second signal stops at once, and is safe too";
-        self.warn("stopping".to_owned(), format!("{left} in flight; {rest}"));
+        let text = format!("{left} in flight; {rest}");
+        match &self.sink {
+            Sink::Brief(output) => Sink::Plain(*output).say(&format!("stopping: {text}")),
+            _ => self.warn("stopping".to_owned(), text),
+        }
     }
 
     fn start(&self, action: &Action) {
@@ -99,6 +107,7 @@ impl Progress {
                 self.sink.line(&writer.start(action, clock.now()));
                 None
             }
+            Sink::Brief(_) => None,
             Sink::Bars(_, bars) => {
                 let bar = ProgressBar::new_spinner().with_message(doing(action));
                 if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
@@ -126,6 +135,7 @@ impl Progress {
     fn note(&self, action: &Action, text: &str) {
         match &self.sink {
             Sink::Plain(_) => self.sink.say(&format!("{}: {text}", action.address)),
+            Sink::Brief(_) => {}
             Sink::Json(_, writer, clock) => {
                 let since = lock(&self.running)
                     .get(&action.id)
@@ -194,7 +204,7 @@ impl Reporter for Progress {
                         let line = writer.errored(action, *seconds, why, clock.now());
                         self.sink.line(&line);
                     }
-                    Sink::Plain(output) | Sink::Bars(output, _) => {
+                    Sink::Plain(output) | Sink::Brief(output) | Sink::Bars(output, _) => {
                         let red = output.paint.error();
                         self.sink
                             .say(&format!("{red}{}{red:#}", failed(action, *seconds, why)));
@@ -228,6 +238,7 @@ impl Sink {
     /// One line for a person. A stdout that cannot be written to must not stop what is in flight.
     fn say(&self, text: &str) {
         let outcome = match self {
+            Self::Brief(_) => return,
             Self::Bars(output, bars) => bars.suspend(|| output.text(&format!("{text}\n"))),
             Self::Plain(output) | Self::Json(output, ..) => output.text(&format!("{text}\n")),
         };

@@ -99,7 +99,7 @@ pub(super) fn run(context: &Context, errand: &Errand) -> Result<Exit, Failure> {
 }
 
 /// Only what reads may be done for a stack file that a stranger wrote.
-fn trusted(context: &Context, errand: &Errand) -> Result<(), Failure> {
+pub(super) fn trusted(context: &Context, errand: &Errand) -> Result<(), Failure> {
     if !context.global.untrusted {
         return Ok(());
     }
@@ -107,7 +107,7 @@ fn trusted(context: &Context, errand: &Errand) -> Result<(), Failure> {
     Err(Failure::new(Exit::Refused, what).help("--untrusted is for plan, validate and render"))
 }
 
-fn stopped() -> Failure {
+pub(super) fn stopped() -> Failure {
     let what = "stopped at once: what was in flight is on record";
     Failure::new(Exit::Partial, what).help("run it again: the next tick finds out how it ended")
 }
@@ -213,20 +213,12 @@ async fn rounds(
     let stop = Stop::new();
     let mut approval = errand.approval;
     loop {
-        let Some(planned) = approved(told, session, errand, approval, signals).await? else {
+        let Some(round) = round(told, session, errand, approval, &stop, signals).await? else {
             return Ok(Exit::Error);
         };
         approval = Approval::Given;
-        let outcome = carry_out(told, session, &planned, &stop, signals).await?;
-        let left = match errand.goal {
-            Goal::Destroy => left(&planned, &outcome.applied),
-            Goal::Converge => 0,
-        };
-        // What is protected stays however long one waits.
-        let again = errand.wait && left > protected(&planned.plan) && !stop.requested();
-        told.ended(&outcome, left, again)?;
-        if !again {
-            return Ok(exit_of(told.context, &planned, &outcome.applied, left));
+        if !round.again {
+            return Ok(round.exit(told.context));
         }
         tokio::select! {
             _ = stop.sleep(LOOK_AGAIN) => {}
@@ -236,6 +228,52 @@ async fn rounds(
             return Ok(Exit::Partial);
         }
     }
+}
+
+/// What one round came to.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// What was decided, and on what.
+    pub(super) planned: Planned,
+    /// What became of it.
+    pub(super) outcome: Outcome,
+    left: usize,
+    again: bool,
+}
+
+impl Round {
+    /// How a program ends that does nothing more.
+    pub(super) fn exit(&self, context: &Context) -> Exit {
+        exit_of(context, &self.planned, &self.outcome.applied, self.left)
+    }
+}
+
+/// Plans, asks where that is needed, carries out, and tells: one tick. None when a person said no. The lock must be held.
+pub(super) async fn round(
+    told: &Told<'_>,
+    session: &Session,
+    errand: &Errand,
+    approval: Approval,
+    stop: &Stop,
+    signals: &Signals,
+) -> Result<Option<Round>, Failure> {
+    let Some(planned) = approved(told, session, errand, approval, signals).await? else {
+        return Ok(None);
+    };
+    let outcome = carry_out(told, session, &planned, stop, signals).await?;
+    let left = match errand.goal {
+        Goal::Destroy => left(&planned, &outcome.applied),
+        Goal::Converge => 0,
+    };
+    // What is protected stays however long one waits.
+    let again = errand.wait && left > protected(&planned.plan) && !stop.requested();
+    told.ended(&outcome, left, again)?;
+    Ok(Some(Round {
+        planned,
+        outcome,
+        left,
+        again,
+    }))
 }
 
 /// Plans, shows, and asks where that is needed; none when a person said no.
@@ -350,7 +388,7 @@ async fn carry_out(
 ) -> Result<Outcome, Failure> {
     let began = Instant::now();
     let applied = {
-        let progress = Progress::new(told.context.output, planned.plan.complete);
+        let progress = Progress::new(told.context.output, planned.plan.complete, told.is_brief());
         let work = session.apply(planned, &progress, stop);
         tokio::pin!(work);
         tokio::select! {

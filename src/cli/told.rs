@@ -20,6 +20,8 @@ pub(super) struct Told<'a> {
     pub(super) context: &'a Context,
     operation: &'static str,
     clock: Clock,
+    /// Whether a person is told in a line of the caller's what a tick came to.
+    brief: bool,
 }
 
 impl<'a> Told<'a> {
@@ -28,7 +30,19 @@ impl<'a> Told<'a> {
             context,
             operation,
             clock: Clock::system(),
+            brief: false,
         }
+    }
+
+    /// With nothing said to a person of each tick: its caller does.
+    pub(super) fn brief(mut self) -> Self {
+        self.brief = true;
+        self
+    }
+
+    /// Whether a person is told of each tick by the caller.
+    pub(super) fn is_brief(&self) -> bool {
+        self.brief && !self.context.output.json
     }
 
     pub(super) fn now(&self) -> jiff::Timestamp {
@@ -44,6 +58,9 @@ impl<'a> Told<'a> {
     }
 
     pub(super) fn plan(&self, planned: &Planned) -> Result<(), Failure> {
+        if self.is_brief() {
+            return Ok(());
+        }
         let plan = &planned.plan;
         let unread = show::sources::unread(&planned.snapshot);
         if !self.context.output.json {
@@ -57,6 +74,9 @@ impl<'a> Told<'a> {
     }
 
     pub(super) fn ended(&self, outcome: &Outcome, left: usize, again: bool) -> Result<(), Failure> {
+        if self.is_brief() {
+            return Ok(());
+        }
         if !self.context.output.json {
             let text = outcome::text(outcome, left, again, self.context.output.paint);
             return self.context.output.text(&text);

@@ -1,6 +1,7 @@
 //! The ports of a CI system: what it wants (read-only), and what may be done to its runners.
 
 mod answer;
+pub mod azure;
 pub mod circleci;
 pub mod drone;
 pub mod gitlab;
@@ -124,6 +125,9 @@ pub struct RunnerReading {
 pub trait RunnerControl: fmt::Debug + Send + Sync {
     /// How its cordon works.
     fn profile(&self) -> &ControlProfile;
+
+    /// Where a runner finds the CI: the root URL, for what starts without a registration of ours (a container).
+    fn root(&self) -> &str;
 
     /// Makes a registration for one machine, with a token for it alone.
     async fn register(&self, request: &RegistrationRequest) -> Result<Registration, DemandError>;

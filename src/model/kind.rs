@@ -321,11 +321,40 @@ pub const KINDS: [Kind; 7] = [
     },
     Kind {
         kind: ResourceKind::Batch,
-        doc: "Tasks or Jobs that were started together.",
+        doc: "Tasks or Jobs that were started together. Each runs once, and goes by itself.",
         depends_on: &[],
         billed: true,
-        anew: Anew::Rolled,
-        fields: &[],
+        anew: Anew::Never,
+        fields: &[
+            Field {
+                name: "count",
+                doc: "How many were started.",
+                on_change: OnChange::InPlace,
+                wanted: |spec| match spec {
+                    ResourceSpec::Batch(batch) => Some(json!(batch.count)),
+                    _ => None,
+                },
+                seen: |_| None,
+            },
+            machine_field(
+                "type",
+                "What each of them is.",
+                |spec| match spec {
+                    ResourceSpec::Batch(batch) => Some(json!(batch.each.offering.machine_type)),
+                    _ => None,
+                },
+                |seen| seen.offering.as_ref().map(|key| json!(key.machine_type)),
+            ),
+            machine_field(
+                "location",
+                "Where they run.",
+                |spec| match spec {
+                    ResourceSpec::Batch(batch) => Some(json!(batch.each.offering.location)),
+                    _ => None,
+                },
+                |seen| seen.offering.as_ref().map(|key| json!(key.location)),
+            ),
+        ],
     },
 ];
 

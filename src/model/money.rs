@@ -101,6 +101,19 @@ pub struct Price {
 }
 
 impl Price {
+    /// What several of it cost.
+    #[must_use]
+    pub fn times(&self, count: u32) -> Self {
+        let times = |money: &Money| Money {
+            amount: money.amount * Decimal::from(count),
+            currency: money.currency.clone(),
+        };
+        Self {
+            hourly: times(&self.hourly),
+            monthly_cap: self.monthly_cap.as_ref().map(times),
+        }
+    }
+
     /// What the time from `from` to `to` of a machine made at `created` costs, the provider's cap on a month respected.
     ///
     /// `month` is when the calendar month of UTC began that the time lies in. Time before `created` costs nothing. Time is

@@ -76,3 +76,14 @@ pub struct Offering {
     /// What the provider says of its stock; none where it does not say. `true` is no promise.
     pub available: Option<bool>,
 }
+
+impl Offering {
+    /// What an hour costs, with a public IPv4 address or without.
+    pub fn price_with(&self, public_ipv4: bool) -> &Price {
+        if public_ipv4 {
+            &self.price
+        } else {
+            &self.price_without_ipv4
+        }
+    }
+}

@@ -151,6 +151,8 @@ reasons! {
     PartialCloud { provider: ProviderName, why: String } => "partial_cloud", format!("{provider}'s answer was partial: {why}");
     /// Not grown further: the pool is at its `max`.
     MaxReached { wanted: u32, max: u32 } => "max_reached", format!("{wanted} wanted, max = {max}");
+    /// Not grown further: the CI has as many runners as it is licensed for (`ci.NAME.max`), over all its pools.
+    LicenceCeiling { ci: CiName, max: u32, wanted: u32 } => "licence_ceiling", format!("{ci} may have {max} runners over all its pools, {wanted} more wanted");
     /// Not grown further: the budget would be exceeded. `offering` is what the money would have bought, at `price` in the budget's period.
     BudgetReached { budget: Box<Money>, per: Period, left: Box<Money>, wanted: u32, offering: String, price: Box<Money> } => "budget_reached", format!("budget of {budget} {per} has no room for {wanted} more: {offering} would cost {price}, {left} is left");
     /// Not grown: something that runs is priced in a currency without a rate, so that no budget could be kept.
@@ -191,6 +193,12 @@ reasons! {
     SharedRunner => "shared_runner", "only a pause of all runners lets it go, and settle is too long for that".to_owned();
     /// Kept: nothing can be done from outside; it goes when it has left by itself.
     LeavesByItself => "leaves_by_itself", "goes when it has left by itself".to_owned();
+    /// Kept: a batch stays on record while any of its containers runs, or may be listed yet.
+    TasksRun => "tasks_run", "its containers run".to_owned();
+    /// A batch leaves the record: all its containers have ended.
+    TasksEnded => "tasks_ended", "its containers have ended".to_owned();
+    /// Containers wait for their cloud, which says why: no node has room for them.
+    TasksWait { why: String } => "tasks_wait", why.clone();
     /// Kept: idle, and younger than its policy lets go.
     TooYoung { age: SignedDuration, limit: SignedDuration } => "too_young", format!("{} old, min_age = {}", span(*age), span(*limit));
     /// A machine leaves because a job on it has been running for longer than its CI lets any: seen twice.

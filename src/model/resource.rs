@@ -433,6 +433,24 @@ impl ResourceSpec {
             Self::Batch(spec) => &spec.each.name,
         }
     }
+
+    /// What a machine is, or each container of a batch; none of what runs nothing.
+    pub fn each(&self) -> Option<&MachineSpec> {
+        match self {
+            Self::Machine(machine) => Some(machine),
+            Self::Batch(batch) => Some(&batch.each),
+            _ => None,
+        }
+    }
+
+    /// How many machines or containers it is; none of what runs nothing.
+    pub fn count(&self) -> u32 {
+        match self {
+            Self::Machine(_) => 1,
+            Self::Batch(batch) => batch.count,
+            _ => 0,
+        }
+    }
 }
 
 /// What a cloud says a resource is doing.

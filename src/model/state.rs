@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     demand::Cursor,
     ids::{
-        Address, CiName, CloudId, IntentId, JobId, Lineage, PoolName, ProviderName, RegistrationId, Serial,
-        SpecHash, StackName,
+        Address, CiName, CloudId, IntentId, JobId, Lineage, PoolName, ProviderName, RegistrationId,
+        ResourceKind, Serial, SpecHash, StackName,
     },
     money::{Money, Price},
     offering::OfferingKey,
@@ -78,11 +78,7 @@ impl Record {
 
     /// What was bought; none for what is neither a machine nor a batch.
     pub fn offering(&self) -> Option<&OfferingKey> {
-        match &self.spec {
-            ResourceSpec::Machine(spec) => Some(&spec.offering),
-            ResourceSpec::Batch(batch) => Some(&batch.each.offering),
-            _ => None,
-        }
+        self.spec.each().map(|spec| &spec.offering)
     }
 
     /// What it boots from; none for what is not a machine.
@@ -172,9 +168,9 @@ impl State {
 
     /// The machines of a pool on record, in order of address.
     pub fn machines_of<'a>(&'a self, pool: &'a PoolName) -> impl Iterator<Item = (&'a Address, &'a Record)> {
-        self.resources
-            .iter()
-            .filter(move |(address, _)| address.pool.as_ref() == Some(pool))
+        self.resources.iter().filter(move |(address, _)| {
+            address.kind == ResourceKind::Machine && address.pool.as_ref() == Some(pool)
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -107,6 +107,17 @@ impl ClientConfig {
     }
 }
 
+/// How a server is known and how we are known to it, where that is not as for everybody: what a kubeconfig says.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Our certificate and its key, in PEM, where those let us in.
+    pub identity_pem: Option<SecretString>,
+    /// Whether [`ClientConfig::ca_pem`] is all that is trusted; otherwise the system's certificates are too.
+    pub only_ca: bool,
+    /// Through which proxy, whatever the environment says.
+    pub proxy: Option<String>,
+}
+
 /// Who goes first when requests are scarce.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Priority {
@@ -132,7 +143,7 @@ pub struct Request {
     pub text: Option<Vec<u8>>,
     /// Headers of its own, by name in lower case. No credentials: those are the client's.
     pub headers: Vec<(&'static str, String)>,
-    /// Headers with names that only the stack file knows. No credentials.
+    /// Headers with names that only the stack file, or another crate that sends through us, knows. Never shown.
     pub more: HeaderMap,
     /// The first and the longest wait between two tries; none: the usual ones.
     pub waits: Option<(Duration, Duration)>,
@@ -278,6 +289,8 @@ struct Inner {
     auth: Option<(HeaderName, HeaderValue)>,
     places: Arc<Semaphore>,
     budget: Budget,
+    /// Until when nothing is sent, since the server asked for that.
+    rests_until: Mutex<Option<Instant>>,
     calls: AtomicU32,
 }
 
@@ -295,13 +308,21 @@ impl Client {
     /// # Errors
     /// When the address is not usable or not safe, or the certificates cannot be read.
     pub fn new(config: ClientConfig) -> Result<Self, NetError> {
+        Self::with_peer(config, &Peer::default())
+    }
+
+    /// As [`Self::new`], for a server that is known in a way of its own.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; and when our certificate, its key or the proxy's address cannot be read.
+    pub fn with_peer(config: ClientConfig, peer: &Peer) -> Result<Self, NetError> {
         let base = parse_base(&config.base)?;
         if base.scheme() == "http" && !is_loopback(&base) {
             return Err(NetError::Insecure {
                 url: base.to_string(),
             });
         }
-        Self::to(base, config)
+        Self::to(base, config, peer)
     }
 
     /// A client that may use http anywhere, for a server that is told nothing secret: no credential, and none in a body.
@@ -310,12 +331,12 @@ impl Client {
     /// When the address is not usable or, with a credential, not safe, or the certificates cannot be read.
     pub fn without_secret(config: ClientConfig) -> Result<Self, NetError> {
         match config.auth {
-            Auth::None => Self::to(parse_base(&config.base)?, config),
+            Auth::None => Self::to(parse_base(&config.base)?, config, &Peer::default()),
             _ => Self::new(config),
         }
     }
 
-    fn to(base: Url, config: ClientConfig) -> Result<Self, NetError> {
+    fn to(base: Url, config: ClientConfig, peer: &Peer) -> Result<Self, NetError> {
         let here = is_loopback(&base);
         let mut builder = reqwest::Client::builder()
             .use_rustls_tls()
@@ -339,7 +360,11 @@ impl Client {
             for certificate in certificates {
                 builder = builder.add_root_certificate(certificate);
             }
+            if peer.only_ca {
+                builder = builder.tls_built_in_root_certs(false);
+            }
         }
+        builder = known_to(peer, builder)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 base,
@@ -347,6 +372,7 @@ impl Client {
                 auth: auth_header(&config.auth)?,
                 places: Arc::new(Semaphore::new(config.concurrency.max(1))),
                 budget: Budget::new(config.requests_per_hour, config.requests_per_minute),
+                rests_until: Mutex::default(),
                 calls: AtomicU32::new(0),
                 config,
             }),
@@ -356,6 +382,18 @@ impl Client {
     /// How many requests were sent, tries included.
     pub fn calls(&self) -> u32 {
         self.inner.calls.load(Ordering::Relaxed)
+    }
+
+    /// Sends nothing for this long: for servers that ask for it with an answer that is no refusal. A longer rest that was asked for
+    /// before stays. A call that cannot wait for its end is [`NetError::NotSent`].
+    pub fn rest(&self, time: Duration) {
+        let mut until = self.inner.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = (*until).max(Some(Instant::now() + time));
+    }
+
+    fn rests(&self) -> Option<Instant> {
+        let until = self.inner.rests_until.lock();
+        *until.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connections underneath, for callers that send through another crate: ask for a [`Self::permit`] first. Follows no
@@ -375,6 +413,14 @@ impl Client {
 
     async fn permit_until(&self, priority: Priority, deadline: Instant) -> Result<Permit, NetError> {
         let inner = &self.inner;
+        if let Some(until) = self.rests() {
+            if until > deadline {
+                let left = until.saturating_duration_since(Instant::now());
+                let why = format!("the server asked for no call for {:.0?} more", left);
+                return Err(NetError::NotSent { why });
+            }
+            tokio::time::sleep_until(until).await;
+        }
         // The budget first: who waits for it must not hold a place that a delete could use.
         inner.budget.take(priority, deadline).await?;
         let place = timeout_at(deadline, Arc::clone(&inner.places).acquire_owned()).await;
@@ -490,9 +536,10 @@ impl Client {
             builder = builder.json(body);
         }
         if let Some(text) = &request.text {
-            builder = builder
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(text.clone());
+            if !request.more.contains_key(header::CONTENT_TYPE) {
+                builder = builder.header(header::CONTENT_TYPE, "application/json");
+            }
+            builder = builder.body(text.clone());
         }
         let begun = Instant::now();
         let end = deadline.min(begun + inner.config.call_timeout);
@@ -519,6 +566,25 @@ impl Client {
     }
 }
 
+/// With our own certificate and the proxy, where there are such.
+fn known_to(peer: &Peer, mut builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, NetError> {
+    if let Some(pem) = &peer.identity_pem {
+        // What the library says of it may quote it.
+        let identity = reqwest::Identity::from_pem(pem.expose_secret().as_bytes());
+        builder = builder.identity(identity.map_err(|_| NetError::Tls {
+            why: "our certificate and its key cannot be read as PEM".to_owned(),
+        })?);
+    }
+    if let Some(proxy) = &peer.proxy {
+        // Its address may hold a password.
+        let proxy = reqwest::Proxy::all(proxy.as_str()).map_err(|_| NetError::BadUrl {
+            why: "the proxy's address cannot be read".to_owned(),
+        })?;
+        builder = builder.proxy(proxy);
+    }
+    Ok(builder)
+}
+
 /// Sends and reads the whole answer, up to the limit.
 async fn read(builder: reqwest::RequestBuilder, limit: usize) -> Result<Reply, NetError> {
     let mut response = builder.send().await.map_err(classify)?;
@@ -536,7 +602,7 @@ async fn read(builder: reqwest::RequestBuilder, limit: usize) -> Result<Reply, N
     }
     Ok(Reply {
         status,
-        date: headers.get(header::DATE).and_then(parse_date),
+        date: date(&headers),
         headers,
         body,
     })
@@ -621,6 +687,11 @@ pub fn retry_after(reply: &Reply) -> Option<Duration> {
         Err(_) => parse_date(value)?.as_second() - reply.date?.as_second(),
     };
     Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+/// The answering server's clock, from an answer's headers.
+pub fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    headers.get(header::DATE).and_then(parse_date)
 }
 
 fn number(reply: &Reply, header: &str) -> Option<i64> {

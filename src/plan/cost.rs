@@ -67,7 +67,10 @@ pub fn monthly(price: &Price) -> Money {
 /// Everything that runs: on record, being made, orphans.
 pub(super) fn running<'a>(facts: &Facts<'a>, in_flight: &'a InFlight, found: &Found<'a>) -> Vec<Running<'a>> {
     let snapshot = facts.snapshot;
-    let recorded = snapshot.state.resources.iter().filter_map(|(address, record)| {
+    // A batch's containers are machines of the snapshot, and those that nobody tells yet are in flight.
+    let recorded = snapshot.state.resources.iter();
+    let recorded = recorded.filter(|(address, _)| address.kind != ResourceKind::Batch);
+    let recorded = recorded.filter_map(|(address, record)| {
         let memory = snapshot.history.machines.get(address);
         Some(Running {
             price: record
@@ -106,6 +109,9 @@ fn changes<'p>(facts: &Facts<'p>, actions: &'p [Action]) -> Changes<'p> {
     for action in actions {
         let recorded = || {
             let record = action.before.as_ref()?;
+            if action.address.kind == ResourceKind::Batch {
+                return None;
+            }
             Some((record.price.as_ref()?, record.created_at))
         };
         let orphan = |target| {

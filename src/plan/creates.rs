@@ -21,7 +21,7 @@ use crate::{
         ids::{Address, PoolName, ProviderName, ResourceKind, RunnerName},
         offering::OfferingKey,
         reason::Reason,
-        resource::{Completeness, MachineSpec, ResourceSpec},
+        resource::{BatchSpec, Completeness, MachineSpec, ResourceSpec},
         state::Record,
     },
     placement::{self, Breaker, LaunchBudgets, Rated, Refused, Scale},
@@ -36,6 +36,23 @@ pub(super) struct Made {
     pub(super) reason: Reason,
     pub(super) ladder: Vec<Rung>,
     pub(super) bootstrap: Bootstrap,
+}
+
+impl Made {
+    /// So many containers of this, in one batch.
+    fn of(mut self, count: u32) -> Self {
+        self.address.kind = ResourceKind::Batch;
+        for rung in &mut self.ladder {
+            if let ResourceSpec::Machine(each) = &rung.spec {
+                rung.spec = ResourceSpec::Batch(BatchSpec {
+                    each: each.clone(),
+                    count,
+                });
+                rung.price = rung.price.as_ref().map(|price| price.times(count));
+            }
+        }
+        self
+    }
 }
 
 /// Everything that making machines draws on.
@@ -112,6 +129,11 @@ impl Maker<'_, '_> {
         let (made, blocked) = self.each(wish, &rungs, 0);
         let pool = &wish.pool.name;
         let left = wanted - count(made.len());
+        let made = if wish.pool.runs_tasks() {
+            self.batches(made)
+        } else {
+            made
+        };
         match blocked {
             Some(Blocked::Budget(short, offering)) => draft.warn(pool, left, short.reason(left, offering)),
             Some(Blocked::Launches(offering)) => {
@@ -121,6 +143,40 @@ impl Maker<'_, '_> {
             Some(Blocked::NoRung) | None => {}
         }
         made
+    }
+
+    /// Puts containers that are bought alike together, as many in each batch as every cloud of its ladder starts by one call.
+    fn batches(&self, made: Vec<Made>) -> Vec<Made> {
+        let alike = |a: &Made, b: &Made| {
+            let offerings = |made: &Made| {
+                made.ladder
+                    .iter()
+                    .map(|rung| rung.offering.clone())
+                    .collect::<Vec<_>>()
+            };
+            offerings(a) == offerings(b)
+        };
+        let room = |made: &Made| {
+            let clouds = &self.facts.snapshot.clouds;
+            let sizes = made.ladder.iter().filter_map(|rung| clouds.get(&rung.provider));
+            sizes
+                .map(|cloud| cloud.profile.batch_size)
+                .min()
+                .unwrap_or(1)
+                .max(1)
+        };
+        let mut batches: Vec<(Made, u32)> = Vec::new();
+        for one in made {
+            match batches.last_mut() {
+                Some((batch, many))
+                    if alike(batch, &one) && usize::try_from(*many).is_ok_and(|many| many < room(batch)) =>
+                {
+                    *many += 1;
+                }
+                _ => batches.push((one, 1)),
+            }
+        }
+        batches.into_iter().map(|(batch, many)| batch.of(many)).collect()
     }
 
     /// One place in a placement group at every provider of a ladder, for a pool that is spread over hosts: it is not known yet on

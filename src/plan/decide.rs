@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::{
-    Goal, Plan, PoolReport, Selection, cost,
+    Goal, Plan, PoolReport, Selection, batches,
+    ceiling::Ceilings,
+    cost,
     creates::{self, Made, Maker},
     draft::Draft,
     drift,
@@ -88,7 +90,8 @@ fn decide_on(input: &DecideInput<'_>) -> Plan {
     let mut draft = Draft::new(stack, input.selection);
     let machines = fleet::machines(&facts);
     let found = strays::find(&facts);
-    let in_flight = recover::resolve(&facts, &machines, &mut draft);
+    let mut in_flight = recover::resolve(&facts, &machines, &mut draft);
+    batches::count_unseen(&facts, &mut in_flight);
     moved::relabel(&facts, &mut draft);
     let mut wished = shared::wished(&facts);
     strays::beside_disowned(&facts, &found, &mut wished);
@@ -109,6 +112,7 @@ fn decide_on(input: &DecideInput<'_>) -> Plan {
         }
     }
     strays::judge(&facts, &found, goal, &mut draft);
+    batches::settle(&facts, &mut draft);
     passed_over(snapshot, &mut draft);
     let (advised, made): (Vec<_>, Vec<_>) = made
         .into_iter()
@@ -244,9 +248,20 @@ impl<'a> Parts<'a, '_> {
         // Those that are only advised on come last: they take no money or launches from those that act.
         let mut order: Vec<_> = standing.iter_mut().collect();
         order.sort_by_key(|(standing, _)| draft.is_advised(&standing.pool.name));
+        let all = order.iter().map(|(standing, _)| standing);
+        let mut ceilings = Ceilings::of(facts, all, self.machines);
         let mut made = Vec::new();
         for (standing, roll) in order {
-            made.extend(self.make(standing, roll, &mut maker, draft));
+            standing.licensed = ceilings.trim(&mut standing.wish, draft);
+            let own = self.make(standing, roll, &mut maker, draft);
+            let pool = standing.pool;
+            let mut count = own.len();
+            // A group's raise, or a batch, is one action for many.
+            if pool.group.is_some() || pool.runs_tasks() {
+                count = count.max(standing.wish.reasons.len());
+            }
+            ceilings.take(&pool.ci, u32::try_from(count).unwrap_or(u32::MAX));
+            made.extend(own);
         }
         let limits = maker.limits.to_map();
         let groups = maker.groups.into_wished();
@@ -266,7 +281,8 @@ impl<'a> Parts<'a, '_> {
             ..
         } = *self.input;
         // A group's members are made by it, from its own launch template.
-        if goal == Goal::Destroy || pool.group.is_some() {
+        // Containers that run once are made anew by themselves.
+        if goal == Goal::Destroy || pool.group.is_some() || pool.runs_tasks() {
             return Roll::default();
         }
         for address in &selection.replace {

@@ -239,6 +239,8 @@ pub(super) struct Leaver<'a> {
     pub(super) runner: Option<(CiName, RegistrationId)>,
     pub(super) work: Work,
     pub(super) cordon: Cordon,
+    /// Whether it is a container that its cloud could not start: nothing has run in it.
+    pub(super) never_ran: bool,
     pub(super) record: Option<&'a Record>,
 }
 
@@ -251,6 +253,7 @@ impl<'a> Leaver<'a> {
             runner: record.ci.clone().zip(record.registration.clone()),
             work: machine.work,
             cordon: machine.cordon,
+            never_ran: machine.never_ran(),
             record: Some(record),
         }
     }
@@ -268,6 +271,10 @@ impl<'a> Leaver<'a> {
         let leaves = control.is_some_and(|control| control.cordon == CordonKind::Leaves);
         let verb = match (self.work, self.runner) {
             (Work::Busy(jobs), _) => return Err(Reason::Busy { jobs }),
+            (Work::NoRunner, _) if self.never_ran => Verb::Delete {
+                target: self.target,
+                registration: None,
+            },
             _ if leaves => return Err(Reason::LeavesByItself),
             (Work::Unknown, _) | (Work::Idle, None) => return Err(Reason::BusyUnknown),
             (Work::NoRunner, None) => Verb::Delete {

@@ -331,11 +331,7 @@ impl<'a> Facts<'a> {
     /// What an hour on an offering costs.
     pub fn price(&self, offering: &OfferingKey, public_ipv4: bool) -> Option<&'a Price> {
         let offering = self.offerings.get(offering)?;
-        Some(if public_ipv4 {
-            &offering.price
-        } else {
-            &offering.price_without_ipv4
-        })
+        Some(offering.price_with(public_ipv4))
     }
 
     /// An amount in the currency that all is counted in; none where it does not convert. Without such a currency as it is.

@@ -11,7 +11,7 @@ use crate::{
         ids::{Address, PoolName, ResourceKind},
         intent::Intent,
         reason::Reason,
-        resource::{CloudStatus, CordonKind, Observed},
+        resource::{CloudStatus, CordonKind, ImageRef, Observed, ResourceSpec},
         runner::RunnerState,
         state::{History, MachineMemory, Phase, Record},
     },
@@ -82,6 +82,16 @@ impl Machine<'_> {
         self.presence != Presence::Gone
             && matches!(self.health, Health::Well | Health::Booting)
             && self.cordon == Cordon::No
+    }
+
+    /// Whether it is a container that its cloud could not start.
+    pub fn never_ran(&self) -> bool {
+        let container = matches!(
+            &self.record.spec,
+            ResourceSpec::Machine(spec) if spec.image == ImageRef::TaskTemplate
+        );
+        container
+            && matches!(self.presence, Presence::Here(seen) if matches!(seen.status, CloudStatus::Failed(_)))
     }
 
     /// Where it stands.

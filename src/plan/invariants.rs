@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use rust_decimal::Decimal;
 
 use super::{
-    Plan, Verb,
+    Plan, Verb, batches,
     facts::{Facts, Work},
     fleet, strays,
 };
 use crate::{
     graph::Graph,
     model::{
-        ids::{Address, PoolName, ResourceKind},
+        ids::{Address, CiName, PoolName, ResourceKind},
         money::Money,
         resource::{ResourceRef, ResourceSpec},
         snapshot::Snapshot,
@@ -81,6 +81,10 @@ pub const INVARIANTS: &[(u8, &str)] = &[
     (
         16,
         "a group is raised from the size that was read, within its own limits, by no plan that lets members of it leave, and not where somebody else sizes it",
+    ),
+    (
+        17,
+        "with its creates a CI has at most `max` runners over all its pools, those that leave counted",
     ),
 ];
 
@@ -201,9 +205,11 @@ impl Checker<'_> {
             let of_pool = |action: &&super::Action| {
                 action.address.pool.as_ref() == Some(pool) && matches!(action.verb, Verb::Create { .. })
             };
-            self.plan.actions.iter().filter(of_pool).count()
+            let made = self.plan.actions.iter().filter(of_pool);
+            made.map(|action| action.verb.count()).sum::<usize>()
         };
         let mut over = Vec::new();
+        let mut by_ci: BTreeMap<&CiName, (usize, usize)> = BTreeMap::new();
         for pool in &self.facts.stack.pools {
             let on_record = self.facts.snapshot.state.machines_of(&pool.name);
             let alive = on_record
@@ -221,19 +227,31 @@ impl Checker<'_> {
                 .count();
             let adopts = |action: &&super::Action| {
                 action.address.pool.as_ref() == Some(&pool.name)
+                    && action.address.kind != ResourceKind::Batch
                     && matches!(action.verb, Verb::Adopt { .. } | Verb::Relabel { was: None, .. })
                     && action.before.is_none()
             };
             let adopted = self.plan.actions.iter().filter(adopts).count();
             let orphans = usize::try_from(found.machines_of(&pool.name)).unwrap_or(usize::MAX);
             let create = creates(&pool.name);
-            let all = alive + attempts + adopted + orphans + create;
+            let unseen = batches::unseen_of(&self.facts, &pool.name);
+            let all = alive + attempts + adopted + orphans + unseen + create;
             if create > 0 && all > usize::try_from(pool.max).unwrap_or(usize::MAX) {
                 over.push(format!("{}: {all} of {}", pool.name, pool.max));
             }
+            let (of_ci, made) = by_ci.entry(&pool.ci).or_default();
+            *of_ci += all;
+            *made += create;
         }
         for what in over {
             self.broken(5, &what);
+        }
+        for (ci, (all, made)) in by_ci {
+            let max = self.facts.stack.ci.get(ci).and_then(|ci| ci.max);
+            let max = max.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
+            if let Some(max) = max.filter(|max| made > 0 && all > *max) {
+                self.broken(17, &format!("{ci}: {all} of {max}"));
+            }
         }
     }
 
@@ -370,8 +388,7 @@ impl Checker<'_> {
         }
         for address in self.facts.snapshot.state.resources.keys() {
             let ok = matches!(fates.get(address), Some((true, 0) | (false, 1)));
-            let known = address.kind.is_shared() || address.kind == ResourceKind::Machine;
-            if known && !ok {
+            if address.kind != ResourceKind::Group && !ok {
                 self.broken(10, address);
             }
         }

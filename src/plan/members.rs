@@ -14,7 +14,7 @@
 //! A member's runner is called by its id, or by its host name, as the stack file says. One whose name is not known counts as
 //! one that may work.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -28,13 +28,14 @@ use crate::{
         metrics::MachineSeen,
         offering::{Market, OfferingKey},
         resource::{
-            CloudSnapshot, CloudStatus, CordonKind, ImageRef, Labels, MachineSpec, Member, Observed,
-            ResourceRef, ResourceSpec,
+            ClaimLabels, CloudSnapshot, CloudStatus, CordonKind, ImageRef, Labels, MachineSpec, Member,
+            Observed, ResourceRef, ResourceSpec, TaskSpec,
         },
         snapshot::Snapshot,
         state::{Phase, Record, State},
     },
-    stack::{GroupSelector, Pool, RunnerNaming, Stack, StackPath},
+    plan::batches::is_over,
+    stack::{CronJobs, GroupSelector, Pool, RunnerNaming, Stack, StackPath},
 };
 
 /// The lifecycle of a member that was taken out of its group and not ended yet: it does not count in the group's size.
@@ -43,7 +44,8 @@ pub const DETACHED: &str = "Detached";
 /// The stack with the pools that were found, and with its groups' own limits.
 pub fn expand(stack: &Stack, clouds: &BTreeMap<ProviderName, CloudSnapshot>) -> Stack {
     let mut expanded = stack.clone();
-    if stack.pools.iter().all(|pool| pool.group.is_none()) {
+    let plain = |pool: &Pool| pool.group.is_none() && pool.discover.is_none();
+    if stack.pools.iter().all(plain) {
         return expanded;
     }
     let mut names: BTreeSet<PoolName> = stack
@@ -54,7 +56,9 @@ pub fn expand(stack: &Stack, clouds: &BTreeMap<ProviderName, CloudSnapshot>) -> 
         .collect();
     expanded.pools = Vec::new();
     for pool in &stack.pools {
-        if discovers(pool) {
+        if pool.discover.is_some() {
+            expanded.pools.extend(classes(pool, clouds, &mut names));
+        } else if discovers(pool) {
             expanded.pools.extend(found(pool, clouds, &mut names));
         } else {
             expanded.pools.push(pool.clone());
@@ -76,9 +80,9 @@ pub fn is_found_by_listing(stack: &Stack) -> bool {
 }
 
 fn discovers(pool: &Pool) -> bool {
-    pool.group
-        .as_ref()
-        .is_some_and(|group| matches!(group.which, GroupSelector::Tagged { .. }))
+    let group = pool.group.as_ref();
+    let tagged = group.is_some_and(|group| matches!(group.which, GroupSelector::Tagged { .. }));
+    tagged || pool.discover.is_some()
 }
 
 /// The group of a pool, where it is listed.
@@ -124,6 +128,49 @@ fn found(
         own.tags = vec![value.to_owned()];
         if let Some(choice) = &mut own.group {
             choice.which = GroupSelector::Named(group.to_owned());
+        }
+        own
+    });
+    pools.collect()
+}
+
+/// The labels of a CronJob that is a resource class's template, as vela-games' circleci-runner-autoscaler reads them.
+const CLASS: (&str, &str) = ("resource-class-org", "resource-class-name");
+
+/// A pool for each suspended CronJob of the organisation, in the order of the classes' names.
+fn classes(
+    pool: &Pool,
+    clouds: &BTreeMap<ProviderName, CloudSnapshot>,
+    names: &mut BTreeSet<PoolName>,
+) -> Vec<Pool> {
+    let Some(CronJobs { org }) = &pool.discover else {
+        return Vec::new();
+    };
+    let mut templates: BTreeMap<(&str, &str), &ProviderName> = BTreeMap::new();
+    for choice in &pool.offerings {
+        let listed = clouds.get(&choice.provider).map(|cloud| &cloud.job_templates);
+        for template in listed.into_iter().flatten() {
+            let label = |key| template.labels.get(key).map(String::as_str);
+            if let (Some(own), Some(class)) = (label(CLASS.0), label(CLASS.1))
+                && own == org
+                && !class.is_empty()
+            {
+                templates
+                    .entry((class, template.name.as_str()))
+                    .or_insert(&choice.provider);
+            }
+        }
+    }
+    let pools = templates.into_iter().map(|((class, cronjob), provider)| {
+        let mut own = pool.clone();
+        own.name = free_name(&pool.name, class, names);
+        own.tags = vec![format!("{org}/{class}")];
+        own.discover = None;
+        own.offerings.retain(|choice| choice.provider == *provider);
+        for choice in &mut own.offerings {
+            if let Some(TaskSpec::Kubernetes(job)) = choice.task.as_deref_mut() {
+                job.cronjob = Some(cronjob.to_owned());
+            }
         }
         own
     });
@@ -246,6 +293,7 @@ pub fn enrol(snapshot: &mut Snapshot, stack: &Stack) {
     for pool in &stack.pools {
         members(snapshot, pool);
     }
+    containers(snapshot, stack);
     let silent: Vec<CiName> = snapshot
         .demand
         .iter()
@@ -308,7 +356,99 @@ fn members(snapshot: &mut Snapshot, pool: &Pool) {
     }
 }
 
+/// What is on record of a batch: where, what each of it is, and for which CI.
+type Recorded<'r> = HashMap<ResourceRef, (&'r Address, &'r MachineSpec, Option<&'r CiName>)>;
+
+/// Each container of our batches that has not ended, as a machine: whether its batch is on record or not.
+fn containers(snapshot: &mut Snapshot, stack: &Stack) {
+    let recorded: Recorded<'_> = snapshot
+        .state
+        .resources
+        .iter()
+        .filter_map(|(address, record)| match &record.spec {
+            ResourceSpec::Batch(batch) => Some((record.target(), (address, &batch.each, record.ci.as_ref()))),
+            _ => None,
+        })
+        .collect();
+    let mut found = Vec::new();
+    for cloud in snapshot.clouds.values() {
+        let listed = cloud.listing.resources.iter();
+        for batch in listed.filter(|seen| seen.target.kind == ResourceKind::Batch) {
+            let Some(claim) = batch.claim() else { continue };
+            if claim.lineage != snapshot.state.lineage || snapshot.state.released.contains(&batch.target) {
+                continue;
+            }
+            let alive = batch.members.iter().filter(|member| !is_over(member));
+            found
+                .extend(alive.filter_map(|member| container(cloud, &recorded, stack, batch, &claim, member)));
+        }
+    }
+    let listed = snapshot
+        .clouds
+        .values()
+        .flat_map(|cloud| &cloud.listing.resources);
+    let known: HashSet<ResourceRef> = listed.map(|seen| seen.target.clone()).collect();
+    for (address, record, machine, batch) in found {
+        snapshot.members.insert(address.clone(), batch);
+        snapshot.state.resources.entry(address).or_insert(record);
+        if let Some(cloud) = snapshot.clouds.get_mut(&machine.target.provider)
+            && !known.contains(&machine.target)
+        {
+            cloud.listing.resources.push(machine);
+        }
+    }
+}
+
+fn container(
+    cloud: &CloudSnapshot,
+    recorded: &Recorded<'_>,
+    stack: &Stack,
+    batch: &Observed,
+    claim: &ClaimLabels,
+    member: &Member,
+) -> Option<(Address, Record, Observed, ResourceRef)> {
+    let recorded = recorded.get(&batch.target);
+    // Labels lag behind a pool that has another name now.
+    let pool = match recorded {
+        Some((address, ..)) => address.pool.clone()?,
+        None => claim.pool.clone()?,
+    };
+    let each = recorded.map(|(_, each, _)| *each);
+    let ci = recorded.and_then(|(.., ci)| *ci);
+    let ci = ci.or_else(|| stack.pool(&pool).map(|pool| &pool.ci)).cloned();
+    let bought = member.offering.as_ref().or(batch.offering.as_ref());
+    let offering = bought.or_else(|| each.map(|each| &each.offering))?.clone();
+    let public_ipv4 = each.is_none_or(|each| each.public_ipv4);
+    let sold = cloud.offerings.iter().find(|sold| sold.key == offering);
+    let (mut record, mut seen) = enrolled(&pool, ci, RunnerNaming::Hostname, &batch.target, member);
+    record.hash = claim.hash.clone();
+    record.price = sold.map(|sold| sold.price_with(public_ipv4).clone());
+    if let ResourceSpec::Machine(spec) = &mut record.spec {
+        spec.offering.clone_from(&offering);
+        spec.image = ImageRef::TaskTemplate;
+        spec.public_ipv4 = public_ipv4;
+    }
+    seen.offering = Some(offering);
+    let address = Address::machine(&pool, &RunnerName::from(member.id.as_str()));
+    Some((address, record, seen, batch.target.clone()))
+}
+
 fn machine(pool: &Pool, group: &ResourceRef, member: &Member) -> (Record, Observed) {
+    let naming = pool
+        .group
+        .as_ref()
+        .map(|choice| choice.runner)
+        .unwrap_or_default();
+    enrolled(&pool.name, Some(pool.ci.clone()), naming, group, member)
+}
+
+fn enrolled(
+    pool: &PoolName,
+    ci: Option<CiName>,
+    naming: RunnerNaming,
+    group: &ResourceRef,
+    member: &Member,
+) -> (Record, Observed) {
     let name = member.id.to_string();
     let offering = member.offering.clone().unwrap_or_else(|| OfferingKey {
         provider: group.provider.clone(),
@@ -316,18 +456,13 @@ fn machine(pool: &Pool, group: &ResourceRef, member: &Member) -> (Record, Observ
         machine_type: String::new(),
         market: Market::OnDemand,
     });
-    let naming = pool
-        .group
-        .as_ref()
-        .map(|choice| choice.runner)
-        .unwrap_or_default();
     let registration = named(naming, member);
     let status = match member.lifecycle.as_str() {
         DETACHED => CloudStatus::Failed("taken out of its group, and not ended".to_owned()),
         _ => member.status.clone(),
     };
     let spec = MachineSpec {
-        pool: pool.name.clone(),
+        pool: pool.clone(),
         runner: RunnerName::from(name.as_str()),
         name: name.clone(),
         offering,
@@ -350,7 +485,7 @@ fn machine(pool: &Pool, group: &ResourceRef, member: &Member) -> (Record, Observ
         created_at: member.created_at,
         spec: ResourceSpec::Machine(spec),
         price: None,
-        ci: Some(pool.ci.clone()),
+        ci,
         registration,
         phase: Phase::Live,
     };

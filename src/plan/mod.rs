@@ -9,7 +9,9 @@
 
 pub mod accept;
 pub mod adopt;
+pub mod batches;
 pub mod cost;
+mod ceiling;
 mod creates;
 mod decide;
 mod draft;
@@ -293,6 +295,15 @@ impl Verb {
             Self::Unregister { .. } => "unregister",
             Self::Hook { .. } => "hook",
         }
+    }
+
+    /// How many machines or containers it makes: one, or a batch.
+    pub fn count(&self) -> usize {
+        let Self::Create { ladder, .. } = self else {
+            return 1;
+        };
+        let made = ladder.first().map_or(1, |rung| rung.spec.count().max(1));
+        usize::try_from(made).unwrap_or(usize::MAX)
     }
 
     /// Whether it decides what becomes of what is at its address: to abandon an attempt made nothing, and a hook changes

@@ -114,6 +114,8 @@ pub(super) struct Standing<'a, 'f> {
     demand: Option<Reason>,
     /// Whether it may grow, though a cloud's answer is partial.
     grows: bool,
+    /// How many more runners its CI is licensed for; none: any number.
+    pub(super) licensed: Option<u32>,
 }
 
 impl Standing<'_, '_> {
@@ -273,6 +275,7 @@ pub(super) fn begin<'a, 'f>(
         cloud,
         demand,
         grows,
+        licensed: None,
     }
 }
 

@@ -14,8 +14,8 @@ use crate::{
         money::Price,
         reason::Reason,
         resource::{
-            ClaimLabels, FirewallSpec, ImageRef, MachineSpec, NetworkSpec, Observed, PlacementGroupSpec,
-            ResourceRef, ResourceSpec, SshKeySpec,
+            BatchSpec, ClaimLabels, FirewallSpec, ImageRef, MachineSpec, NetworkSpec, Observed,
+            PlacementGroupSpec, ResourceRef, ResourceSpec, SshKeySpec,
         },
         state::{Phase, Record},
     },
@@ -157,10 +157,18 @@ impl<'a, 'f> Builder<'a, 'f> {
             registration: None,
             phase: Phase::Live,
         };
-        if kind != ResourceKind::Machine {
+        if kind != ResourceKind::Machine && kind != ResourceKind::Batch {
             return Ok((record(shared_spec(seen)?), Work::NoRunner));
         }
         let pool = address.pool.as_ref().ok_or(Why::NoPool)?;
+        if kind == ResourceKind::Batch {
+            let (mut each, _) = self.machine(seen, pool, address)?;
+            each.image = ImageRef::TaskTemplate;
+            let count = u32::try_from(seen.members.len()).unwrap_or(u32::MAX);
+            let mut record = record(ResourceSpec::Batch(BatchSpec { each, count }));
+            record.ci = self.facts.stack.pool(pool).map(|pool| pool.ci.clone());
+            return Ok((record, Work::NoRunner));
+        }
         let (runner, work) = self.runner(seen, claim, pool)?;
         if let Some((ci, Some(registration))) = &runner
             && let Some(of) = self.registrations.get(&(ci.clone(), registration.clone()))

@@ -16,7 +16,7 @@ use crate::{
         money::Price,
         offering::OfferingKey,
         reason::Reason,
-        resource::{ClaimLabels, Observed, ResourceRef, ResourceSpec},
+        resource::{BatchSpec, ClaimLabels, Observed, ResourceRef, ResourceSpec},
         state::{Phase, Record},
     },
 };
@@ -114,8 +114,12 @@ fn create(facts: &Facts<'_>, open: &OpenIntent, draft: &mut Draft, in_flight: &m
         {
             let verb = adopt(open, seen, claim, spec, price.as_ref(), ci.as_ref());
             let id = draft.push(&open.address, verb, Reason::Adopted, Vec::new(), recorded);
-            if recorded.is_none() {
+            if recorded.is_none() && !matches!(spec, ResourceSpec::Batch(_)) {
                 count(open, spec, provider, price.as_ref(), in_flight);
+            }
+            if let ResourceSpec::Batch(batch) = spec {
+                // Those that are told are machines of the snapshot already.
+                unseen(facts, open, batch, seen, in_flight);
             }
             match (id, spec.kind().is_shared()) {
                 (Some(id), true) => {
@@ -251,6 +255,24 @@ fn adopt(
     }
 }
 
+/// Counts what an attempt that was found started, and that is not told yet.
+fn unseen(
+    facts: &Facts<'_>,
+    open: &OpenIntent,
+    batch: &BatchSpec,
+    seen: &Observed,
+    in_flight: &mut InFlight,
+) {
+    let Some(pool) = &open.address.pool else { return };
+    let told = u32::try_from(seen.members.len()).unwrap_or(u32::MAX);
+    for _ in 0..batch.count.saturating_sub(told) {
+        let offerings = in_flight.machines.entry(pool.clone()).or_default();
+        offerings.push(batch.each.offering.clone());
+        let price = facts.price(&batch.each.offering, batch.each.public_ipv4);
+        in_flight.prices.extend(price.cloned());
+    }
+}
+
 fn count(
     open: &OpenIntent,
     spec: &ResourceSpec,
@@ -259,11 +281,11 @@ fn count(
     in_flight: &mut InFlight,
 ) {
     in_flight.prices.extend(price.cloned());
-    let (ResourceSpec::Machine(machine), Some(pool)) = (spec, &open.address.pool) else {
+    let (Some(machine), Some(pool)) = (spec.each(), &open.address.pool) else {
         return;
     };
     let offerings = in_flight.machines.entry(pool.clone()).or_default();
-    offerings.push(machine.offering.clone());
+    offerings.extend((0..spec.count()).map(|_| machine.offering.clone()));
     let uses = machine.uses();
     let uses = uses.map(|(kind, name)| (provider.clone(), kind, name.to_owned()));
     in_flight.uses.extend(uses);
@@ -322,6 +344,7 @@ fn delete(
                 facts.work(ci, id, open.address.pool.as_ref())
             }),
             cordon: Cordon::Unknown,
+            never_ran: false,
             record,
         },
     };

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 
 use super::{
-    Goal, IfBusy, Stray, Verb,
+    Goal, IfBusy, Stray, Verb, batches,
     draft::{Draft, Leaver},
     facts::{Facts, Work, settled},
     moved, names,
@@ -18,13 +18,14 @@ use super::{
 use crate::{
     drain::Cordon,
     model::{
-        demand::RunnerView,
+        demand::{DemandSnapshot, RunnerView},
         ids::{Address, CiName, Lineage, PoolName, RegistrationId, ResourceKind, RunnerName},
         intent::Intent,
         reason::Reason,
-        resource::{ClaimLabels, Observed, ResourceSpec},
+        resource::{ClaimLabels, CordonKind, Observed, ResourceSpec},
         state::State,
     },
+    stack::CiKind,
 };
 
 /// What was found without a record.
@@ -107,6 +108,10 @@ pub fn find<'a>(facts: &Facts<'a>) -> Found<'a> {
         if seen.target.kind == ResourceKind::Group {
             continue;
         }
+        // What has ended is nobody's trouble.
+        if seen.target.kind == ResourceKind::Batch && batches::has_ended(seen) {
+            continue;
+        }
         let is_ours = facts.recorded(&seen.target).is_some() && !facts.is_anothers(seen);
         if is_ours || !seen_before.insert(&seen.target) {
             continue;
@@ -117,7 +122,11 @@ pub fn find<'a>(facts: &Facts<'a>) -> Found<'a> {
         }
         match seen.claim() {
             Some(claim) if claim.lineage == snapshot.state.lineage => {
-                if !open_intents.contains(&claim.intent) && !open_targets.contains(&seen.target) {
+                // A batch's containers count in their pool with a record or without, and go by themselves or one by one.
+                let known = seen.target.kind == ResourceKind::Batch
+                    || open_intents.contains(&claim.intent)
+                    || open_targets.contains(&seen.target);
+                if !known {
                     found.orphans.push(seen);
                 }
             }
@@ -180,6 +189,7 @@ const MARK: usize = 6;
 fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &'a RunnerView)> {
     let snapshot = facts.snapshot;
     let prefixes = prefixes(facts);
+    let ended = batches::ended(facts);
     let mut dead = Vec::new();
     for (ci, demand) in &snapshot.demand {
         if !demand.completeness.is_complete() {
@@ -187,13 +197,16 @@ fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &
         }
         for runner in &demand.runners {
             let id = &runner.registration;
+            let by_name = || {
+                !open_names.contains(runner.machine())
+                    && runner.is_of(&snapshot.state.lineage)
+                    && whose(facts, &prefixes, ci, runner).is_some()
+            };
             let is_dead = facts.owner(ci, id).is_none()
                 && !facts.is_labelled(id)
-                && !open_names.contains(runner.machine())
-                && runner.is_of(&snapshot.state.lineage)
                 && runner.online != Some(true)
                 && matches!(facts.work(ci, id, None), Work::Idle)
-                && pool_of(&prefixes, runner.machine()).is_some();
+                && (ended.contains_key(id) && !leaves(demand) || by_name());
             if is_dead {
                 dead.push((ci, runner));
             }
@@ -201,6 +214,11 @@ fn dead<'a>(facts: &Facts<'a>, open_names: &HashSet<&str>) -> Vec<(&'a CiName, &
     }
     dead.sort_by_key(|(ci, runner)| (*ci, &runner.registration));
     dead
+}
+
+/// Whether a CI's runners go by themselves, and are told for a while afterwards.
+fn leaves(demand: &DemandSnapshot) -> bool {
+    demand.control.cordon == CordonKind::Leaves
 }
 
 /// What names of our machines begin with, and whose they are: the stack's pools, those on record, those that had another
@@ -240,6 +258,38 @@ fn pool_of<'p, 'a>(
         .iter()
         .find(named)
         .map(|(prefix, pool)| (prefix.as_str(), *pool))
+}
+
+/// Whose a registration was. Containers are named by their cloud, so that their names say nothing: an agent of Azure DevOps itself says
+/// that it is of our stack and lineage, which is all that its description holds besides. While the name of any container is not known,
+/// or one is being made, an agent that looks dead may be its own.
+fn whose<'p, 'a>(
+    facts: &Facts<'a>,
+    prefixes: &'p BTreeMap<String, &'a PoolName>,
+    ci: &CiName,
+    runner: &RunnerView,
+) -> Option<(&'p str, &'a PoolName)> {
+    if let Some(named) = pool_of(prefixes, runner.machine()) {
+        return Some(named);
+    }
+    let config = facts.stack.ci.get(ci)?;
+    let mut own = facts.stack.pools.iter().filter(|pool| pool.ci == *ci);
+    let pool = own.find(|pool| pool.runs_tasks() || pool.group.is_some())?;
+    let of_ci = |pool: Option<&PoolName>| {
+        let pool = pool.and_then(|pool| facts.stack.pool(pool));
+        pool.is_some_and(|pool| pool.ci == *ci)
+    };
+    let snapshot = facts.snapshot;
+    let mut records = snapshot.state.resources.iter();
+    let unnamed = records.any(|(address, record)| {
+        let member = address.kind == ResourceKind::Machine && of_ci(address.pool.as_ref());
+        member && record.registration.is_none()
+    });
+    let mut open = snapshot.open.iter();
+    let in_flight = open.any(|open| {
+        matches!(open.intent, Intent::Create { .. }) && of_ci(open.address.pool.as_ref())
+    });
+    (config.kind == CiKind::AzureDevops && !unnamed && !in_flight).then_some(("", &pool.name))
 }
 
 /// Decides on everything without a record.
@@ -324,6 +374,7 @@ fn orphan(facts: &Facts<'_>, seen: &Observed, goal: Goal, draft: &mut Draft) -> 
         runner: runner.filter(|_| !shared),
         work: if shared { double(facts, &claim, work) } else { work },
         cordon: Cordon::Unknown,
+        never_ran: false,
         record: None,
     };
     leaver.leave(facts, draft, reason.clone(), IfBusy::StayCordoned)?;
@@ -399,11 +450,14 @@ fn dead_registration(facts: &Facts<'_>, ci: &CiName, runner: &RunnerView, goal: 
         }
     };
     let prefixes = prefixes(facts);
-    let Some((prefix, pool)) = pool_of(&prefixes, runner.machine()) else {
+    let mut address = if let Some(address) = batches::ended(facts).remove(&runner.registration) {
+        address
+    } else if let Some((prefix, pool)) = whose(facts, &prefixes, ci, runner) {
+        let name = runner.machine().strip_prefix(prefix).unwrap_or(runner.machine());
+        Address::machine(pool, &RunnerName::from(name))
+    } else {
         return;
     };
-    let name = runner.machine().strip_prefix(prefix).unwrap_or(runner.machine());
-    let mut address = Address::machine(pool, &RunnerName::from(name));
     if facts.snapshot.state.resources.contains_key(&address) || draft.is_touched(&address) {
         address.name = format!("{}-r{}", address.name, runner.registration);
     }

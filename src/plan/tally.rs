@@ -30,8 +30,8 @@ pub enum Tally {
 }
 
 impl Summary {
-    /// Counts one.
-    pub fn add(&mut self, tally: Tally) {
+    /// Counts so many.
+    pub fn add(&mut self, tally: Tally, many: u32) {
         let count = match tally {
             Tally::Create => &mut self.create,
             Tally::Update => &mut self.update,
@@ -42,7 +42,7 @@ impl Summary {
             Tally::Hook => &mut self.hook,
             Tally::Part => return,
         };
-        *count += 1;
+        *count = count.saturating_add(many);
     }
 }
 
@@ -90,8 +90,8 @@ impl Plan {
     /// Counts the actions.
     pub fn summary(&self) -> Summary {
         let mut summary = Summary::default();
-        for tally in self.tallies() {
-            summary.add(tally);
+        for (tally, action) in self.tallies().into_iter().zip(&self.actions) {
+            summary.add(tally, u32::try_from(action.verb.count()).unwrap_or(u32::MAX));
         }
         summary
     }

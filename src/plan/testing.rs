@@ -14,9 +14,9 @@ use crate::{
         offering::{Architecture, Market, Offering, OfferingKey},
         reason::Reason,
         resource::{
-            ClaimLabels, CloudSnapshot, CloudStatus, Completeness, ControlProfile, CordonKind, GroupSpec,
-            GroupView, Identity, ImageRef, Labels, Listing, MachineSpec, Member, NetworkSpec, Observed,
-            ProviderProfile, ResourceRef, ResourceSpec, Subnet,
+            BatchSpec, ClaimLabels, CloudSnapshot, CloudStatus, Completeness, ControlProfile, CordonKind,
+            EcsTask, GroupSpec, GroupView, Identity, ImageRef, Labels, Listing, MachineSpec, Member,
+            NetworkSpec, Observed, ProviderProfile, ResourceRef, ResourceSpec, Subnet, TaskSpec,
         },
         snapshot::Snapshot,
         state::{History, Phase, Record, State},
@@ -182,6 +182,7 @@ impl World {
             keep_states: 10,
             plan_key: None,
             metrics_file: None,
+            watch: Default::default(),
             sandbox: None,
             source_hash: String::new(),
         };
@@ -689,6 +690,77 @@ impl World {
         self.seen("agents")
     }
 
+    /// The pool's runners are containers of its one cloud, in batches of ten, each of which runs one job.
+    pub(crate) fn tasks(&mut self) {
+        self.pool().offerings[0].task = Some(Box::new(TaskSpec::Ecs(EcsTask::default())));
+        self.pool().offerings[0].image = ImageRef::TaskTemplate;
+        self.pool().jobs_per_runner = 1;
+        self.pool().max = 50;
+        self.by_second();
+        self.cloud().profile.identity = Identity::Batch;
+        self.cloud().profile.batch_size = 10;
+    }
+
+    /// The containers that a batch starts, and the names that their runners will have.
+    fn start(&mut self, seen: &mut Observed, batch: &BatchSpec, created: i64) {
+        seen.target.id = seen
+            .claim()
+            .map_or_else(|| "none".into(), |claim| claim.intent.as_str().into());
+        seen.offering = Some(batch.each.offering.clone());
+        seen.size = Some(batch.count);
+        seen.members = (0..batch.count)
+            .map(|_| {
+                self.next += 1;
+                Member {
+                    id: format!("task-{}", self.next).into(),
+                    status: CloudStatus::Pending,
+                    created_at: at(created),
+                    offering: Some(batch.each.offering.clone()),
+                    addresses: Vec::new(),
+                    protected: false,
+                    lifecycle: "PENDING".to_owned(),
+                    hostname: None,
+                }
+            })
+            .collect();
+    }
+
+    /// Everything that was started and has not ended runs now, its runner registered.
+    pub(crate) fn come_up(&mut self) {
+        self.unenrol();
+        let mut up = Vec::new();
+        for seen in &mut self.cloud().listing.resources {
+            for member in seen
+                .members
+                .iter_mut()
+                .filter(|member| member.status == CloudStatus::Pending)
+            {
+                member.status = CloudStatus::Running;
+                "RUNNING".clone_into(&mut member.lifecycle);
+                let name = format!("agent-{}", member.id);
+                member.hostname = Some(name.clone());
+                up.push(name);
+            }
+        }
+        let now = self.ci().now;
+        for name in up {
+            self.ci().runners.push(RunnerView {
+                registration: name.as_str().into(),
+                description: name,
+                online: Some(true),
+                paused: false,
+                last_contact: Some(now),
+                busy: Some(false),
+            });
+        }
+    }
+
+    /// The containers of every batch, whatever became of them.
+    pub(crate) fn containers(&mut self) -> Vec<&mut Member> {
+        let resources = self.cloud().listing.resources.iter_mut();
+        resources.flat_map(|seen| &mut seen.members).collect()
+    }
+
     /// Members are told anew by each listing.
     fn unenrol(&mut self) {
         for (address, group) in std::mem::take(&mut self.snapshot.members) {
@@ -883,7 +955,7 @@ impl World {
                 .position(|member| member.id == target.id)
                 .unwrap();
             let left = group.members.remove(at);
-            if left.lifecycle != members::DETACHED {
+            if left.lifecycle != members::DETACHED && group.target.kind == ResourceKind::Group {
                 group.size = group.size.map(|size| size - 1);
             }
         }
@@ -905,9 +977,11 @@ impl World {
         let intent = format!("i-{}", self.next);
         let mut claim = Self::claim(pool, &address.name, &intent);
         claim.hash = rung.hash.clone();
-        let seen = self.observed(&rung.spec, &claim, created);
-        if let Some(pool) = pool {
-            self.register(pool, &address.name, false);
+        let mut seen = self.observed(&rung.spec, &claim, created);
+        match &rung.spec {
+            ResourceSpec::Batch(batch) => self.start(&mut seen, batch, created),
+            _ if pool.is_some() => self.register(pool.unwrap_or_default(), &address.name, false),
+            _ => {}
         }
         let record = Record {
             provider: rung.provider.clone(),

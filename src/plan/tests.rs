@@ -1,5 +1,6 @@
 //! A scenario for every reason, and what holds of every plan.
 
+mod batch_tests;
 mod clouds_tests;
 mod group_tests;
 mod hook_tests;
@@ -68,6 +69,16 @@ fn hook(on: &[Moment]) -> Hook {
 }
 
 /// Two members in service, no job.
+fn batched(change: impl FnOnce(&mut World)) -> World {
+    let mut world = World::new();
+    world.tasks();
+    world.queue(2);
+    let plan = world.plan();
+    world.apply(&plan);
+    change(&mut world);
+    world
+}
+
 fn grouped(edit: impl FnOnce(&mut World)) -> World {
     let mut world = World::new();
     world.group(2, 0, 10);
@@ -94,6 +105,30 @@ fn scenarios() -> Vec<(&'static str, World)> {
             "became_ready",
             idle(-60, |w, _| {
                 w.pool().hooks = vec![hook(&[Moment::AfterReady])];
+            }),
+        ),
+        (
+            "tasks_run",
+            batched(|w| {
+                w.come_up();
+            }),
+        ),
+        (
+            "tasks_ended",
+            batched(|w| {
+                w.set_time(200);
+                w.ci().wanted = Wanted::Jobs(Vec::new());
+                for container in w.containers() {
+                    container.status = CloudStatus::Ended(Some(0));
+                }
+            }),
+        ),
+        (
+            "tasks_wait",
+            batched(|w| {
+                for container in w.containers() {
+                    "Unschedulable: no node has room".clone_into(&mut container.lifecycle);
+                }
             }),
         ),
         (
@@ -206,6 +241,14 @@ fn scenarios() -> Vec<(&'static str, World)> {
             }),
         ),
         ("max_reached", grow(|w| w.pool().max = 2)),
+        (
+            "licence_ceiling",
+            grow(|w| {
+                for ci in w.stack.ci.values_mut() {
+                    ci.max = Some(2);
+                }
+            }),
+        ),
         (
             "budget_reached",
             grow(|w| w.stack.budget.hourly = Some("0.025 EUR".parse().unwrap())),

@@ -3,6 +3,7 @@
 //! The first row of the conformance suite, and the cloud of property tests. Its clock moves only by [`Memory::advance`]. Names are
 //! unique per kind; what a machine uses cannot be deleted before the machine, and a placement group holds ten.
 
+mod tasks;
 mod world;
 
 use std::{
@@ -25,6 +26,7 @@ use crate::model::{
 };
 
 use super::{Choice, Claim, Offerings, Problem, Provider, ProviderError};
+pub use tasks::Tasks;
 use world::{World, as_set, key, sorted, unsupported};
 
 /// A call of the port.

@@ -6,6 +6,8 @@ pub mod aws;
 pub mod digitalocean;
 #[cfg(feature = "hetzner")]
 pub mod hetzner;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod memory;
 #[cfg(any(feature = "hetzner", feature = "digitalocean"))]
 mod paging;

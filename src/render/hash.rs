@@ -101,6 +101,10 @@ pub fn parts(
 }
 
 fn texts(templates: &TemplateSet, pool: &Pool) -> Result<Map<String, Value>, RenderError> {
+    // What a CronJob is the template of has none here.
+    if pool.cloud_init.is_empty() {
+        return Ok(Map::new());
+    }
     Ok(templates
         .with_partials(&pool.cloud_init)?
         .into_iter()
@@ -115,6 +119,9 @@ fn runner(pool: &Pool) -> Map<String, Value> {
         ("run_untagged".to_owned(), json!(pool.run_untagged)),
         ("jobs_per_runner".to_owned(), json!(pool.jobs_per_runner)),
     ]);
+    if let Some(agents) = &pool.agents {
+        inputs.insert("agents".to_owned(), json!(agents));
+    }
     if pool.registering.protected_refs {
         inputs.insert("protected_refs".to_owned(), json!(true));
     }

@@ -4,7 +4,8 @@
 //!
 //! `machine` (`name`, `runner`, `provider`, `location`, `type`, `public_ipv4`), `stack.name`, `pool` (`name`, `tags`,
 //! `run_untagged`, `jobs_per_runner`), `ci` (`name`, `kind`, `url`), `token`, `system_id` (only for a pool with a
-//! `runner_token`), and `vars`: the pool's own. It sees no file but the set's, no environment and no clock.
+//! `runner_token`), and `vars`: the pool's own. A task template has neither `token` nor `system_id`: it refers to a secret in its
+//! cloud's own words. It sees no file but the set's, no environment and no clock.
 //!
 //! # Guarantees
 //!
@@ -308,9 +309,18 @@ fn context(
             "jobs_per_runner": pool.jobs_per_runner,
         }),
     );
+    if let Some(agents) = &pool.agents {
+        context.insert(
+            "agents",
+            &json!({"pool": agents.pool, "capabilities": agents.capabilities}),
+        );
+    }
     context.insert("ci", &json!({"name": ci.name, "kind": kind, "url": url}));
     context.insert("vars", &pool.vars);
-    context.insert("token", token);
+    // A container's join token is referred to by its template: it is in what no one but its cloud reads.
+    if !pool.runs_tasks() {
+        context.insert("token", token);
+    }
     if let Some(system_id) = system_id {
         context.insert("system_id", system_id);
     }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    circleci, control, digitalocean, drone, faults::Twists, gitlab, hetzner, prometheus, world::World,
+    azure, circleci, control, digitalocean, drone, faults::Twists, gitlab, hetzner, kubernetes, prometheus,
+    world::World,
 };
 
 /// Who is asked.
@@ -24,6 +25,10 @@ pub enum Party {
     Drone,
     /// CircleCI's API of self-hosted runners, under `/circleci`.
     Circleci,
+    /// Azure DevOps, under `/azure`.
+    Azure,
+    /// Kubernetes, under `/kubernetes`.
+    Kubernetes,
     /// Prometheus, which scrapes the machines, under `/prometheus`.
     Prometheus,
     /// The world's own controls, under `/control`.
@@ -31,12 +36,14 @@ pub enum Party {
 }
 
 impl Party {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Hetzner,
         Self::Digitalocean,
         Self::Gitlab,
         Self::Drone,
         Self::Circleci,
+        Self::Azure,
+        Self::Kubernetes,
         Self::Prometheus,
         Self::Control,
     ];
@@ -49,12 +56,14 @@ impl Party {
             Self::Gitlab => "/gitlab",
             Self::Drone => "/drone",
             Self::Circleci => "/circleci",
+            Self::Azure => "/azure",
+            Self::Kubernetes => "/kubernetes",
             Self::Prometheus => "/prometheus",
             Self::Control => "/control",
         }
     }
 
-    /// `hetzner`, `digitalocean`, `gitlab`, `drone`, `circleci`, `prometheus` or `control`.
+    /// `hetzner`, `digitalocean`, `gitlab`, `drone`, `circleci`, `azure`, `kubernetes`, `prometheus` or `control`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hetzner => "hetzner",
@@ -62,6 +71,8 @@ impl Party {
             Self::Gitlab => "gitlab",
             Self::Drone => "drone",
             Self::Circleci => "circleci",
+            Self::Azure => "azure",
+            Self::Kubernetes => "kubernetes",
             Self::Prometheus => "prometheus",
             Self::Control => "control",
         }
@@ -86,7 +97,7 @@ impl Party {
 pub struct Operation {
     /// Who is asked.
     pub party: Party,
-    /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+    /// `GET`, `POST`, `PUT`, `PATCH`, `DELETE` or `OPTIONS`.
     pub method: &'static str,
     /// The path below the party's prefix, parameters in braces.
     pub path: &'static str,
@@ -103,6 +114,9 @@ pub(crate) struct Call {
     /// `Null` where there is none.
     pub(crate) body: Value,
     pub(crate) token: Option<String>,
+    /// What kinds of answer are wanted, as the header says.
+    pub(crate) accept: String,
+    pub(crate) content_type: String,
     /// The sandbox's address, without a path.
     pub(crate) origin: String,
     /// The request's path, undecoded.
@@ -153,8 +167,10 @@ impl Call {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// JSON, or nothing.
+    /// JSON, or nothing; unless a header says otherwise.
     pub(crate) body: Vec<u8>,
+    /// What follows, for as long as it is watched.
+    pub(crate) watch: Option<Box<kubernetes::Watch>>,
 }
 
 /// Handlers answer early by `?`.
@@ -167,6 +183,7 @@ impl Reply {
             headers: Vec::new(),
             // Only a map with keys that are no strings could fail, and no body has one.
             body: serde_json::to_vec(body).unwrap_or_default(),
+            watch: None,
         }
     }
 
@@ -175,6 +192,7 @@ impl Reply {
             status,
             headers: Vec::new(),
             body: Vec::new(),
+            watch: None,
         }
     }
 
@@ -219,6 +237,8 @@ pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
         .chain(gitlab::ROUTES)
         .chain(drone::ROUTES)
         .chain(circleci::ROUTES)
+        .chain(azure::ROUTES)
+        .chain(kubernetes::routes())
         .chain(prometheus::ROUTES)
         .chain(control::ROUTES)
 }

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Answer, Call, Handler, Party, Reply, Route},
-    circleci, drone, exporters,
+    azure, circleci, drone, exporters,
     faults::Rule,
-    machines,
+    kubernetes, machines,
     scenario::JobSpec,
     settings::parse_length,
     world::{
         World,
+        azure::Agent,
         cloud::Server,
         forge::{Job, JobStatus, Runner},
         millis,
@@ -28,6 +29,12 @@ const fn route(method: &'static str, path: &'static str, name: &'static str, han
 
 pub(crate) static ROUTES: &[Route] = &[
     route("POST", "/jobs", "queue jobs", jobs),
+    route(
+        "POST",
+        "/jobs/{id}/cancel",
+        "cancel a job of Azure DevOps",
+        cancel,
+    ),
     route(
         "GET",
         "/machines",
@@ -46,6 +53,7 @@ pub(crate) static ROUTES: &[Route] = &[
         "report the end of an outside machine",
         machines::remove,
     ),
+    route("POST", "/evict", "evict pods", kubernetes::evict),
     route("GET", "/world", "show everything", world),
     route("GET", "/summary", "show counts", summary),
     route("POST", "/clock", "advance the world's time", clock),
@@ -74,6 +82,16 @@ fn jobs(world: &mut World, call: &Call) -> Answer {
     spec.check().map_err(bad)?;
     let ids = world.submit(spec);
     Ok(Reply::json(201, &json!({"jobs": ids})))
+}
+
+/// 204; 404 for one that is not known or has ended.
+fn cancel(world: &mut World, call: &Call) -> Answer {
+    let canceled = call.id(0).is_some_and(|id| world.cancel_request(id));
+    if canceled {
+        Ok(Reply::empty(204))
+    } else {
+        Err(Reply::json(404, &json!({"error": "no such job waits or runs"})))
+    }
 }
 
 fn clock(world: &mut World, call: &Call) -> Answer {
@@ -194,6 +212,18 @@ fn runner(world: &World, runner: &Runner) -> Value {
     })
 }
 
+/// An agent of Azure DevOps.
+fn agent(world: &World, agent: &Agent) -> Value {
+    let pool = world.azure.pools.get(&agent.pool);
+    let machine = agent
+        .host
+        .and_then(|host| world.with_instance(host, |instance| instance.id.to_owned()));
+    json!({
+        "id": agent.id, "name": agent.name, "pool": pool.map(|pool| &pool.name), "enabled": agent.enabled,
+        "online": agent.is_online(world.now), "machine": machine, "job": agent.request, "created": millis(agent.created),
+    })
+}
+
 fn world(world: &mut World, _: &Call) -> Answer {
     let world = &*world;
     let droplets = world.ocean.droplets.values();
@@ -207,6 +237,19 @@ fn world(world: &mut World, _: &Call) -> Answer {
     let mut jobs: Vec<Value> = world.forge.jobs.values().map(|found| job(world, found)).collect();
     jobs.extend(world.drone.stages.values().map(drone::report));
     jobs.extend(world.circle.tasks.values().map(circleci::report));
+    jobs.extend(
+        world
+            .azure
+            .requests
+            .values()
+            .map(|request| azure::report(world, request)),
+    );
+    let agents: Vec<Value> = world
+        .azure
+        .agents
+        .values()
+        .map(|found| agent(world, found))
+        .collect();
     let runners: Vec<Value> = world
         .forge
         .runners
@@ -241,7 +284,7 @@ fn world(world: &mut World, _: &Call) -> Answer {
     Ok(Reply::json(
         200,
         &json!({
-            "now": millis(world.now), "servers": servers, "machines": machines::all(world), "networks": nets, "placement_groups": groups, "ssh_keys": keys, "firewalls": walls, "jobs": jobs, "runners": runners,
+            "now": millis(world.now), "servers": servers, "machines": machines::all(world), "networks": nets, "placement_groups": groups, "ssh_keys": keys, "firewalls": walls, "jobs": jobs, "runners": runners, "agents": agents,
             "digitalocean": ocean(world), "drone_paused": world.drone.paused, "jobs_killed": world.jobs_killed, "api_calls": world.api_calls,
         }),
     ))
@@ -264,7 +307,12 @@ fn summary(world: &mut World, _: &Call) -> Answer {
             .tasks
             .values()
             .filter(|task| task.status.name() == status);
-        stages.count() + tasks.count()
+        let requests = world
+            .azure
+            .requests
+            .values()
+            .filter(|request| request.status() == status);
+        stages.count() + tasks.count() + requests.count()
     };
     let jobs: serde_json::Map<String, Value> = JobStatus::ALL
         .into_iter()

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::{
     api::{self, Call, Found, Party, Reply},
-    circleci,
+    azure, circleci,
     clock::http_date,
     control, digitalocean, drone,
     faults::{Blow, Target, Twists},
-    gitlab, hetzner, prometheus,
+    gitlab, hetzner, kubernetes, prometheus,
     world::World,
 };
 
@@ -24,6 +24,7 @@ pub(crate) struct Request {
     pub(crate) query: String,
     pub(crate) token: Option<String>,
     pub(crate) content_type: String,
+    pub(crate) accept: String,
     pub(crate) body: Vec<u8>,
     pub(crate) origin: String,
 }
@@ -55,7 +56,15 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
     } else {
         let known = body.as_ref().unwrap_or(&Value::Null);
         let seed = world.seed;
-        world.faults.strike(seed, &Target::of(&request, known))
+        let (blow, mut twists) = world.faults.strike(seed, &Target::of(&request, known));
+        match blow {
+            // A cluster takes the Job in; its pods wait.
+            Some(Blow::NoCapacity) if party == Party::Kubernetes => {
+                twists.no_room = true;
+                (None, twists)
+            }
+            blow => (blow, twists),
+        }
     };
     let base = if party == Party::Control {
         Duration::ZERO
@@ -80,8 +89,9 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
         }
         _ => {}
     }
-    let reply_lost = twists.reply_lost;
+    let (reply_lost, delay) = (twists.reply_lost, twists.delay);
     let limit = draw(world, party);
+    let held = limit.as_ref().map_or(Duration::ZERO, |limit| limit.delay(world));
     let refusal = limit
         .as_ref()
         .filter(|limit| limit.is_reached())
@@ -91,7 +101,8 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
     let reply = if let Some(reply) = refusal {
         reply
     } else {
-        let writes = request.method != "GET" && !request.path.ends_with("/graphql");
+        let reads = ["GET", "OPTIONS"].contains(&request.method.as_str());
+        let writes = !reads && !request.path.ends_with("/graphql");
         let reply = respond(world, party, found, request, body, twists, wall);
         // A refusal comes before any change.
         changed = writes && reply.status < 400;
@@ -100,11 +111,14 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
     let reply = limit.into_iter().fold(reply, |reply, limit| limit.onto(reply));
     let reply = match party {
         Party::Digitalocean => digitalocean::signed(reply, world),
+        Party::Azure => delay
+            .into_iter()
+            .fold(reply, |reply, seconds| azure::delayed(reply, seconds as f64)),
         _ => reply,
     };
     let step = answered(world, reply, changed);
     Step {
-        wait,
+        wait: wait + held,
         reply: step.reply.filter(|_| !reply_lost),
         changed,
     }
@@ -116,7 +130,7 @@ impl<'a> Target<'a> {
         for (key, value) in url::form_urlencoded::parse(request.query.as_bytes()) {
             match key.as_ref() {
                 "page" => page = value.parse().unwrap_or(1),
-                "cursor" | "id_before" | "id_after" if !value.is_empty() => page = u64::MAX,
+                "continue" | "cursor" | "id_before" | "id_after" if !value.is_empty() => page = u64::MAX,
                 _ => {}
             }
         }
@@ -176,6 +190,8 @@ fn respond(
         token: request.token,
         origin: request.origin,
         path: request.path,
+        accept: request.accept,
+        content_type: request.content_type,
         twists,
         wall,
     };
@@ -185,12 +201,12 @@ fn respond(
             return if authorized(world, party, "", "", &call) {
                 unknown(party, &other)
             } else {
-                unauthorized(party)
+                refused(world, party, &call)
             };
         }
     };
     if !authorized(world, party, route.operation.method, route.operation.path, &call) {
-        return unauthorized(party);
+        return refused(world, party, &call);
     }
     match body {
         Err(()) => bad_json(party),
@@ -203,16 +219,30 @@ fn authorized(world: &World, party: Party, method: &str, path: &str, call: &Call
         Party::Hetzner | Party::Digitalocean => call.token.as_deref() == Some(&world.token),
         Party::Gitlab => gitlab::takes_runner_token(method, path) || gitlab::user_of(world, call).is_some(),
         Party::Drone | Party::Circleci => gitlab::user_of(world, call).is_some(),
+        Party::Azure => azure::authorized(world, call),
+        Party::Kubernetes => call
+            .token
+            .as_deref()
+            .is_some_and(|token| world.is_known_to_cluster(token)),
         // A Prometheus asks for no token either.
         Party::Prometheus | Party::Control => true,
     }
 }
 
+fn refused(world: &World, party: Party, call: &Call) -> Reply {
+    match party {
+        Party::Azure => azure::refused(world, call),
+        _ => unauthorized(party),
+    }
+}
+
 fn unauthorized(party: Party) -> Reply {
     match party {
+        Party::Azure => azure::unauthorized(),
         Party::Hetzner => hetzner::unauthorized(),
         Party::Drone => drone::unauthorized(),
         Party::Circleci => circleci::unauthorized(),
+        Party::Kubernetes => kubernetes::unauthorized(),
         Party::Digitalocean => digitalocean::unauthorized(),
         Party::Gitlab | Party::Prometheus | Party::Control => gitlab::unauthorized(),
     }
@@ -231,7 +261,15 @@ fn unknown(party: Party, found: &Found) -> Reply {
         (Party::Drone | Party::Prometheus, Found::OtherMethod) => Reply::empty(405),
         (Party::Drone, _) => drone::message(404, "Not Found"),
         (Party::Circleci, Found::OtherMethod) => circleci::message(405, "Method Not Allowed"),
+        (Party::Azure, Found::OtherMethod) => azure::error(
+            405,
+            "VssRequestNotSupportedException",
+            "The requested resource does not support this method.",
+        ),
+        (Party::Azure, _) => azure::not_found(),
         (Party::Circleci, _) => circleci::message(404, "Not Found"),
+        (Party::Kubernetes, Found::OtherMethod) => kubernetes::other_method(),
+        (Party::Kubernetes, _) => kubernetes::not_found(),
         (Party::Digitalocean, _) => digitalocean::not_found(),
         (Party::Prometheus, _) => Reply::empty(404),
         (Party::Control, _) => control::not_found(),
@@ -243,6 +281,14 @@ fn bad_json(party: Party) -> Reply {
         Party::Hetzner => hetzner::error(400, "json_error", "invalid JSON in the request", Value::Null),
         Party::Drone => drone::message(400, "Invalid JSON"),
         Party::Circleci => circleci::message(400, "Invalid JSON"),
+        Party::Azure => azure::error(
+            400,
+            "VssPropertyValidationException",
+            "The body is no JSON object.",
+        ),
+        Party::Kubernetes => {
+            kubernetes::bad_request("couldn't get version/kind; json parse error: the body is no JSON object")
+        }
         Party::Digitalocean => digitalocean::error(400, "bad_request", "Invalid JSON in the request body."),
         Party::Gitlab | Party::Prometheus | Party::Control => {
             Reply::json(400, &serde_json::json!({"error": "the body is no JSON object"}))
@@ -255,6 +301,8 @@ fn rate_limited(party: Party, retry_after: Option<u64>) -> Reply {
         Party::Hetzner => hetzner::error(429, "rate_limit_exceeded", "rate limit exceeded", Value::Null),
         Party::Drone => drone::message(429, "Too Many Requests"),
         Party::Circleci => circleci::message(429, "Rate limit exceeded"),
+        Party::Azure => azure::rate_limited(),
+        Party::Kubernetes => kubernetes::too_many(retry_after),
         Party::Digitalocean => digitalocean::error(429, "too_many_requests", "API Rate limit exceeded."),
         Party::Gitlab | Party::Prometheus | Party::Control => gitlab::message(
             429,
@@ -273,6 +321,7 @@ fn blown(party: Party, blow: &Blow) -> Reply {
         Blow::NoCapacity if party == Party::Digitalocean => digitalocean::create::no_capacity(),
         Blow::NoCapacity => hetzner::create::no_capacity(),
         Blow::Quota if party == Party::Digitalocean => digitalocean::create::quota(),
+        Blow::Quota if party == Party::Kubernetes => kubernetes::quota(),
         Blow::Quota => hetzner::create::quota(),
         Blow::ServerError(status) => server_error(party, *status),
         Blow::Error {
@@ -285,9 +334,19 @@ fn blown(party: Party, blow: &Blow) -> Reply {
             code,
             message,
         } if party == Party::Digitalocean => digitalocean::error(*status, code, message),
+        Blow::Error {
+            status,
+            code,
+            message,
+        } if party == Party::Kubernetes => kubernetes::status(*status, code, message.as_str(), None),
         Blow::Error { status, message, .. } if party == Party::Prometheus => {
             prometheus::error(*status, "execution", message)
         }
+        Blow::Error {
+            status,
+            code,
+            message,
+        } if party == Party::Azure => azure::error(*status, code, message),
         Blow::Error { status, message, .. } => gitlab::message(*status, message),
         Blow::RequestLost | Blow::Hang(_) => server_error(party, 500),
     }
@@ -298,6 +357,8 @@ fn server_error(party: Party, status: u16) -> Reply {
         Party::Hetzner => hetzner::server_error(status),
         Party::Digitalocean => digitalocean::server_error(status),
         Party::Prometheus => prometheus::error(status, "internal", "an error was ordered"),
+        Party::Azure => azure::server_error(status),
+        Party::Kubernetes => kubernetes::server_error(status),
         // All of them say it so.
         Party::Gitlab | Party::Drone | Party::Circleci | Party::Control => {
             gitlab::message(status, &format!("{status} Internal Server Error"))
@@ -332,6 +393,7 @@ fn parse_body(request: &Request) -> Result<Value, ()> {
 enum Limit {
     Hetzner(Bucket),
     Digitalocean(digitalocean::Limit),
+    Azure(azure::Limit),
 }
 
 impl Limit {
@@ -339,6 +401,7 @@ impl Limit {
         match self {
             Self::Hetzner(bucket) => bucket.exhausted,
             Self::Digitalocean(limit) => limit.wait.is_some(),
+            Self::Azure(limit) => limit.is_reached,
         }
     }
 
@@ -347,6 +410,17 @@ impl Limit {
         match self {
             Self::Hetzner(_) => None,
             Self::Digitalocean(limit) => limit.wait,
+            Self::Azure(limit) => Some(limit.wait()),
+        }
+    }
+
+    /// How long, by the wall, the answer is held back.
+    fn delay(&self, world: &World) -> Duration {
+        match self {
+            Self::Azure(limit) if world.settings.speed > 0.0 => {
+                Duration::from_secs_f64(limit.delay / world.settings.speed)
+            }
+            _ => Duration::ZERO,
         }
     }
 
@@ -354,6 +428,7 @@ impl Limit {
         match self {
             Self::Hetzner(bucket) => bucket.onto(reply),
             Self::Digitalocean(limit) => limit.onto(reply),
+            Self::Azure(limit) => limit.onto(reply),
         }
     }
 }
@@ -362,6 +437,7 @@ fn draw(world: &mut World, party: Party) -> Option<Limit> {
     match party {
         Party::Hetzner => draw_token(world).map(Limit::Hetzner),
         Party::Digitalocean => digitalocean::draw(world).map(Limit::Digitalocean),
+        Party::Azure => azure::draw(world).map(Limit::Azure),
         _ => None,
     }
 }

@@ -9,11 +9,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{api::Party, dice};
+use super::{api::Party, dice, kubernetes};
 
 /// Every fault by its name in `POST /control/faults`, and what it does; its arguments with their defaults.
 pub const FAULTS: &[(&str, &str)] = &[
     ("latency", "The answer takes `ms` (1000) longer, wall time."),
+    (
+        "delayed",
+        "Azure DevOps says that it held its answer back for `seconds` (5), and how long to wait.",
+    ),
     ("rate-limited", "429; with `retry_after` seconds that header too."),
     ("server-error", "`status` (502)."),
     (
@@ -40,27 +44,30 @@ pub const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "no-capacity",
-        "The cloud refuses a server or droplets whose `type` (size) and `location` (region) fit, where given.",
+        "The cloud refuses a server or droplets whose `type` (size) and `location` (region) fit, where given. Kubernetes takes the Job, and no node has room for its pods.",
     ),
-    ("quota", "The cloud's limit of servers or droplets is reached."),
+    (
+        "quota",
+        "The cloud's limit of servers or droplets is reached; a quota of Kubernetes' namespace forbids another Job.",
+    ),
     (
         "error",
         "`status` (409) with `code` (conflict) and `message`, as the party words its errors.",
     ),
     (
         "never-registers",
-        "The server that is created boots, and its runner never registers.",
+        "The server, or the Job's pod, that is created boots, and its runner never registers.",
     ),
     (
         "create-then-fails",
-        "The server is created, its action ends in error, and it never boots; a droplet vanishes with that.",
+        "The server is created, its action ends in error, and it never boots; a droplet vanishes with that. The container of a Job's pod cannot be started.",
     ),
     (
         "busy-lag",
-        "Lists of jobs say of each what was true `seconds` (30) ago.",
+        "Lists of jobs, and of agents with theirs, say of each what was true `seconds` (30) ago.",
     ),
     ("unauthorized", "401."),
-    ("gone-image", "No image is found."),
+    ("gone-image", "No image is found; that of a Job's pod cannot be pulled."),
     ("action-error", "The actions of this call end in error."),
 ];
 
@@ -70,6 +77,8 @@ pub const FAULTS: &[(&str, &str)] = &[
 pub(crate) enum Kind {
     /// The answer takes `ms` (1000) longer, wall time.
     Latency,
+    /// Azure DevOps says that it held its answer back for `seconds` (5), and how long to wait.
+    Delayed,
     /// 429; with `retry_after` seconds that header too.
     RateLimited,
     /// `status` (502).
@@ -98,7 +107,7 @@ pub(crate) enum Kind {
     NeverRegisters,
     /// The server is created, its action ends in error, and it never boots; a droplet vanishes with that.
     CreateThenFails,
-    /// Lists of jobs say of each what was true `seconds` (30) ago.
+    /// Lists of jobs, and of agents with theirs, say of each what was true `seconds` (30) ago.
     BusyLag,
     /// 401.
     Unauthorized,
@@ -151,9 +160,16 @@ impl Rule {
             body,
         } = *target;
         let path_fits = fits(&self.path, path);
-        let creates = method == "POST" && (path.ends_with("/servers") || path.ends_with("/droplets"));
+        let of_cluster = path.strip_prefix(Party::Kubernetes.prefix());
+        let creates = method == "POST"
+            && (path.ends_with("/servers")
+                || path.ends_with("/droplets")
+                || of_cluster.is_some_and(|below| below.ends_with("/jobs") || below.ends_with("/pods")));
         let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let lists = path.ends_with("/graphql") || (method == "GET" && last.parse::<u64>().is_err());
+        let lists = match of_cluster {
+            Some(below) => method == "GET" && kubernetes::lists(below),
+            None => path.ends_with("/graphql") || (method == "GET" && last.parse::<u64>().is_err()),
+        };
         let kind_fits = match self.fault {
             Kind::NoCapacity | Kind::Quota | Kind::NeverRegisters | Kind::CreateThenFails => creates,
             Kind::GoneImage => creates || path.contains("/images"),
@@ -240,8 +256,12 @@ pub(crate) struct Twists {
     pub(crate) mute: bool,
     pub(crate) create_fails: bool,
     pub(crate) gone_image: bool,
+    /// No node has room for the pods that come of this.
+    pub(crate) no_room: bool,
     pub(crate) action_error: bool,
     pub(crate) reply_lost: bool,
+    /// Seconds.
+    pub(crate) delay: Option<u64>,
     pub(crate) latency: Duration,
 }
 
@@ -327,6 +347,10 @@ fn apply(rule: &Rule, blow: &mut Option<Blow>, twists: &mut Twists) {
         Kind::Unauthorized => Some(Blow::Unauthorized),
         Kind::Latency => {
             twists.latency += Duration::from_millis(rule.number("ms", 1000));
+            None
+        }
+        Kind::Delayed => {
+            twists.delay = Some(rule.number("seconds", 5));
             None
         }
         Kind::ReplyLost => {

@@ -1,9 +1,9 @@
-//! Embedded clouds and CI servers: the parts of Hetzner Cloud's, DigitalOcean's, GitLab's, Drone's, CircleCI's and Prometheus'
-//! HTTP APIs that runfleet uses, on loopback, over one simulated world.
+//! Embedded clouds and CI servers: the parts of Hetzner Cloud's, DigitalOcean's, GitLab's, Drone's, CircleCI's, Azure DevOps',
+//! Kubernetes' and Prometheus' HTTP APIs that runfleet uses, on loopback, over one simulated world.
 //!
 //! # Contract
 //! - One process, one port: `/hetzner/v1`, `/digitalocean/v2`, `/gitlab` (its API at `/gitlab/api/v4`, `/gitlab/api/graphql`),
-//!   `/drone`, `/circleci`, `/prometheus`, `/control`; and a forward proxy to the machines, see `exporters`.
+//!   `/drone`, `/circleci`, `/azure/ORGANIZATION`, `/kubernetes`, `/prometheus`, `/control`; and a forward proxy to the machines, see `exporters`.
 //! - A machine registers a runner only with what its own user data says; see `userdata`.
 //! - Every answer's `Date`, and every time in a body, is the world's time, which may run faster than the wall's.
 //! - With a data file, a call that changes the world is answered after the change is in the file.
@@ -20,6 +20,7 @@
 )]
 
 mod api;
+mod azure;
 mod circleci;
 mod clock;
 mod control;
@@ -32,6 +33,7 @@ mod faults;
 mod gitlab;
 mod hetzner;
 mod keys;
+mod kubernetes;
 mod machines;
 mod prometheus;
 mod reference;
@@ -68,8 +70,9 @@ pub use faults::FAULTS;
 pub use gitlab::NULLABLE as GITLAB_NULLABLE;
 pub use reference::{Check, checks, reference};
 pub use scenario::{
-    Ci, CircleSpec, ClassSpec, DroneSpec, DropletSnapshotSpec, JobSpec, Scenario, ScenarioError,
-    SnapshotSpec, TokenSpec, UnavailableSpec,
+    AgentPoolSpec, AgentSpec, AzureSpec, Ci, CircleSpec, ClassSpec, DroneSpec, DropletSnapshotSpec, JobSpec,
+    KubernetesSpec, NodeSpec, PatSpec, Scenario, ScenarioError, SnapshotSpec, TaintSpec, TokenSpec,
+    UnavailableSpec,
 };
 pub use settings::{SettingError, Settings};
 pub use store::StoreError;
@@ -111,6 +114,10 @@ pub struct Addresses {
     pub drone: String,
     /// The root of CircleCI's runner API: `http://127.0.0.1:P/circleci`.
     pub circleci: String,
+    /// An organisation of Azure DevOps: `http://127.0.0.1:P/azure/acme`.
+    pub azure: String,
+    /// The address of Kubernetes' API server: `http://127.0.0.1:P/kubernetes`.
+    pub kubernetes: String,
     /// An HTTP forward proxy, through which the machines' own ports are reached: `http://127.0.0.1:P`.
     pub exporters: String,
     /// The root of a Prometheus that scrapes the machines: `http://127.0.0.1:P/prometheus`.
@@ -124,6 +131,9 @@ pub struct Addresses {
     /// With TLS, the file with the certificate of the authority that signed the sandbox's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
+    /// With TLS, a kubeconfig for its Kubernetes, with the token: without TLS kubectl sends none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<String>,
 }
 
 /// Why a sandbox could not start or stop.
@@ -146,8 +156,8 @@ pub enum SandboxError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The authority's certificate cannot be written.
-    #[error("cannot write the certificate {path}: {source}")]
+    /// The authority's certificate, or the kubeconfig that names it, cannot be written.
+    #[error("cannot write {path}: {source}")]
     CaFile {
         /// Which file.
         path: PathBuf,
@@ -192,6 +202,8 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
     world.gitlab_urls.insert(of(Party::Gitlab));
     world.drone.urls.insert(of(Party::Drone));
     world.circle.urls.insert(of(Party::Circleci));
+    let organization = format!("{}/{}", of(Party::Azure), world.azure.organization);
+    world.azure.urls.insert(organization.clone());
     let secure = options
         .settings
         .tls
@@ -203,12 +215,20 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
         gitlab: of(Party::Gitlab),
         drone: of(Party::Drone),
         circleci: of(Party::Circleci),
+        azure: organization,
+        kubernetes: of(Party::Kubernetes),
         exporters: origin.clone(),
         prometheus: of(Party::Prometheus),
         control: of(Party::Control),
         token: world.token.clone(),
         drone_rpc_secret: world.drone_secret(),
         ca_file: secure.as_ref().map(|(_, path)| path.display().to_string()),
+        kubeconfig: None,
+    };
+    let kubeconfig = secure.as_ref().map(|(_, path)| kubeconfig(&addresses, path)).transpose()?;
+    let addresses = Addresses {
+        kubeconfig,
+        ..addresses
     };
     if let Some(path) = &options.data {
         store::write(path, &store::encode(&world))?;
@@ -288,6 +308,33 @@ fn secure(options: &Options, local: SocketAddr) -> Result<(RustlsConfig, PathBuf
     Ok((RustlsConfig::from_config(Arc::new(config)), path))
 }
 
+/// Writes what kubectl needs to find the sandbox's Kubernetes, beside the authority's certificate; its path.
+fn kubeconfig(addresses: &Addresses, ca_file: &std::path::Path) -> Result<String, SandboxError> {
+    let text = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "sandbox",
+        "clusters": [{"name": "sandbox", "cluster": {"server": addresses.kubernetes, "certificate-authority": ca_file}}],
+        "users": [{"name": "sandbox", "user": {"token": addresses.token}}],
+        "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": "sandbox", "namespace": "default"}}],
+    });
+    // `world.ca.pem` and `world.kubeconfig`.
+    let path = ca_file.with_extension("").with_extension("kubeconfig");
+    let fail = |source| SandboxError::CaFile {
+        path: path.clone(),
+        source,
+    };
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    // It holds the token: nobody else reads it. One that is there from before is replaced, so that its rights are ours.
+    let _ = fs_err::remove_file(&path);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(fail)?;
+    file.write_all(text.to_string().as_bytes()).map_err(fail)?;
+    Ok(path.display().to_string())
+}
+
 impl Sandbox {
     /// Where it listens, and its token.
     pub fn addresses(&self) -> &Addresses {
@@ -310,9 +357,11 @@ impl Sandbox {
             let text = store::encode(&self.world.lock().unwrap_or_else(PoisonError::into_inner));
             store::write(path, &text)?;
         }
-        if let (Some(path), None) = (&self.addresses.ca_file, &self.data) {
-            // Its port is no longer ours; a file that is gone already is fine.
-            let _ = fs_err::remove_file(path);
+        if self.data.is_none() {
+            for path in self.addresses.ca_file.iter().chain(&self.addresses.kubeconfig) {
+                // Its port is no longer ours; a file that is gone already is fine.
+                let _ = fs_err::remove_file(path);
+            }
         }
         Ok(())
     }

@@ -17,12 +17,12 @@ pub struct Check {
     pub operation: Operation,
     /// The vendor's SDK calls it: by what; or why none does.
     pub sdk: Result<&'static str, &'static str>,
-    /// runfleet's calls of it, of DigitalOcean's the SDK's, go through the validating proxy, in both directions without a
+    /// runfleet's calls of it, of DigitalOcean's and Azure DevOps' the SDK's, go through the validating proxy, in both directions without a
     /// violation.
     pub proxy: bool,
 }
 
-/// What the official SDKs call each operation by: `hcloud`, `pydo`, `python-gitlab`.
+/// What the official SDKs call each operation by: `hcloud`, `pydo`, `python-gitlab`, `azure-devops`.
 #[rustfmt::skip]
 static SDKS: &[(Party, &[(&str, &str)])] = &[
     (Party::Hetzner, &[
@@ -190,6 +190,20 @@ static SDKS: &[(Party, &[(&str, &str)])] = &[
         ("GET /api/v4/projects/{id}/terraform/state/{name}/versions/{serial}", "http_get"),
         ("POST /api/graphql", "GraphQL.execute"),
     ]),
+    (Party::Azure, &[
+        ("OPTIONS /{organization}/_apis", "get_client"),
+        ("GET /{organization}/_apis/resourceAreas", "get_client"),
+        ("GET /{organization}/_apis/resourceAreas/{areaId}", "get_resource_area"),
+        ("GET /{organization}/_apis/connectionData", "get_connection_data"),
+        ("GET /{organization}/_apis/distributedtask/pools", "get_agent_pools, get_agent_pools_by_ids"),
+        ("GET /{organization}/_apis/distributedtask/pools/{poolId}", "get_agent_pool"),
+        ("GET /{organization}/_apis/distributedtask/pools/{poolId}/agents", "get_agents"),
+        ("POST /{organization}/_apis/distributedtask/pools/{poolId}/agents", "add_agent"),
+        ("GET /{organization}/_apis/distributedtask/pools/{poolId}/agents/{agentId}", "get_agent"),
+        ("PATCH /{organization}/_apis/distributedtask/pools/{poolId}/agents/{agentId}", "update_agent"),
+        ("PUT /{organization}/_apis/distributedtask/pools/{poolId}/agents/{agentId}", "replace_agent"),
+        ("DELETE /{organization}/_apis/distributedtask/pools/{poolId}/agents/{agentId}", "delete_agent"),
+    ]),
 ];
 
 /// What runfleet calls, and the vendors describe.
@@ -245,6 +259,16 @@ static PROXIED: &[(Party, &[&str])] = &[
         "GET /api/v4/runners/{id}/managers",
         "POST /api/v4/user/runners",
     ]),
+    (Party::Azure, &[
+        "GET /{organization}/_apis/distributedtask/pools",
+        "GET /{organization}/_apis/distributedtask/pools/{poolId}",
+        "GET /{organization}/_apis/distributedtask/pools/{poolId}/agents",
+        "POST /{organization}/_apis/distributedtask/pools/{poolId}/agents",
+        "GET /{organization}/_apis/distributedtask/pools/{poolId}/agents/{agentId}",
+        "PATCH /{organization}/_apis/distributedtask/pools/{poolId}/agents/{agentId}",
+        "PUT /{organization}/_apis/distributedtask/pools/{poolId}/agents/{agentId}",
+        "DELETE /{organization}/_apis/distributedtask/pools/{poolId}/agents/{agentId}",
+    ]),
 ];
 
 /// How jobs and machines are put in.
@@ -256,15 +280,27 @@ const JOBS: &str = r#"
 | `gitlab` | `project`, `tags`, `ref`, `tag`, `child` |
 | `drone` | `repo`, `build`, `type`, `os`, `arch`, `variant`, `kernel`, `labels`, `limit`, `throttle`, `depends_on` |
 | `circleci` | `resource_class` |
+| `azure` | `pool`, `demands` |
 
 A machine registers only with the secret in its own user data. Drone has one, `drone.rpc_secret` of a scenario or
 `drone_rpc_secret` of the first line; a resource class of CircleCI has the token that `circleci.resource_classes` of a scenario
 gives it, else the sandbox's. A stage of Drone's whose machine is gone stays listed for `drone_give_up`, as in life;
 `drone_accept` and `drone_start` stretch the moments between a stage's being handed out, accepted and started.
 
+The organization of Azure DevOps (`azure.organization` of a scenario, without `acme`) has the agent pool `Default`, those of
+`azure.agent_pools`, each with agents that are registered there and offline, and one for each name that a job is queued for; tokens
+besides the sandbox's are `azure.tokens`, with `scopes`. An agent registers with the name, pool and token that its machine's
+`/etc/azure-devops-agent.env` or its container's environment tells (`AZP_URL`, `AZP_TOKEN`, `AZP_POOL`, `AZP_AGENT_NAME`). A
+container's environment but for the token, and a machine's `/etc/azure-devops-agent.capabilities`, are among its capabilities. A container's agent ends after one job unless `AZP_ONCE` is `false`, and stays
+registered and offline; `AZP_REMOVES` says when it removes itself: `never`, when `asked` to end (without) or whenever it `ends`. A
+job waits for `azure_assign`, is assigned to an agent and received by it `azure_receive` later; `POST /control/jobs/ID/cancel` cancels
+one. An agent that was disabled may be assigned a job for `azure_disable` yet; one that is cut off is told to be online for
+`azure_offline`. Job requests are in no description of Microsoft's: they are as recorded bodies have them, `$top` included.
+
 `POST /control/machines` reports a machine of a cloud outside: `{"id": "i-0abc", "name": …, "user_data": …, "address": …}`, or
 `user_data_base64`, which may be gzipped. It boots as a server does, and `GET /control/machines` says of it `booting`,
-`running` or `off`, which it also is when it switched itself off; `DELETE /control/machines/ID` ends it.
+`running` or `off`, which it also is when it switched itself off; `DELETE /control/machines/ID` ends it. A container is one with
+`environment`, an object of variables, in place of user data; it is `off` once its runner has ended.
 "#;
 
 /// What machines tell of themselves.
@@ -308,9 +344,11 @@ fn check(operation: Operation) -> Check {
             Party::Drone => "Drone has none for Python",
             Party::Circleci => "CircleCI has none",
             Party::Prometheus => "Prometheus has none",
+            Party::Azure => "`azure-devops` has no call of what is unpublished",
+            Party::Kubernetes => "kubectl; own stand-in",
             Party::Hetzner | Party::Digitalocean | Party::Gitlab => "",
         }),
-        // Of DigitalOcean the SDK goes through the proxy too, and so every operation.
+        // Of DigitalOcean, and of Azure DevOps, the SDK goes through the proxy too; of the first, so does every operation.
         proxy: operation.party == Party::Digitalocean
             || proxied.flat_map(|(_, all)| *all).any(|known| *known == name),
     }
@@ -323,11 +361,13 @@ pub fn reference() -> String {
          `runfleet sandbox` serves these operations on loopback, over one simulated world. Its first line on stdout is \
          JSON with the addresses and the token.\n\n\
          Two things hold them to the vendors' own APIs, both in `tests/faithful`:\n\n\
-         - **SDK**: what of the vendor's own SDK for Python, `hcloud`, `pydo` or `python-gitlab`, calls it. Where the SDK \
+         - **SDK**: what of the vendor's own SDK for Python, `hcloud`, `pydo`, `python-gitlab` or `azure-devops`, calls it. Where the SDK \
          has nothing of its own for it, its general method does: `request`, `http_get`.\n\
          - **Proxy**: runfleet, or its provider by itself, calls it in the lives of a fleet through Prism, which holds request \
          and answer to the vendor's API description, and finds no violation. GitLab's has no GraphQL, user, token or project. \
-         Of DigitalOcean it is the SDK that calls.\n\n\
+         Of DigitalOcean and of Azure DevOps it is the SDK that calls.\n\n\
+         Kubernetes is an own stand-in, since no API server can be had where the tests run: the real `kubectl` works with it, in \
+         `tests/faithful/kubectl.rs`.\n\n\
          Drone, CircleCI and Prometheus have neither: they follow Drone's source, CircleCI's page of the API and Prometheus' own.\n\n\
          | party | operation | request | SDK | proxy |\n|---|---|---|---|---|\n",
     );

@@ -30,6 +30,95 @@ pub struct Scenario {
     pub drone: DroneSpec,
     /// The CircleCI of the world.
     pub circleci: CircleSpec,
+    /// The Azure DevOps of the world.
+    pub azure: AzureSpec,
+    /// The Kubernetes of the world.
+    pub kubernetes: KubernetesSpec,
+}
+
+/// What a cluster starts with.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KubernetesSpec {
+    /// Its nodes; without, three with 32 processors and 128 GiB each.
+    pub nodes: Vec<NodeSpec>,
+    /// Namespaces besides `default` and `kube-system`. That of an object comes to be with it.
+    pub namespaces: Vec<String>,
+    /// Objects that are there, as a manifest has them.
+    pub objects: Vec<serde_json::Value>,
+    /// Images that cannot be pulled.
+    pub bad_images: Vec<String>,
+}
+
+impl KubernetesSpec {
+    /// The nodes, or those that there are without.
+    pub(crate) fn nodes(&self) -> Vec<NodeSpec> {
+        if !self.nodes.is_empty() {
+            return self.nodes.clone();
+        }
+        let named = |number| NodeSpec {
+            name: format!("node-{number}"),
+            cpu: processors(),
+            memory: gibibytes(),
+            pods: kubelets(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+        };
+        (1..=3).map(named).collect()
+    }
+}
+
+/// A node of a cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSpec {
+    /// Its name.
+    pub name: String,
+    /// Processors for pods, as a Kubernetes quantity; without, 32.
+    #[serde(default = "processors")]
+    pub cpu: String,
+    /// Memory for pods, as a Kubernetes quantity; without, 128Gi.
+    #[serde(default = "gibibytes")]
+    pub memory: String,
+    /// Pods that it takes; without, 110.
+    #[serde(default = "kubelets")]
+    pub pods: u32,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What keeps pods off that do not tolerate it.
+    #[serde(default)]
+    pub taints: Vec<TaintSpec>,
+}
+
+/// A taint of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaintSpec {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    #[serde(default)]
+    pub value: String,
+    /// `NoSchedule`, `NoExecute` or `PreferNoSchedule`.
+    #[serde(default = "no_schedule")]
+    pub effect: String,
+}
+
+fn processors() -> String {
+    "32".to_owned()
+}
+
+fn gibibytes() -> String {
+    "128Gi".to_owned()
+}
+
+fn kubelets() -> u32 {
+    110
+}
+
+fn no_schedule() -> String {
+    "NoSchedule".to_owned()
 }
 
 /// What a Drone starts with.
@@ -59,6 +148,72 @@ pub struct ClassSpec {
     pub token: Option<String>,
 }
 
+/// What an organisation of Azure DevOps starts with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AzureSpec {
+    /// The organisation's name; without, `acme`.
+    pub organization: String,
+    /// Agent pools besides `Default`. One that is not declared comes to be when a job is first queued for it.
+    pub agent_pools: Vec<AgentPoolSpec>,
+    /// Personal access tokens besides the sandbox's own.
+    pub tokens: Vec<PatSpec>,
+}
+
+impl Default for AzureSpec {
+    fn default() -> Self {
+        Self {
+            organization: "acme".to_owned(),
+            agent_pools: Vec::new(),
+            tokens: Vec::new(),
+        }
+    }
+}
+
+/// An agent pool of Azure DevOps'.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentPoolSpec {
+    /// Its name.
+    pub name: String,
+    /// Agents that are registered there and offline, for instance one that jobs are matched against while none runs.
+    #[serde(default)]
+    pub agents: Vec<AgentSpec>,
+}
+
+/// An agent that is registered and offline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSpec {
+    /// Its name.
+    pub name: String,
+    /// What its user said that it is capable of.
+    #[serde(default)]
+    pub capabilities: BTreeMap<String, String>,
+}
+
+/// A personal access token of Azure DevOps'.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatSpec {
+    /// The token's text.
+    pub token: String,
+    /// `vso.agentpools` to read, `vso.agentpools_manage` (without) to manage agents too.
+    #[serde(default = "agentpools_manage")]
+    pub scopes: Vec<String>,
+}
+
+impl PatSpec {
+    /// Whether its bearer may register, disable and remove agents.
+    pub(crate) fn manages(&self) -> bool {
+        self.scopes.iter().any(|scope| scope == "vso.agentpools_manage")
+    }
+}
+
+fn agentpools_manage() -> Vec<String> {
+    vec!["vso.agentpools_manage".to_owned()]
+}
+
 /// A CI system of the world.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,6 +225,8 @@ pub enum Ci {
     Drone,
     /// CircleCI.
     Circleci,
+    /// Azure DevOps.
+    Azure,
 }
 
 /// Jobs alike; also the body of `POST /control/jobs`.
@@ -143,6 +300,12 @@ pub struct JobSpec {
     /// CircleCI: the resource class, `namespace/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_class: Option<String>,
+    /// Azure DevOps: the agent pool's name; without, `Default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Azure DevOps: what an agent must be capable of, as `NAME`, `NAME -equals VALUE` or `NAME -gtVersion VERSION`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub demands: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]

@@ -16,7 +16,7 @@ pub struct Settings {
     pub latency: Duration,
     /// World seconds per wall second.
     pub speed: f64,
-    /// Whether the limits of Hetzner's and DigitalOcean's requests are enforced.
+    /// Whether the limits of requests to Hetzner, DigitalOcean and Azure DevOps are enforced.
     pub rate_limit: bool,
     /// Requests to Hetzner per hour and project when `rate_limit` is on; one is regained every 3600/limit seconds.
     pub rate_limit_per_hour: u32,
@@ -40,6 +40,20 @@ pub struct Settings {
     pub drone_start: Duration,
     /// How long Drone lists a stage whose runner is gone.
     pub drone_give_up: Duration,
+    /// From a job's being queued with Azure DevOps until it is assigned to an agent at the soonest.
+    pub azure_assign: Duration,
+    /// From a job's being assigned until its agent has received it.
+    pub azure_receive: Duration,
+    /// For so long an agent that was disabled may still be assigned a job.
+    pub azure_disable: Duration,
+    /// For so long an agent whose machine is cut off is told to be online.
+    pub azure_offline: Duration,
+    /// A job for an agent pool without any agent fails instead of being queued.
+    pub azure_needs_agent: bool,
+    /// Units of use (TSTU) of Azure DevOps that are free in five minutes when `rate_limit` is on; a call costs a tenth.
+    pub azure_tstu: u32,
+    /// What a call with a token that Azure DevOps does not know is answered: 401, or 203 or 302 for its sign-in page.
+    pub azure_sign_in: u16,
     /// Further address by which machines may know this sandbox's GitLab (that of a proxy in front of it).
     pub gitlab_alias: Option<String>,
 }
@@ -64,6 +78,13 @@ impl Default for Settings {
             drone_start: Duration::ZERO,
             // DRONE_CLEANUP_DEADLINE_RUNNING.
             drone_give_up: Duration::from_hours(24),
+            azure_assign: Duration::ZERO,
+            azure_receive: Duration::ZERO,
+            azure_disable: Duration::ZERO,
+            azure_offline: Duration::ZERO,
+            azure_needs_agent: false,
+            azure_tstu: 200,
+            azure_sign_in: 401,
             gitlab_alias: None,
         }
     }
@@ -96,6 +117,13 @@ impl Settings {
     /// Every key that [`Settings::set`] knows.
     pub const KEYS: &'static [&'static str] = &[
         "action_time",
+        "azure_assign",
+        "azure_disable",
+        "azure_needs_agent",
+        "azure_offline",
+        "azure_receive",
+        "azure_sign_in",
+        "azure_tstu",
         "boot",
         "boot_jitter",
         "digitalocean_per_hour",
@@ -119,6 +147,20 @@ impl Settings {
         match key {
             "boot" => self.boot = length(key, value)?,
             "boot_jitter" => self.boot_jitter = length(key, value)?,
+            "azure_assign" => self.azure_assign = length(key, value)?,
+            "azure_disable" => self.azure_disable = length(key, value)?,
+            "azure_needs_agent" => self.azure_needs_agent = switch(key, value)?,
+            "azure_offline" => self.azure_offline = length(key, value)?,
+            "azure_receive" => self.azure_receive = length(key, value)?,
+            "azure_sign_in" => {
+                self.azure_sign_in = match value {
+                    "401" => 401,
+                    "203" => 203,
+                    "302" => 302,
+                    _ => return Err(bad(key, value, "401, 203 or 302")),
+                };
+            }
+            "azure_tstu" => self.azure_tstu = count(key, value)?,
             "drone" => {
                 self.drone_oss = match value {
                     "oss" => true,
@@ -214,9 +256,12 @@ mod tests {
         let mut settings = Settings::default();
         for key in Settings::KEYS {
             let value = match *key {
-                "rate_limit" | "tls" => "off",
+                "rate_limit" | "tls" | "azure_needs_agent" => "off",
+                "azure_sign_in" => "203",
                 "drone" => "oss",
-                "speed" | "rate_limit_per_hour" | "digitalocean_per_hour" | "server_limit" => "60",
+                "speed" | "rate_limit_per_hour" | "digitalocean_per_hour" | "server_limit" | "azure_tstu" => {
+                    "60"
+                }
                 "gitlab_alias" => "http://127.0.0.1:1/gitlab/",
                 _ => "1m 30s",
             };
@@ -235,7 +280,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("known are action_time, boot, boot_jitter"),
+                .contains("known are action_time, azure_assign, azure_disable"),
             "{error}"
         );
     }
@@ -247,6 +292,7 @@ mod tests {
             ("boot", "-1s"),
             ("speed", "NaN"),
             ("tls", "maybe"),
+            ("azure_sign_in", "404"),
             ("poll", "0s"),
         ] {
             let error = Settings::default().set(key, value).unwrap_err();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests touch the world")]
 
+mod azure;
 mod circleci;
 mod drone;
 mod exporters;
@@ -953,7 +954,7 @@ async fn the_world_outlives_its_process() {
     client.sandbox.stop().await.unwrap();
 }
 
-/// Written by the sandbox as it was before there were Drone, CircleCI and machines from outside: one server at work,
+/// Written by the sandbox as it was before there were Drone, CircleCI, Azure DevOps and machines from outside: one server at work,
 /// one that boots, a job that waits and one that is to come.
 const EARLIER: &str = include_str!("tests/world-before-drone.json");
 
@@ -999,6 +1000,9 @@ async fn a_world_of_an_earlier_version_goes_on() {
         .await
         .unwrap();
     assert_eq!((queue.status, queue.body), (200, json!([])));
+    let pools = format!("{}/_apis/distributedtask/pools", addresses.azure);
+    let pools = client.send("GET", pools, &addresses.token, None).await.unwrap();
+    assert_eq!(pools.body["value"][0]["name"], "Default");
     client.sandbox.stop().await.unwrap();
 }
 

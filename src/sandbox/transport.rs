@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes, HttpBody, to_bytes},
@@ -21,7 +22,17 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tower_service::Service;
 
-use super::{api::Party, dispatch, exporters, store::Saver, tunnel, world::World};
+use super::{
+    api::Party,
+    dispatch, exporters,
+    kubernetes::{self, Watch},
+    store::Saver,
+    tunnel,
+    world::World,
+};
+
+/// How often a watch looks at the world.
+const WATCH_POLL: Duration = Duration::from_millis(50);
 
 /// The largest body that is read; the largest that is meant has 32 KiB of user data.
 const BODY_MAX: usize = 1024 * 1024;
@@ -89,6 +100,7 @@ where
                 query: parts.uri.query().unwrap_or_default().to_owned(),
                 token: token(parts.uri.path(), &parts.headers),
                 content_type: text(&parts.headers, header::CONTENT_TYPE.as_str()).unwrap_or_default(),
+                accept: text(&parts.headers, header::ACCEPT.as_str()).unwrap_or_default(),
                 body: body.to_vec(),
                 origin: shared.origin.clone(),
             };
@@ -97,7 +109,7 @@ where
     }
 }
 
-async fn serve(shared: &Shared, request: dispatch::Request) -> Result<Response<Body>, Lost> {
+async fn serve(shared: &Arc<Shared>, request: dispatch::Request) -> Result<Response<Body>, Lost> {
     let step = {
         let mut world = shared.world.lock().unwrap_or_else(PoisonError::into_inner);
         dispatch::handle(&mut world, request, Timestamp::now())
@@ -120,15 +132,44 @@ async fn serve(shared: &Shared, request: dispatch::Request) -> Result<Response<B
     for (key, value) in &reply.headers {
         response = response.header(*key, value);
     }
-    if !reply.body.is_empty() {
+    let says = |(key, _): &(&str, String)| key.eq_ignore_ascii_case("content-type");
+    if !reply.body.is_empty() && !reply.headers.iter().any(says) {
         response = response.header(header::CONTENT_TYPE, "application/json");
     }
-    Ok(response.body(Body::from(reply.body)).unwrap_or_else(|_| {
+    let body = match reply.watch {
+        Some(watch) => watched(Arc::clone(shared), *watch),
+        None => Body::from(reply.body),
+    };
+    Ok(response.body(body).unwrap_or_else(|_| {
         plain(
             StatusCode::INTERNAL_SERVER_ERROR,
             "an answer with a header that HTTP forbids",
         )
     }))
+}
+
+/// What happens in the cluster while somebody watches it. The world is looked at again and again: its clock is not the wall's.
+fn watched(shared: Arc<Shared>, watch: Watch) -> Body {
+    let ends = tokio::time::Instant::now() + Duration::from_secs(watch.seconds);
+    let lines = futures::stream::unfold((shared, watch), move |(shared, mut watch)| async move {
+        loop {
+            if watch.over || tokio::time::Instant::now() >= ends {
+                return None;
+            }
+            let lines = {
+                let mut world = shared.world.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = world.clock.at(Timestamp::now());
+                world.advance(now);
+                kubernetes::poll(&world, &mut watch)
+            };
+            if lines.is_empty() {
+                tokio::time::sleep(WATCH_POLL).await;
+            } else {
+                return Some((Ok::<_, Infallible>(Bytes::from(lines)), (shared, watch)));
+            }
+        }
+    });
+    Body::from_stream(lines)
 }
 
 fn plain(status: StatusCode, message: &'static str) -> Response<Body> {
@@ -161,7 +202,9 @@ fn token(path: &str, headers: &HeaderMap) -> Option<String> {
         Some((user.to_owned(), password.to_owned()))
     };
     match Party::of(path).map(|(party, _)| party) {
-        Some(Party::Drone) => bearer(),
+        Some(Party::Drone | Party::Kubernetes) => bearer(),
+        // A personal access token is the password, of whatever user.
+        Some(Party::Azure) => bearer().or_else(|| basic().map(|(_, password)| password)),
         Some(Party::Circleci) => text(headers, "circle-token").or_else(|| basic().map(|(user, _)| user)),
         _ => text(headers, "private-token")
             .or_else(|| text(headers, "job-token"))

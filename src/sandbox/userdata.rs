@@ -8,10 +8,12 @@
 //! | GitLab | `/etc/gitlab-runner/config.toml` | `gitlab-runner` |
 //! | Drone | `/etc/drone-runner-docker.env` | `drone-runner-docker` |
 //! | CircleCI | `/etc/circleci-runner/circleci-runner-config.yaml` | `circleci-runner` |
+//! | Azure DevOps | `/etc/azure-devops-agent.env` | `azure-devops-agent` |
 //!
 //! A step that unregisters at shutdown may stand anywhere in it. User data that begins with `## template: jinja` is
 //! rendered first, as cloud-init does, with `v1.instance_id` and `v1.local_hostname` alone.
 
+mod azure;
 mod circleci;
 mod drone;
 pub(crate) mod environment;
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::parse_length;
 
+pub(crate) use azure::{AzureSetup, Removes};
 pub(crate) use circleci::CircleSetup;
 pub(crate) use drone::DroneSetup;
 pub(crate) use gitlab::RunnerSetup;
@@ -39,6 +42,7 @@ pub(crate) enum Setup {
     Gitlab(RunnerSetup),
     Drone(DroneSetup),
     Circleci(CircleSetup),
+    Azure(AzureSetup),
 }
 
 impl Setup {
@@ -161,6 +165,8 @@ fn setup(config: &CloudConfig, text: &str) -> Result<Setup, String> {
         drone::parse(config).map(Setup::Drone)
     } else if config.file(circleci::CONFIG_PATH).is_some() {
         circleci::parse(config).map(Setup::Circleci)
+    } else if config.file(azure::CONFIG_PATH).is_some() {
+        azure::parse(config).map(Setup::Azure)
     } else {
         gitlab::parse(config, text).map(Setup::Gitlab)
     }

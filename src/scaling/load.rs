@@ -23,7 +23,8 @@ pub struct Load {
 
 /// The load of every pool of the stack.
 ///
-/// A running job counts for the pool whose machine runs it; one that runs on somebody else's runner counts for nobody.
+/// A running job counts for the pool whose machine runs it, and so does one that waits but is handed to a machine already; one that runs
+/// on somebody else's runner, or is handed to it, counts for nobody.
 /// A queued job counts for the first declared pool that it fits (those that act before those that are only advised on),
 /// the next while that has `max * jobs_per_runner`.
 /// When all that it fits are full it counts for the first, so that the report says what is wanted.
@@ -67,7 +68,7 @@ fn assign<'a>(
     let mut fits: HashMap<Likeness<'_>, Vec<&'a Pool>> = HashMap::new();
     // One that runs for ever is no demand: nothing would ever be enough for it.
     for job in unique(jobs).into_iter().filter(|job| !job.stuck) {
-        let pool = if let (JobState::Running, Some(runner)) = (job.state, &job.runner) {
+        let pool = if let Some(runner) = &job.runner {
             facts
                 .owner(&demand.ci, runner)
                 .and_then(|address| address.pool.as_ref())
@@ -90,9 +91,11 @@ fn assign<'a>(
         let Some(load) = pool.and_then(|pool| loads.get_mut(pool)) else {
             continue;
         };
-        match job.state {
-            JobState::Running => load.running = load.running.saturating_add(1),
-            JobState::Queued | JobState::Finished => load.queued = load.queued.saturating_add(1),
+        // `unique` has no finished ones.
+        if job.state == JobState::Running || job.runner.is_some() {
+            load.running = load.running.saturating_add(1);
+        } else {
+            load.queued = load.queued.saturating_add(1);
         }
     }
 }

@@ -15,9 +15,11 @@ mod init;
 mod parse;
 mod parse_accounts;
 mod parse_aws;
+mod parse_azure;
 mod parse_digitalocean;
 mod parse_group;
 mod parse_hooks;
+mod parse_kubernetes;
 mod parse_metrics;
 mod parse_money;
 mod parse_moved;
@@ -30,7 +32,9 @@ mod parse_state;
 mod parse_step;
 mod parse_tasks;
 mod parse_values;
+mod parse_watch;
 mod problems;
+pub mod quantity;
 mod raw;
 mod reference;
 mod schema;
@@ -39,6 +43,7 @@ pub mod source;
 pub mod step;
 mod structure;
 mod tree;
+mod watching;
 
 #[cfg(test)]
 mod tests;
@@ -49,6 +54,7 @@ pub use parse::parse;
 pub use problems::{StackProblem, StackProblems};
 pub use reference::reference;
 pub use schema::schema;
+pub use watching::Watching;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -277,7 +283,7 @@ pub struct KubernetesHome {
 
 /// The CI kinds of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum CiKind {
     /// gitlab.com or self-managed GitLab.
     Gitlab,
@@ -900,6 +906,9 @@ pub struct Stack {
     pub plan_key: Option<SecretRef>,
     /// Where metrics for node_exporter's textfile collector are written, relative to the stack file's folder.
     pub metrics_file: Option<PathBuf>,
+    /// What `watch` tells of itself.
+    #[serde(default)]
+    pub watch: Watching,
     /// The sandbox in this process.
     pub sandbox: Option<SandboxConfig>,
     /// SHA-256 of the file's text, hex.

@@ -201,6 +201,7 @@ impl Check<'_> {
         let networks = self.networks(raw.networks);
         let guard = self.guard(&raw.guard);
         let moved = self.moved(raw.moved);
+        let watch = self.watching(raw.watch);
         let name = head.as_ref().map(|head| head.name.clone());
         let pools = self.pools(raw.pools, &providers, &ci);
         self.digitalocean(&providers, &firewalls, &networks, &pools);
@@ -232,6 +233,7 @@ impl Check<'_> {
             keep_states,
             plan_key,
             metrics_file,
+            watch,
             sandbox,
             source_hash,
         })

@@ -56,6 +56,7 @@ impl Check<'_> {
                         );
                     }
                 }
+                Some(ProviderKind::Kubernetes) => self.kubernetes_access(&path, &raw, &endpoint),
                 Some(kind) => {
                     let variable = match kind {
                         ProviderKind::Digitalocean => "DIGITALOCEAN_TOKEN",
@@ -116,6 +117,10 @@ impl Check<'_> {
             let url_path = ["ci", name.as_str(), "url"];
             let url = self.ci_address(&url_path, kind, &raw);
             self.ci_url(&url_path, kind, &url);
+            if kind == Some(CiKind::AzureDevops) {
+                self.azure_url(&url_path, &url);
+            }
+            self.ceiling(&name, raw.max);
             self.ci_keys(&path, kind);
             let variable = match kind {
                 Some(CiKind::Drone) => "DRONE_TOKEN",
@@ -219,6 +224,7 @@ impl Check<'_> {
             (&["pending_max", "running_max"], CiKind::Drone),
             (&["api"], CiKind::Circleci),
             (&["scrape"], CiKind::Prometheus),
+            (&["auth"], CiKind::AzureDevops),
             (
                 &["demand", "cordon", "uncordon", "register", "forget"],
                 CiKind::Exec,
@@ -408,7 +414,13 @@ impl Check<'_> {
         kind
     }
 
-    fn token(&mut self, path: &[&str; 2], token: Option<&SecretRef>, endpoint: &Endpoint, variable: &str) {
+    pub(super) fn token(
+        &mut self,
+        path: &[&str; 2],
+        token: Option<&SecretRef>,
+        endpoint: &Endpoint,
+        variable: &str,
+    ) {
         let [table, name] = *path;
         let path = [table, name, "token"];
         match token {

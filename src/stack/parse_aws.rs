@@ -24,6 +24,9 @@ const LAUNCH: [&str; 7] = [
     "max_price",
 ];
 
+/// Those of them that a task of ECS has too.
+const NETWORK: [&str; 2] = ["subnets", "security_groups"];
+
 impl Check<'_> {
     /// What an offering boots, in its provider's words.
     pub(super) fn offered_image(
@@ -152,7 +155,10 @@ impl Check<'_> {
                 return None;
             }
             Some(kind) => {
-                self.only_for(offering, kind.as_str(), &LAUNCH, "ec2");
+                // What runs tasks says itself which networks it has.
+                let tasks = kind.is_tasks();
+                let keys = LAUNCH.into_iter().filter(|key| !tasks || !NETWORK.contains(key));
+                self.only_for(offering, kind.as_str(), &keys.collect::<Vec<_>>(), "ec2");
                 return None;
             }
             None => return None,

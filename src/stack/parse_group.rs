@@ -193,7 +193,9 @@ impl Check<'_> {
         ci: &CiConfig,
     ) {
         let path = ["pools", pool];
-        let discovers = group.is_some_and(|group| matches!(group.which, GroupSelector::Tagged { .. }));
+        self.agent_keys(pool, ci);
+        let groups = group.is_some_and(|group| matches!(group.which, GroupSelector::Tagged { .. }));
+        let discovers = groups || raw.discover.is_some();
         match ci.kind {
             CiKind::Gitlab => {
                 if group.is_some() {
@@ -210,18 +212,20 @@ impl Check<'_> {
             }
             CiKind::Prometheus | CiKind::Exec | CiKind::Http => return,
             CiKind::Drone => self.drone_pool(pool, &raw.tags, discovers),
-            // Agents join with a token that the stack has as a secret elsewhere; tasks have it by reference.
-            CiKind::AzureDevops => {}
+            CiKind::AzureDevops => self.azure_pool(pool, raw, discovers),
             CiKind::Circleci => {
                 self.only_for(&path, "circleci", &["run_untagged"], "gitlab and drone");
                 self.circleci_pool(pool, raw, discovers);
             }
         }
         self.only_for(&path, ci.kind.as_str(), &["protected_refs"], "gitlab");
+        // A container's template refers to what it joins with in its cluster's own words.
+        let machines = offerings.iter().any(|offering| offering.task.is_none());
         let joins = self.written(&["pools", pool, "runner_token"]);
-        if !offerings.is_empty() && !joins && ci.url != super::Endpoint::Sandbox {
+        if machines && !joins && ci.url != super::Endpoint::Sandbox {
             let (what, variable) = match ci.kind {
                 CiKind::Drone => ("Drone's RPC secret", "DRONE_RPC_SECRET"),
+                CiKind::AzureDevops => ("a token that may register agents", "AZP_TOKEN"),
                 _ => ("the resource class's token", "CIRCLECI_RESOURCE_CLASS_TOKEN"),
             };
             let problem = StackProblem::new(
@@ -292,13 +296,14 @@ impl Check<'_> {
             let problem = StackProblem::new(
                 "stack::contradiction",
                 self.key_span(&path),
-                format!("`{}` says nothing to groups that are discovered", dotted(&path)),
-                "each has the value of its own tag",
+                format!("`{}` says nothing to what is discovered", dotted(&path)),
+                "each says its resource class itself",
             )
             .help("take `tags` out");
             self.report(problem);
         }
-        let grouped = self.written(&["pools", pool, "group", "discover"]);
+        let grouped =
+            self.written(&["pools", pool, "group", "discover"]) || self.written(&["pools", pool, "discover"]);
         let one = matches!(raw.tags.as_slice(), [class] if is_resource_class(class));
         if !discovers && !grouped && !one && self.untouched(&path) {
             let what = format!("the pool `{pool}` names no resource class of CircleCI");

@@ -113,7 +113,12 @@ impl Check<'_> {
                 capabilities,
             })
         });
-        let cloud_init = raw.task.take().or(raw.cloud_init).unwrap_or_else(|| {
+        let template = if offerings.iter().any(|choice| choice.task.is_some()) {
+            Some(raw.task.take().unwrap_or_default())
+        } else {
+            raw.cloud_init
+        };
+        let cloud_init = template.unwrap_or_else(|| {
             let kind = ci_config.map_or(CiKind::Gitlab, |ci| ci.kind);
             kind.cloud_init().to_owned()
         });

@@ -1,4 +1,5 @@
-//! Checks of what runs containers: where tasks and Jobs run, and how one is started.
+//! Checks of what runs containers: where tasks and Jobs run, and how one is started. The words of Kubernetes's own are in
+//! `parse_kubernetes`.
 
 use jiff::SignedDuration;
 
@@ -47,6 +48,9 @@ impl Check<'_> {
         }
         let [table, name] = *path;
         if kubernetes {
+            if let Some(namespace) = &raw.namespace {
+                self.dns_label(&[table, name, "namespace"], namespace, "a namespace");
+            }
             self.file(&[table, name, "kubeconfig"], raw.kubeconfig.as_deref());
             if raw.in_cluster {
                 self.only_for(
@@ -124,6 +128,9 @@ impl Check<'_> {
             }
             ProviderKind::Kubernetes => {
                 self.only_for(offering, word, &["subnets", "security_groups"], "ec2 and ecs");
+                // A cluster is one place.
+                self.only_for(offering, word, &["locations"], "clouds");
+                self.job_words(offering, raw);
                 let duration = |check: &mut Self, key: &str, text| {
                     check.positive(&[&offering[..], &[key]].concat(), text)
                 };
@@ -182,6 +189,14 @@ impl Check<'_> {
         );
         let named = |choice: &OfferingChoice| matches!(choice.task.as_deref(), Some(TaskSpec::Kubernetes(job)) if job.cronjob.is_some());
         let made_from = offerings.iter().all(named) || raw.discover.is_some();
+        if made_from {
+            self.only_for(
+                &path,
+                "Jobs of a CronJob, which is their template,",
+                &["task", "vars"],
+                "rendered templates",
+            );
+        }
         if raw.task.is_none() && !made_from && self.untouched(&["pools", pool, "task"]) {
             let problem = StackProblem::new(
                 "stack::missing_key",
@@ -204,7 +219,7 @@ impl Check<'_> {
         let discover = raw.discover.as_ref()?;
         let org = discover.org.clone()?;
         let path = ["pools", pool, "discover", "org"];
-        if org.trim().is_empty() || org.contains('/') {
+        if !super::parse_kubernetes::is_label_value(&org) || org.is_empty() {
             let what = format!("\"{org}\" cannot be a label's value here");
             self.bad(
                 &path,
@@ -225,6 +240,15 @@ impl Check<'_> {
             )
             .help("take the other offerings out");
             self.report(problem);
+        }
+        for index in 0..offerings.len() {
+            let offering = ["pools", pool, "offerings", &index.to_string()];
+            self.only_for(
+                &offering,
+                "a pool that finds its CronJobs",
+                &["cronjob"],
+                "one that names it",
+            );
         }
         Some(CronJobs { org })
     }

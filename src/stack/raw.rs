@@ -64,6 +64,9 @@ pub(super) struct RawStack {
     /// What had another name in an earlier version of this file, so that a new name makes nothing anew. May be taken out once every copy of the state has been ticked.
     #[serde(default)]
     pub(super) moved: Vec<RawMoved>,
+    /// What `runfleet watch` tells of itself over HTTP.
+    #[serde(default)]
+    pub(super) watch: RawWatch,
     /// Pools: interchangeable runners that serve the same jobs. A job that fits two pools goes to the one declared first.
     #[serde(default)]
     pub(super) pools: BTreeMap<String, RawPool>,
@@ -245,7 +248,7 @@ pub(super) struct RawProvider {
 pub(super) struct RawCi {
     /// What it is. Without: its name, where that is a kind.
     pub(super) kind: Option<CiKind>,
-    /// Its root; or `"sandbox"`. Plain http goes only to this machine. Without: the vendor's own (`https://gitlab.com`, `https://runner.circleci.com`); a Drone server has none.
+    /// Its root; or `"sandbox"`. Plain http goes only to this machine. Without: the vendor's own (`https://gitlab.com`, `https://runner.circleci.com`); a Drone server has none, nor has an organisation of Azure DevOps (`https://dev.azure.com/ORGANISATION`).
     #[schemars(extend("examples" = ["https://gitlab.example.com", "sandbox"]))]
     pub(super) url: Option<String>,
     /// How it lets us in. Must be there unless `url` is `"sandbox"`; `exec` (in the program's environment, `RUNFLEET_TOKEN`), `http` and
@@ -423,6 +426,18 @@ pub(super) struct RawSubnet {
     /// The cloud's zone.
     #[schemars(required, extend("examples" = ["eu-central"]))]
     pub(super) zone: Option<String>,
+}
+
+/// What `runfleet watch` tells of itself over HTTP: `/healthz`, `/readyz` and `/metrics`. Read when it starts.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Watch")]
+pub(super) struct RawWatch {
+    /// The address and port that it listens on; `--listen` goes before it. Without: nowhere. An address that others reach needs `secret`.
+    #[schemars(extend("examples" = ["127.0.0.1:9090", "0.0.0.0:9090"]))]
+    pub(super) listen: Option<String>,
+    /// What a reader sends as a bearer token. The metrics are told to nobody else; `/healthz` and `/readyz` answer others with one word.
+    pub(super) secret: Option<SecretRef>,
 }
 
 /// What refuses a plan.

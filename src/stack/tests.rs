@@ -13,6 +13,7 @@ use crate::model::resource::ImageRef;
 mod aws;
 mod digitalocean;
 mod hooks;
+mod kubernetes;
 mod metrics;
 mod money;
 mod program;

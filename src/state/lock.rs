@@ -42,6 +42,7 @@ pub fn lock_info(operation: &str) -> LockInfo {
         who: format!("{}@{host}", user()),
         host,
         boot_id: boot_id(),
+        pid_namespace: pid_namespace(),
         pid,
         pid_start: start_of(pid).unwrap_or_default(),
         created: Timestamp::now(),
@@ -85,6 +86,12 @@ fn boot_id() -> String {
     text.trim().to_owned()
 }
 
+/// The kernel's name for the namespace of process ids that this process is in (pid_namespaces(7)): `pid:[4026531836]`.
+fn pid_namespace() -> String {
+    let name = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
 /// 128 random bits as text. Outside Linux, the bits that the standard library seeds its maps with.
 pub(super) fn random_id() -> String {
     use std::hash::{BuildHasher, Hasher, RandomState};
@@ -97,12 +104,39 @@ pub(super) fn random_id() -> String {
 /// When a process began, in clock ticks since boot: the 22nd field of its `stat` (proc_pid_stat(5)). None when there is
 /// no such process, or it is only waiting to be reaped.
 fn start_of(pid: u32) -> Option<u64> {
+    let (lives, start) = stat_of(pid)?;
+    lives.then_some(start)
+}
+
+/// Whether a process still runs (and is not only waiting to be reaped), and when it began. None where that is not told.
+fn stat_of(pid: u32) -> Option<(bool, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, and may itself hold spaces and parentheses.
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace();
-    let state = fields.next()?;
-    (!matches!(state, "Z" | "X")).then(|| fields.nth(18)?.parse().ok())?
+    let lives = !matches!(fields.next()?, "Z" | "X");
+    Some((lives, fields.nth(18)?.parse().ok()?))
+}
+
+/// Whether a holder was a process of this very host and namespace, and has ended: nobody will go on with what it had begun.
+///
+/// Only what is certain counts. A process that `/proc` hides is asked for by a signal that is not sent (kill(2), 0), which
+/// tells those that are not there from those that are another user's.
+pub(super) fn has_died_here(holder: &LockInfo, ours: &LockInfo) -> bool {
+    let known = !holder.boot_id.is_empty() && !holder.pid_namespace.is_empty() && holder.pid_start > 0;
+    if !known || holder.boot_id != ours.boot_id || holder.pid_namespace != ours.pid_namespace {
+        return false;
+    }
+    let Some(pid) = i32::try_from(holder.pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    else {
+        return false;
+    };
+    match stat_of(holder.pid) {
+        Some((lives, start)) => !lives || start != holder.pid_start,
+        None => rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH),
+    }
 }
 
 /// Whether a lock that is free, with this name still inside, may be taken over by that process.
@@ -192,6 +226,7 @@ fn unnamed() -> LockInfo {
         who: "a process that took it a moment ago".to_owned(),
         host: String::new(),
         boot_id: String::new(),
+        pid_namespace: String::new(),
         pid: 0,
         pid_start: 0,
         created: Timestamp::UNIX_EPOCH,
@@ -302,6 +337,40 @@ mod tests {
         assert!(!has_let_go(&other, &ours), "it lives");
         other.pid_start += 1;
         assert!(has_let_go(&other, &ours), "its id was reused");
+    }
+
+    #[test]
+    fn a_holder_has_died_here_only_where_its_process_id_means_the_same_process() {
+        let ours = lock_info("watch");
+        assert!(!has_died_here(&ours, &lock_info("watch")), "we live");
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut theirs = lock_info("watch");
+        theirs.pid = child.id();
+        theirs.pid_start = start_of(child.id()).unwrap();
+        assert!(!has_died_here(&theirs, &ours), "it lives");
+        child.kill().unwrap();
+        while start_of(child.id()).is_some() {
+            std::thread::yield_now();
+        }
+        assert!(has_died_here(&theirs, &ours), "it waits to be reaped");
+        child.wait().unwrap();
+        assert!(has_died_here(&theirs, &ours), "it is gone");
+        for elsewhere in [
+            LockInfo {
+                pid_namespace: "pid:[1]".into(),
+                ..theirs.clone()
+            },
+            LockInfo {
+                pid_namespace: String::new(),
+                ..theirs.clone()
+            },
+            LockInfo {
+                boot_id: "another boot".into(),
+                ..theirs.clone()
+            },
+        ] {
+            assert!(!has_died_here(&elsewhere, &ours), "{elsewhere:?}");
+        }
     }
 
     #[test]

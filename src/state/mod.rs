@@ -46,6 +46,10 @@ pub struct LockInfo {
     pub host: String,
     /// The host's boot, so that a process id of an earlier one means nothing.
     pub boot_id: String,
+    /// Which processes its host's kernel lets it see: only within one does a process id mean the same process. Empty where
+    /// it is not told, or was written by an earlier version.
+    #[serde(default)]
+    pub pid_namespace: String,
     /// The process.
     pub pid: u32,
     /// When that process began, in clock ticks since boot: a reused process id differs.

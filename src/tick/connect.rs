@@ -138,6 +138,12 @@ struct Embedded {
     gitlab: String,
     drone: String,
     circleci: String,
+    azure: String,
+    #[cfg_attr(
+        not(feature = "kubernetes"),
+        expect(dead_code, reason = "only its provider asks")
+    )]
+    kubernetes: String,
     /// A forward proxy through which the sandbox's machines are reached.
     exporters: String,
     /// The root of a Prometheus that scrapes them.
@@ -163,6 +169,8 @@ pub async fn connect(loaded: LoadedStack, trust: &Trust) -> Result<Session, Conn
             gitlab: addresses.gitlab.clone(),
             drone: addresses.drone.clone(),
             circleci: addresses.circleci.clone(),
+            azure: addresses.azure.clone(),
+            kubernetes: addresses.kubernetes.clone(),
             exporters: addresses.exporters.clone(),
             prometheus: addresses.prometheus.clone(),
             drone_rpc_secret: addresses.drone_rpc_secret.clone(),

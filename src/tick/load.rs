@@ -14,7 +14,7 @@ use crate::{
 const TEMPLATE_FOLDERS: [&str; 2] = ["cloud-init", "templates"];
 
 /// A stack, and what stands around it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LoadedStack {
     /// The validated stack.
     pub stack: Stack,
@@ -118,15 +118,11 @@ fn stacks_in(folder: &Path) -> Vec<String> {
 pub fn load(file: &Path) -> Result<LoadedStack, LoadError> {
     let text = read(file)?;
     let stack = stack::parse(&text, &file.display().to_string()).map_err(Box::new)?;
-    let folder = file.parent().unwrap_or_else(|| Path::new("."));
-    let root = if folder.file_name().is_some_and(|name| name == "stacks") {
-        folder.parent().unwrap_or_else(|| Path::new(".")).to_path_buf()
-    } else {
-        folder.to_path_buf()
-    };
+    let root = root_of(file);
     let mut files: BTreeMap<String, String> = crate::render::builtin().files;
-    for name in TEMPLATE_FOLDERS {
-        gather(&root, &root.join(name), &mut files)?;
+    for path in templates_of(&root)? {
+        let name = path.strip_prefix(&root).unwrap_or(&path).to_string_lossy();
+        files.insert(name.into_owned(), read(&path)?);
     }
     Ok(LoadedStack {
         stack,
@@ -136,7 +132,35 @@ pub fn load(file: &Path) -> Result<LoadedStack, LoadError> {
     })
 }
 
-fn gather(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>) -> Result<(), LoadError> {
+/// The files that [`load`] reads: the stack file and the project's templates.
+///
+/// # Errors
+/// When a folder of templates cannot be read.
+pub fn sources(file: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let mut all = templates_of(&root_of(file))?;
+    all.push(file.to_path_buf());
+    Ok(all)
+}
+
+/// The project's folder: the one around `stacks`, else the stack file's own.
+fn root_of(file: &Path) -> PathBuf {
+    let folder = file.parent().unwrap_or_else(|| Path::new("."));
+    if folder.file_name().is_some_and(|name| name == "stacks") {
+        folder.parent().unwrap_or_else(|| Path::new(".")).to_path_buf()
+    } else {
+        folder.to_path_buf()
+    }
+}
+
+fn templates_of(root: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let mut found = Vec::new();
+    for name in TEMPLATE_FOLDERS {
+        gather(&root.join(name), &mut found)?;
+    }
+    Ok(found)
+}
+
+fn gather(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), LoadError> {
     if !folder.is_dir() {
         return Ok(());
     }
@@ -147,14 +171,9 @@ fn gather(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>) -> R
     for entry in entries.filter_map(Result::ok) {
         let path = entry.path();
         if path.is_dir() {
-            gather(root, &path, files)?;
+            gather(&path, found)?;
         } else if path.extension().is_some_and(|end| end == "tera") {
-            let name = path
-                .strip_prefix(root)
-                .unwrap_or(&path)
-                .to_string_lossy()
-                .into_owned();
-            files.insert(name, read(&path)?);
+            found.push(path);
         }
     }
     Ok(())

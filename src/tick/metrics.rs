@@ -1,8 +1,9 @@
-//! Counts what an apply came to, and writes it where node_exporter looks.
+//! Counts what an apply came to, and writes it where node_exporter looks or a listener tells it.
 
 use std::{
+    fmt,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -13,6 +14,21 @@ use crate::{
     plan::Plan,
     telemetry::{self, MetricsError, Outcomes},
 };
+
+/// The metrics of the last tick, for whoever is asked for them. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct LastTick(Arc<Mutex<String>>);
+
+impl LastTick {
+    /// In Prometheus's text format, ending in `# EOF`; empty before the first tick.
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set(&self, text: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+}
 
 /// Passes every event on, and counts how actions ended.
 pub(super) struct Tally<'a> {
@@ -28,16 +44,32 @@ impl<'a> Tally<'a> {
         }
     }
 
+    fn outcomes(&self) -> Outcomes {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.clone()
+    }
+
+    /// Keeps what was counted where a listener finds it.
+    pub(super) fn keep(
+        &self,
+        last: &LastTick,
+        plan: &Plan,
+        now: Timestamp,
+        took: Duration,
+    ) -> Result<(), fmt::Error> {
+        last.set(telemetry::exposition(plan, &self.outcomes(), now, took)?);
+        Ok(())
+    }
+
     /// Writes what was counted.
     pub(super) fn write(
-        self,
+        &self,
         path: &Path,
         plan: &Plan,
         now: Timestamp,
         took: Duration,
     ) -> Result<(), MetricsError> {
-        let outcomes = self.outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        telemetry::write_metrics(path, plan, &outcomes, now, took)
+        telemetry::write_metrics(path, plan, &self.outcomes(), now, took)
     }
 }
 

@@ -18,8 +18,9 @@ use self::metrics::Tally;
 
 pub use self::{
     connect::{ConnectError, Trust, connect, store},
-    load::{LoadError, LoadedStack, find, load},
+    load::{LoadError, LoadedStack, find, load, sources},
     machine::{MachineError, OneMachine},
+    metrics::LastTick,
     saved::{PlanFileError, plan_key, read_plan, write_plan},
 };
 pub use crate::apply::{Applied, Clock, Event, Failed, Reporter, Stop};
@@ -131,6 +132,7 @@ pub struct Session {
     lease: Option<Lease>,
     clock: Clock,
     new_lineage: Lineage,
+    last: Option<LastTick>,
     #[cfg(feature = "sandbox")]
     sandbox: Option<crate::sandbox::Sandbox>,
 }
@@ -146,6 +148,7 @@ impl Session {
             lease: None,
             clock,
             new_lineage: Lineage::from(random_hex(16)),
+            last: None,
             #[cfg(feature = "sandbox")]
             sandbox: None,
         }
@@ -155,6 +158,13 @@ impl Session {
     #[must_use]
     pub fn with_hooks(mut self, hooks: Arc<dyn Caller>) -> Self {
         self.hooks = hooks;
+        self
+    }
+
+    /// Tells the metrics of each tick here, too.
+    #[must_use]
+    pub fn telling(mut self, last: LastTick) -> Self {
+        self.last = Some(last);
         self
     }
 
@@ -183,6 +193,35 @@ impl Session {
         let notices = lease.notice().into_iter().collect();
         self.lease = Some(lease);
         Ok(notices)
+    }
+
+    /// Whether the lock is held, as far as our own clock tells: a lease that was not renewed in time has ended.
+    pub fn holds_lock(&self) -> bool {
+        let until = self.lease.as_ref().map(|lease| lease.until.as_ref());
+        until.is_some_and(|until| until.is_none_or(|until| until.at() > self.clock.now()))
+    }
+
+    /// Whether the lock is held, as its place tells: nobody took it away by force.
+    ///
+    /// # Errors
+    /// When the place cannot be asked.
+    pub async fn still_holds_lock(&self) -> Result<bool, TickError> {
+        let Some(lease) = self.lease.as_ref().filter(|_| self.holds_lock()) else {
+            return Ok(false);
+        };
+        let holder = self.clients.store.holder().await?;
+        Ok(holder.is_some_and(|holder| holder.id == lease.info.id))
+    }
+
+    /// Lets go of the lock, whether it was still ours or not.
+    ///
+    /// # Errors
+    /// When its place cannot be reached; it is let go of here all the same.
+    pub async fn let_go(&mut self) -> Result<(), TickError> {
+        if let Some(lease) = self.lease.take() {
+            self.clients.store.unlock(lease).await?;
+        }
+        Ok(())
     }
 
     /// Reads everything, and decides. Changes nothing.
@@ -262,9 +301,14 @@ impl Session {
             stop,
         )
         .await?;
+        let took = begun.elapsed();
+        if let Some(last) = &self.last
+            && let Err(error) = tally.keep(last, &planned.plan, self.clock.now(), took)
+        {
+            tracing::error!(%error, "the metrics could not be told");
+        }
         if let Some(file) = &self.stack().metrics_file {
             let path = self.loaded.folder().join(file);
-            let took = begun.elapsed();
             // What was done is done: numbers that cannot be written do not make it undone, and the alert on a tick's
             // age tells.
             if let Err(error) = tally.write(&path, &planned.plan, self.clock.now(), took) {
@@ -355,9 +399,7 @@ impl Session {
     /// # Errors
     /// When the lock file or the sandbox's world cannot be written.
     pub async fn close(mut self) -> Result<(), TickError> {
-        if let Some(lease) = self.lease.take() {
-            self.clients.store.unlock(lease).await?;
-        }
+        self.let_go().await?;
         #[cfg(feature = "sandbox")]
         if let Some(sandbox) = self.sandbox.take() {
             sandbox

@@ -27,7 +27,7 @@ use runfleet::{
 use crate::{
     batches,
     cases::{self, Case, Fit, Suite},
-    hetzner, memory, memory_groups, named, sizes,
+    hetzner, memory, memory_groups, memory_tasks, named, sizes,
 };
 
 /// What is to go wrong with the next call.
@@ -177,6 +177,7 @@ pub(crate) static SUITE: LazyLock<Suite<dyn Harness>> = LazyLock::new(|| Suite {
     backends: vec![
         memory::backend(),
         memory_groups::backend(),
+        memory_tasks::backend(),
         hetzner::backend(),
         #[cfg(feature = "digitalocean")]
         crate::digitalocean::backend(),

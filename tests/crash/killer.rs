@@ -128,6 +128,10 @@ pub struct MortalControl(pub Arc<dyn RunnerControl>, pub Arc<Killer>);
 
 #[async_trait]
 impl RunnerControl for MortalControl {
+    fn root(&self) -> &str {
+        self.0.root()
+    }
+
     fn profile(&self) -> &ControlProfile {
         self.0.profile()
     }

@@ -31,6 +31,10 @@ struct Meddled {
 
 #[async_trait]
 impl RunnerControl for Meddled {
+    fn root(&self) -> &str {
+        self.inner.root()
+    }
+
     fn profile(&self) -> &ControlProfile {
         self.inner.profile()
     }

@@ -136,6 +136,10 @@ impl Double {
 
 #[async_trait]
 impl RunnerControl for Double {
+    fn root(&self) -> &'static str {
+        ""
+    }
+
     fn profile(&self) -> &ControlProfile {
         &self.control
     }

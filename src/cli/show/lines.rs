@@ -1,4 +1,4 @@
-//! `scale`, `apply` and `destroy --json`: one line for each event, in the words of Terraform's machine-readable UI.
+//! `scale`, `watch`, `apply` and `destroy --json`: one line for each event, in the words of Terraform's machine-readable UI.
 //!
 //! The first line is a `version`, the last one a `change_summary`, whatever happens between them.
 
@@ -17,6 +17,7 @@ use super::{
     plan::summary_line,
     progress_words,
     sections::fate,
+    watch::WatchView,
 };
 
 /// What tells these lines from those of other programs in one stream.
@@ -95,6 +96,11 @@ pub enum Body {
     Diagnostic {
         /// What.
         diagnostic: DiagnosticView,
+    },
+    /// How `watch` goes on: it leads, stands by, has ticked. The line of a tick follows those of its plan.
+    Watch {
+        /// What happened.
+        watch: WatchView,
     },
     /// How many of each: of the plan, and as the last line of what was done.
     ChangeSummary {
@@ -227,6 +233,15 @@ impl Writer {
     /// Something that happened beside the plan.
     pub fn log(self, message: &str, now: Timestamp) -> Line {
         self.line("info", message.to_owned(), now, Body::Log)
+    }
+
+    /// How a watch goes on.
+    pub fn watch(self, message: &str, watch: WatchView, now: Timestamp) -> Line {
+        let level = match watch.event.as_str() {
+            "lost" | "not_reloaded" | "trouble" => "warn",
+            _ => "info",
+        };
+        self.line(level, message.to_owned(), now, Body::Watch { watch })
     }
 
     fn drift(self, drift: &Drift, now: Timestamp) -> Line {
@@ -407,6 +422,11 @@ mod tests {
         let writer = Writer { complete: true };
         let mut lines = vec![writer.version(Some("prod"), now)];
         lines.push(writer.log("took over a lock", now));
+        let leads = WatchView {
+            event: "leads".into(),
+            ..WatchView::default()
+        };
+        lines.push(writer.watch("leads", leads, now));
         lines.extend(writer.planned(&plan, &[], now));
         lines.push(writer.start(&plan.actions[1], now));
         lines.push(writer.progress(&plan.actions[1], "rung 2: cx33 in fsn1", None, now));
@@ -424,6 +444,7 @@ mod tests {
         insta::assert_snapshot!(seen.join("\n"), @"
         version runfleet 0.1.0
         log took over a lock
+        watch leads
         resource_drift machine.linux/calm-fox: drift: type: cx33 → cx43 (left as it is)
         planned_change firewall/default: plan to update: rules differs from the stack file
         planned_change machine.linux/brave-otter: plan to create: 5 queued and 1 running jobs want 3 runners

@@ -151,6 +151,7 @@ mod tests {
             who: "ci@runner-7".into(),
             host: "runner-7".into(),
             boot_id: "b".into(),
+            pid_namespace: String::new(),
             pid: 4711,
             pid_start: 9,
             created: "2026-03-01T01:30:00Z".parse().unwrap(),

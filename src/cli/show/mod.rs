@@ -24,6 +24,7 @@ pub mod strays;
 mod style;
 mod table;
 pub mod terraform;
+pub mod watch;
 
 #[cfg(test)]
 mod fixture;

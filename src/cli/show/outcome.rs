@@ -107,7 +107,7 @@ fn summary(out: &mut String, outcome: &Outcome, paint: Paint) {
 }
 
 /// `3 created, 1 deleted`; the words of what did not happen are left out.
-fn done_words(done: Summary) -> String {
+pub(super) fn done_words(done: Summary) -> String {
     let words = [
         (done.create, "created"),
         (done.update, "updated"),

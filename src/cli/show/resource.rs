@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::decimal;
 use crate::model::{
     money::Price,
-    resource::{FirewallRule, ResourceSpec, Subnet},
+    resource::{BatchSpec, FirewallRule, ResourceSpec, Subnet},
     state::Record,
 };
 
@@ -94,8 +94,11 @@ pub(super) fn of_spec(spec: &ResourceSpec, provider: &str) -> ResourceView {
         name: spec.name().to_owned(),
         ..ResourceView::default()
     };
+    if let ResourceSpec::Batch(batch) = spec {
+        view.size = Some(batch.count);
+    }
     match spec {
-        ResourceSpec::Machine(machine) => {
+        ResourceSpec::Machine(machine) | ResourceSpec::Batch(BatchSpec { each: machine, .. }) => {
             view.machine_type = Some(machine.offering.machine_type.clone());
             view.location = Some(machine.offering.location.clone());
             view.image = Some(machine.image.to_string());
@@ -113,7 +116,6 @@ pub(super) fn of_spec(spec: &ResourceSpec, provider: &str) -> ResourceView {
         }
         ResourceSpec::PlacementGroup(_) => {}
         ResourceSpec::Group(group) => view.size = Some(group.size),
-        ResourceSpec::Batch(batch) => view.size = Some(batch.count),
     }
     view
 }

@@ -145,6 +145,10 @@ impl Demand for Circleci {
 
 #[async_trait]
 impl RunnerControl for Circleci {
+    fn root(&self) -> &str {
+        &self.root
+    }
+
     fn profile(&self) -> &ControlProfile {
         &self.profile
     }

@@ -277,6 +277,10 @@ impl Demand for Drone {
 
 #[async_trait]
 impl RunnerControl for Drone {
+    fn root(&self) -> &str {
+        &self.root
+    }
+
     fn profile(&self) -> &ControlProfile {
         &self.profile
     }

@@ -168,6 +168,10 @@ impl Demand for Gitlab {
 
 #[async_trait]
 impl RunnerControl for Gitlab {
+    fn root(&self) -> &str {
+        &self.root
+    }
+
     fn profile(&self) -> &ControlProfile {
         &self.profile
     }

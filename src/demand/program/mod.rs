@@ -358,6 +358,10 @@ impl Demand for Program {
 
 #[async_trait]
 impl RunnerControl for Program {
+    fn root(&self) -> &str {
+        &self.root
+    }
+
     fn profile(&self) -> &ControlProfile {
         if self.lists.load(Ordering::Relaxed) {
             &self.listing

@@ -237,6 +237,10 @@ impl Demand for Prometheus {
 
 #[async_trait]
 impl RunnerControl for Prometheus {
+    fn root(&self) -> &str {
+        &self.root
+    }
+
     fn profile(&self) -> &ControlProfile {
         &self.profile
     }

@@ -261,13 +261,14 @@ impl<'a> Checker<'a> {
     }
 
     fn sold(&mut self, rung: &Rung) {
-        let (Some(offering), ResourceSpec::Machine(machine)) = (&rung.offering, &rung.spec) else {
+        let (Some(offering), Some(machine)) = (&rung.offering, rung.spec.each()) else {
             return;
         };
         let Some(cloud) = self.facts.snapshot.clouds.get(&rung.provider) else {
             return;
         };
-        match (self.facts.price(offering, machine.public_ipv4), &rung.price) {
+        let sold = self.facts.price(offering, machine.public_ipv4);
+        match (sold.map(|price| price.times(rung.spec.count())), &rung.price) {
             (Some(now), Some(was)) if now.hourly != was.hourly => self.differs(Difference::Price {
                 offering: offering.clone(),
                 was: was.hourly.clone(),
@@ -282,7 +283,7 @@ impl<'a> Checker<'a> {
 
     /// Renders the rung's hash again, once for each that the plan has.
     fn made_from(&mut self, address: &Address, rung: &Rung) {
-        let ResourceSpec::Machine(machine) = &rung.spec else {
+        let Some(machine) = rung.spec.each() else {
             if render::shared_hash(&rung.spec) != rung.hash {
                 self.differs(Difference::Changed {
                     address: address.clone(),

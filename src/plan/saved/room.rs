@@ -7,11 +7,11 @@ use rust_decimal::Decimal;
 use super::{Difference, fits::Checker};
 use crate::{
     model::{
-        ids::{Address, PoolName},
+        ids::{Address, PoolName, ResourceKind},
         money::{Money, Period, Price},
         reason::Reason,
     },
-    plan::{Plan, Rung, Verb, fleet, invariants, strays},
+    plan::{Plan, Rung, Verb, batches, fleet, invariants, strays},
 };
 
 impl<'a> Checker<'a> {
@@ -26,9 +26,10 @@ impl<'a> Checker<'a> {
     /// Machines that are there or being made, with those that the plan makes, per pool: as many as `max` at most.
     pub(super) fn max(&mut self) {
         let mut planned: BTreeMap<&PoolName, u32> = BTreeMap::new();
-        for (address, _) in self.creates() {
+        for (address, ladder) in self.creates() {
             if let Some(pool) = &address.pool {
-                *planned.entry(pool).or_default() += 1;
+                let made = ladder.first().map_or(1, |rung| rung.spec.count());
+                *planned.entry(pool).or_default() += made;
             }
         }
         let found = strays::find(&self.facts);
@@ -46,9 +47,11 @@ impl<'a> Checker<'a> {
                 fleet::presence(&self.facts, address, record) != fleet::Presence::Gone
             });
             let begun = self.begun.iter().filter(|address| {
-                address.pool.as_ref() == Some(name) && !snapshot.state.resources.contains_key(address)
+                address.kind != ResourceKind::Batch
+                    && address.pool.as_ref() == Some(name)
+                    && !snapshot.state.resources.contains_key(address)
             });
-            let there = alive.count() + begun.count();
+            let there = alive.count() + begun.count() + batches::unseen_of(&self.facts, name);
             let there = u32::try_from(there).unwrap_or(u32::MAX);
             let there = there.saturating_add(found.machines_of(name));
             if there.saturating_add(planned) > pool.max {

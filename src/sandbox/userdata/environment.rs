@@ -2,16 +2,21 @@
 //!
 //! | CI | what its variables begin with |
 //! |---|---|
-//! | CircleCI | `CIRCLECI_RUNNER_` |
+//! | Azure DevOps | `AZP_`; `AZP_URL` |
+//! | CircleCI | `CIRCLECI_RUNNER_` (machine runner 3), `LAUNCH_AGENT_` (the launch agent before it) |
 
 use std::collections::BTreeMap;
 
-use super::{CircleSetup, Instance, Reading, Setup, parse_length};
+use super::{CircleSetup, Instance, Reading, Setup, azure, parse_length};
 
 /// What the container does once it runs.
 pub(crate) fn read(variables: &BTreeMap<String, String>, instance: Instance<'_>) -> Reading {
     let setup = if variables.contains_key("CIRCLECI_RUNNER_API_AUTH_TOKEN") {
-        circleci(variables, instance).map(Setup::Circleci)
+        circleci("CIRCLECI_RUNNER_", variables, instance).map(Setup::Circleci)
+    } else if variables.contains_key("AZP_URL") {
+        azure::container(variables, instance).map(Setup::Azure)
+    } else if variables.contains_key("LAUNCH_AGENT_API_AUTH_TOKEN") {
+        circleci("LAUNCH_AGENT_", variables, instance).map(Setup::Circleci)
     } else {
         Err("its variables are no runner's".to_owned())
     };
@@ -21,19 +26,28 @@ pub(crate) fn read(variables: &BTreeMap<String, String>, instance: Instance<'_>)
     }
 }
 
-/// The variables of the runner's configuration, as "Machine runner 3 configuration reference" names them.
-fn circleci(variables: &BTreeMap<String, String>, instance: Instance<'_>) -> Result<CircleSetup, String> {
-    let get = |name: &str| variables.get(&format!("CIRCLECI_RUNNER_{name}"));
+/// The variables of the runner's configuration, as "Machine runner 3 configuration reference" names them. The launch agent's
+/// are called alike but for their beginning, and for `RUNNER_` before those of the runner itself ("Self-hosted runner
+/// configuration reference").
+fn circleci(
+    prefix: &str,
+    variables: &BTreeMap<String, String>,
+    instance: Instance<'_>,
+) -> Result<CircleSetup, String> {
+    let get = |name: &str| {
+        let named = variables.get(&format!("{prefix}{name}"));
+        named.or_else(|| variables.get(&format!("{prefix}RUNNER_{name}")))
+    };
     let single_task = match get("MODE").map(String::as_str) {
         None | Some("continuous") => false,
         Some("single-task") => true,
-        Some(other) => return Err(format!("CIRCLECI_RUNNER_MODE: there is no {other}")),
+        Some(other) => return Err(format!("{prefix}MODE: there is no {other}")),
     };
     let idle_timeout = match get("IDLE_TIMEOUT") {
         None => None,
         Some(text) => Some(
             parse_length(text)
-                .ok_or_else(|| format!("CIRCLECI_RUNNER_IDLE_TIMEOUT: {text:?} is no length of time"))?,
+                .ok_or_else(|| format!("{prefix}IDLE_TIMEOUT: {text:?} is no length of time"))?,
         ),
     };
     let url = get("API_URL").map_or("https://runner.circleci.com", String::as_str);

@@ -168,6 +168,7 @@ impl World {
         self.host(number).is_some_and(|host| host.manager.is_some())
             || self.drone.agents.contains_key(&number)
             || self.circle.is_connected(number)
+            || self.azure.is_connected(number)
     }
 
     /// How many jobs run on the machine, of whichever CI.
@@ -177,6 +178,7 @@ impl World {
         manager.map_or(0, |manager| manager.running.len())
             + self.drone.running_on(number)
             + self.circle.running_on(number)
+            + self.azure.running_on(number)
     }
 
     /// A machine has come to be elsewhere: it boots.
@@ -195,9 +197,12 @@ impl World {
         number
     }
 
-    /// A machine elsewhere is no more: what runs on it dies.
+    /// A machine elsewhere is no more: what runs on it dies. A container's process is asked to end first.
     pub(crate) fn unreport(&mut self, id: &str) {
         if let Some(number) = self.outside.numbers.remove(id) {
+            if self.environment_of(number).is_some() {
+                self.halt_agent(number, true);
+            }
             self.halt_runner(number);
             self.outside.machines.remove(&number);
             self.meters.remove(&number);

@@ -34,12 +34,14 @@ impl World {
 
     /// Cuts a machine's power: what runs on it dies.
     pub(crate) fn power_off(&mut self, id: u64) {
+        let running = self.running_on(id);
         if let Some(host) = self.host_mut(id) {
             host.epoch += 1;
             host.power = Power::Off;
             self.cloud.revision += 1;
         }
         self.halt_runner(id);
+        self.pod_off(id, running);
     }
 
     /// Removes a server or a droplet; what runs on it dies.
@@ -52,6 +54,12 @@ impl World {
 
     /// Asks a machine to shut down: it takes no more jobs, ends when those that run are done, at most 90 s later.
     pub(crate) fn begin_shutdown(&mut self, id: u64) {
+        let longest = SignedDuration::try_from(STOP_TIMEOUT).unwrap_or(SignedDuration::MAX);
+        self.shut_down_within(id, longest);
+    }
+
+    /// The same, at most so much later.
+    pub(crate) fn shut_down_within(&mut self, id: u64, longest: SignedDuration) {
         let Some(host) = self.host_mut(id) else {
             return;
         };
@@ -67,12 +75,14 @@ impl World {
         }
         self.drone.drain(id);
         self.circle.drain(id);
-        let wait = if self.running_on(id) > 0 {
-            STOP_TIMEOUT
+        self.azure.drain(id);
+        let quick = self.after(self.settings.shutdown_time);
+        let last = add(self.now, longest);
+        let at = if self.running_on(id) > 0 {
+            last
         } else {
-            self.settings.shutdown_time
+            quick.min(last)
         };
-        let at = self.after(wait);
         self.schedule(at, Event::ShutDown { server: id, epoch });
     }
 
@@ -97,6 +107,7 @@ impl World {
         }
         let manager = host.manager;
         let unregisters = host.setup.as_ref().is_some_and(Setup::unregisters);
+        self.halt_agent(id, true);
         self.power_off(id);
         if let Some(manager) = manager.filter(|_| unregisters) {
             self.forge.remove_manager(manager);
@@ -112,6 +123,7 @@ impl World {
         }
         self.halt_drone(id);
         self.halt_circle(id);
+        self.halt_agent(id, false);
     }
 
     /// The system is up: cloud-init has run, and the runner registers if its user data is right.
@@ -157,6 +169,7 @@ impl World {
                 host.setup_problem = problem;
             }
         }
+        self.pod_up(id);
     }
 
     /// The runner asks its CI, or cannot; why not, for the world's report.
@@ -165,6 +178,7 @@ impl World {
             Setup::Gitlab(setup) => self.start_gitlab_runner(id, &setup),
             Setup::Drone(setup) => self.start_drone_runner(id, setup),
             Setup::Circleci(setup) => self.start_circle_runner(id, setup),
+            Setup::Azure(setup) => self.start_agent(id, setup),
         }
     }
 

@@ -4,10 +4,12 @@
 //! plays everything that falls due until then, in order; the same seed and the same calls at the same times give the
 //! same world.
 
+pub(crate) mod azure;
 pub(crate) mod catalog;
 mod ci;
 pub(crate) mod circleci;
 pub(crate) mod cloud;
+pub(crate) mod cluster;
 pub(crate) mod drone;
 pub(crate) mod forge;
 pub(crate) mod host;
@@ -16,6 +18,7 @@ pub(crate) mod meter;
 pub(crate) mod network;
 pub(crate) mod ocean;
 pub(crate) mod ocean_catalog;
+mod requests;
 pub(crate) mod stage;
 mod work;
 
@@ -28,11 +31,13 @@ use super::{
     clock::Clock,
     dice,
     faults::Faults,
-    scenario::{JobSpec, Scenario},
+    scenario::{JobSpec, KubernetesSpec, Scenario},
     settings::Settings,
 };
+use azure::Azure;
 use circleci::Circle;
 use cloud::Cloud;
+use cluster::{Act, Cluster};
 use drone::Drone;
 use forge::Forge;
 use host::Outside;
@@ -63,8 +68,16 @@ pub(crate) enum Event {
     TaskDone { task: u64 },
     /// A CircleCI runner that claimed nothing since its `turn` ends.
     RunnerIdle { server: u64, turn: u32 },
+    /// Jobs of Azure DevOps that wait may be assigned.
+    Assign,
+    /// An agent of Azure DevOps has received its job.
+    Received { request: u64 },
+    /// The time of a job of Azure DevOps is over.
+    RequestDone { request: u64 },
     /// A droplet that was accepted cannot be placed, and vanishes.
     Vanish { droplet: u64 },
+    /// Something happens to an object of the cluster.
+    Cluster { uid: String, act: Act },
     /// Jobs are queued.
     Arrive { spec: Box<JobSpec> },
 }
@@ -89,7 +102,11 @@ pub(crate) struct World {
     #[serde(default)]
     pub(crate) circle: Circle,
     #[serde(default)]
+    pub(crate) azure: Azure,
+    #[serde(default)]
     pub(crate) outside: Outside,
+    #[serde(default)]
+    pub(crate) cluster: Cluster,
     /// What machines tell of themselves, by number.
     #[serde(default)]
     pub(crate) meters: BTreeMap<u64, Meter>,
@@ -127,7 +144,9 @@ impl World {
             forge: Forge::new(scenario, now),
             drone: Drone::new(scenario),
             circle: Circle::new(scenario),
+            azure: Azure::new(scenario, now),
             outside: Outside::default(),
+            cluster: Cluster::default(),
             meters: BTreeMap::new(),
             directory: Directory::default(),
             faults: Faults::default(),
@@ -136,6 +155,7 @@ impl World {
             gitlab_urls: BTreeSet::new(),
             settings,
         };
+        world.found_cluster(&scenario.kubernetes);
         for spec in &scenario.jobs {
             world.submit(spec.clone());
         }
@@ -151,6 +171,9 @@ impl World {
         self.forge.reindex();
         self.drone.reindex();
         self.circle.reindex();
+        self.cluster.reindex();
+        // In a world of before there was one.
+        self.found_cluster(&KubernetesSpec::default());
     }
 
     /// Plays everything due until `to`.
@@ -177,7 +200,11 @@ impl World {
             Event::StageLost { stage } => self.stage_is_given_up(stage),
             Event::TaskDone { task } => self.task_done(task),
             Event::RunnerIdle { server, turn } => self.runner_idle(server, turn),
+            Event::Assign => self.assign_requests(),
+            Event::Received { request } => self.request_received(request),
+            Event::RequestDone { request } => self.request_done(request),
             Event::Vanish { droplet } => self.destroy(droplet),
+            Event::Cluster { uid, act } => self.cluster_acts(&uid, act),
             Event::Arrive { spec } => {
                 self.queue_jobs(&spec);
             }

@@ -29,6 +29,7 @@ impl World {
             Ci::Gitlab => self.queue_gitlab_jobs(spec),
             Ci::Drone => self.queue_stages(spec),
             Ci::Circleci => self.queue_tasks(spec),
+            Ci::Azure => self.queue_requests(spec),
         }
     }
 

@@ -1,8 +1,8 @@
-//! The environment of vela-games' circleci-runner-autoscaler (`config/configuration.go`), as a file: its part that sizes
-//! Auto Scaling groups.
+//! The environment of vela-games' circleci-runner-autoscaler (`config/configuration.go`), as a file.
 //!
-//! It finds groups by their tag `resource-class`, so there is one pool that discovers them. CircleCI's token stays a
-//! reference to the variable that it is in, whether the file has it or not: it may come from elsewhere.
+//! It finds Auto Scaling groups by their tag `resource-class`, and suspended CronJobs by their labels, so there is one pool that
+//! discovers each: the second unless its Kubernetes part is switched off. CircleCI's token stays a reference to the variable
+//! that it is in, whether the file has it or not: it may come from elsewhere.
 
 mod text;
 
@@ -25,6 +25,8 @@ struct Settings {
     namespace: String,
     region: Option<String>,
     profile: Option<String>,
+    /// Where its CronJobs are; none where that part is off.
+    cluster: Option<String>,
 }
 
 /// Makes a stack file of this name. `env` looks a variable up whose name alone stands in the file.
@@ -43,7 +45,7 @@ pub fn convert(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> 
         ));
     }
     variables.secret(TOKEN);
-    kubernetes(&mut variables)?;
+    let cluster = kubernetes(&mut variables)?;
     let region = match variables.text("AWS_REGION")? {
         Some(region) => Some(region),
         None => variables.text("AWS_DEFAULT_REGION")?,
@@ -52,6 +54,7 @@ pub fn convert(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> 
         namespace,
         region,
         profile: variables.text("AWS_PROFILE")?,
+        cluster,
     };
     variables.rest(SYSTEM);
     let text = text::written(name, &settings);
@@ -63,25 +66,29 @@ pub fn convert(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> 
     })
 }
 
-/// Its other part, on unless it is switched off.
-fn kubernetes(variables: &mut Variables<'_>) -> Result<(), FromError> {
-    if variables.boolean(KUBERNETES, true)? {
-        let namespace = variables.text(KUBERNETES_NAMESPACE)?;
-        let namespace = namespace.as_deref().unwrap_or("circleci-runners");
-        let why = format!(
-            "Jobs made from CronJobs in the namespace {namespace}: runfleet has no Kubernetes provider yet. If there are any, \
-             they are to be served by other means; the old program cannot go on for them alone, because it always sizes \
-             groups too"
+/// The namespace of its other part, on unless it is switched off.
+fn kubernetes(variables: &mut Variables<'_>) -> Result<Option<String>, FromError> {
+    if !variables.boolean(KUBERNETES, true)? {
+        variables.leave(
+            KUBERNETES_NAMESPACE,
+            "of use to its Kubernetes part only, which is off",
         );
-        variables.tell(KUBERNETES, why);
-    } else {
-        variables.leave(KUBERNETES, "off: nothing of Kubernetes is missed");
+        return Ok(None);
     }
-    variables.leave(
-        KUBERNETES_NAMESPACE,
-        "of use to its Kubernetes part only, which is not taken over",
-    );
-    Ok(())
+    let namespace = variables.text(KUBERNETES_NAMESPACE)?;
+    let namespace = namespace.unwrap_or_else(|| "circleci-runners".to_owned());
+    let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if namespace.len() > 63
+        || namespace.starts_with('-')
+        || namespace.ends_with('-')
+        || !namespace.bytes().all(letters)
+    {
+        return Err(variables.wrong(
+            KUBERNETES_NAMESPACE,
+            "a namespace of Kubernetes: lower-case letters, digits and -",
+        ));
+    }
+    Ok(Some(namespace))
 }
 
 #[cfg(test)]
@@ -89,7 +96,7 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::stack::{CircleciApi, Endpoint, GroupSelector, Mode, Policy, SecretRef};
+    use crate::stack::{CircleciApi, Endpoint, GroupSelector, Mode, Policy, ProviderKind, SecretRef};
 
     const SMALL: &str = "APP_CIRCLE_TOKEN=verysecret\nAPP_CIRCLE_RESOURCE_NAMESPACE=acme\n\
                          APP_KUBERNETES_SCALER_ENABLED=false\n";
@@ -132,20 +139,38 @@ mod tests {
             .iter()
             .map(|left| (left.key.as_str(), left.why.as_str()))
             .collect();
-        assert_eq!(left, [(KUBERNETES, "off: nothing of Kubernetes is missed")]);
+        assert_eq!(left, []);
         assert!(!format!("{} {left:?}", made.text).contains("verysecret"));
+        assert_eq!((made.stack.pools.len(), made.stack.providers.len()), (1, 1));
     }
 
     #[test]
-    fn its_kubernetes_part_is_named_because_it_is_on_by_default() {
-        let made = made("APP_CIRCLE_RESOURCE_NAMESPACE=acme\nAPP_KUBERNETES_NAMESPACE=ci\nFOO=1\n");
-        let keys: Vec<&str> = made.left.iter().map(|left| left.key.as_str()).collect();
-        assert_eq!(keys, [KUBERNETES, KUBERNETES_NAMESPACE, "FOO"]);
-        assert!(
-            made.left[0].why.contains("in the namespace ci:"),
-            "{}",
-            made.left[0].why
-        );
+    fn its_kubernetes_part_is_taken_over_because_it_is_on_by_default() {
+        let of = |text: &str| {
+            let made = made(text);
+            let keys: Vec<String> = made.left.iter().map(|left| left.key.clone()).collect();
+            (made, keys)
+        };
+        let (made, keys) = of("APP_CIRCLE_RESOURCE_NAMESPACE=acme\nAPP_KUBERNETES_NAMESPACE=ci\nFOO=1\n");
+        assert_eq!(keys, ["FOO"]);
+        let cluster = &made.stack.providers["cluster"];
+        assert_eq!(cluster.kind, ProviderKind::Kubernetes);
+        let home = cluster.kubernetes.as_ref().unwrap();
+        assert_eq!((home.namespace.as_str(), home.in_cluster), ("ci", true));
+        let names: Vec<&str> = made.stack.pools.iter().map(|pool| pool.name.as_str()).collect();
+        assert_eq!(names, ["runners", "jobs"]);
+        let pool = &made.stack.pools[1];
+        assert_eq!(pool.discover.as_ref().unwrap().org, "acme");
+        assert_eq!(pool.policy, Policy::AsgIncrement);
+        assert_eq!((pool.min, pool.max, pool.jobs_per_runner), (0, 100, 1));
+        assert_eq!(pool.offerings.len(), 1);
+        assert_eq!(pool.offerings[0].provider.as_str(), "cluster");
+        let (made, keys) = of("APP_CIRCLE_RESOURCE_NAMESPACE=acme\nAPP_KUBERNETES_SCALER_ENABLED=1\n");
+        assert!(keys.is_empty());
+        let home = made.stack.providers["cluster"].kubernetes.clone().unwrap();
+        assert_eq!(home.namespace, "circleci-runners");
+        let (_, keys) = of(&format!("{SMALL}APP_KUBERNETES_NAMESPACE=ci\n"));
+        assert_eq!(keys, [KUBERNETES_NAMESPACE]);
     }
 
     #[test]
@@ -161,6 +186,10 @@ mod tests {
         assert_eq!(
             refused(&SMALL.replace("=false", "=off")),
             "line 3: APP_KUBERNETES_SCALER_ENABLED is not true or false"
+        );
+        assert_eq!(
+            refused("APP_CIRCLE_RESOURCE_NAMESPACE=acme\nAPP_KUBERNETES_NAMESPACE=CI_1\n"),
+            "line 2: APP_KUBERNETES_NAMESPACE is not a namespace of Kubernetes: lower-case letters, digits and -"
         );
         assert!(
             refused("DRONE_SERVER_HOST=x\n").starts_with("it has none of the variables of circleci-runner")

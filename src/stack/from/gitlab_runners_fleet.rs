@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use super::{Converted, FromError, Left, go};
+use super::{Converted, FromError, Left, go, line_of, told};
 use crate::stack::parse;
 
 /// What stands in for an unset tag, as in the fleet's third generation.
@@ -147,19 +147,8 @@ impl<'a> Reader<'a> {
 
     fn wrong(&self, key: &str, expected: &'static str) -> FromError {
         let last = key.rsplit('.').next().unwrap_or(key);
-        let holds = |line: &&str| {
-            let line = line.trim_start();
-            let line = line.strip_prefix('"').unwrap_or(line);
-            line.strip_prefix(last)
-                .is_some_and(|rest| rest.starts_with(['"', ' ', '=', ':']))
-        };
-        // Keys of a JSON object on one line are all on that line.
-        let at = self.text.lines().position(|line| holds(&line)).or_else(|| {
-            let quoted = format!("\"{last}\"");
-            self.text.lines().position(|line| line.contains(&quoted))
-        });
         FromError::Value {
-            line: at.map_or(1, |at| at + 1),
+            line: line_of(self.text, last).unwrap_or(1),
             key: key.to_owned(),
             expected,
         }
@@ -363,15 +352,6 @@ fn line_at(text: &str, byte: usize) -> usize {
         .filter(|byte| **byte == b'\n')
         .count()
         + 1
-}
-
-/// A reader's words, without the place that is told beside them, and without the text that it quotes.
-fn told(words: &str) -> String {
-    let first = words.lines().next().unwrap_or_default();
-    first
-        .rsplit_once(" at line ")
-        .map_or(first, |(words, _)| words)
-        .to_owned()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Stack files from other systems' configurations: text in, a stack file's text out, with what has no equivalent.
 
+pub mod ado_ecs_agents;
 pub mod circleci_runner_autoscaler;
 pub mod do_scaler;
 pub mod drone_autoscaler;
@@ -44,7 +45,7 @@ pub struct Missing {
     pub example: &'static str,
 }
 
-fn told(missing: &[Missing]) -> String {
+fn named(missing: &[Missing]) -> String {
     let each: Vec<String> = missing
         .iter()
         .map(|missing| format!("line {}: {} is missing", missing.line, missing.key))
@@ -70,7 +71,7 @@ pub enum FromError {
         why: String,
     },
     /// It lacks what the other system does not start without.
-    #[error("{}", told(missing))]
+    #[error("{}", named(missing))]
     Missing {
         /// Never empty.
         missing: Vec<Missing>,
@@ -100,6 +101,31 @@ pub enum FromError {
     /// What it comes to is no valid stack.
     #[error("what it says is not a valid stack")]
     Stack(#[from] Box<StackProblems>),
+}
+
+/// A reader's words, without the place that is told beside them, and without the text that it quotes.
+fn told(words: &str) -> String {
+    let first = words.lines().next().unwrap_or_default();
+    first
+        .rsplit_once(" at line ")
+        .map_or(first, |(words, _)| words)
+        .to_owned()
+}
+
+/// The line of a text, JSON or TOML, in which a key is written; from 1.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let holds = |line: &str| {
+        let line = line.trim_start();
+        let line = line.strip_prefix('"').unwrap_or(line);
+        line.strip_prefix(key)
+            .is_some_and(|rest| rest.starts_with(['"', ' ', '=', ':']))
+    };
+    // Keys of a JSON object on one line are all on that line.
+    let at = text.lines().position(holds).or_else(|| {
+        let quoted = format!("\"{key}\"");
+        text.lines().position(|line| line.contains(&quoted))
+    });
+    at.map(|at| at + 1)
 }
 
 /// A text in TOML's quotes.

@@ -82,6 +82,7 @@ impl WireLock {
                 .unwrap_or_default(),
             who: self.who.clone(),
             boot_id: String::new(),
+            pid_namespace: String::new(),
             pid: 0,
             pid_start: 0,
             created: self.created.parse().unwrap_or(Timestamp::UNIX_EPOCH),

@@ -3,6 +3,8 @@
 //! - `epoch` rises with each taking, also of a lock that was given back: the object stays, so that no number comes twice.
 //! - A lease has ended when the server's clock shows its last renewal (`Last-Modified`) more than its length ago. Whoever
 //!   takes it then first waits the longest call, and takes it only if it was not renewed meanwhile.
+//! - The lease of a process of this very host that is gone has ended, and nothing waits for its calls: whatever they came to,
+//!   recovery finds, as after a crash under the lock of a file.
 //! - The holder goes by its own clock, from before it sent the renewal: it always thinks that it has less than it has.
 //! - A lock that was not given back in order (it ended, or was broken) is *fenced* by whoever takes it: the state is
 //!   rewritten with the new epoch, so that the old holder's next write over what it read fails.
@@ -17,7 +19,7 @@ use object_store::{UpdateVersion, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::bucket::{Bucket, Found, ServerClock, Swapped};
-use crate::state::{LockInfo, RemoteError, StateError, Until, remote::unwritable};
+use crate::state::{LockInfo, RemoteError, StateError, Until, lock, remote::unwritable};
 
 /// The version of the lock's format that this program writes.
 const VERSION: u32 = 1;
@@ -151,6 +153,12 @@ impl LockFile {
                     None => continue,
                 }
             };
+            if lock::has_died_here(&holder, info) {
+                match self.try_take(info, current, Some(holder)).await? {
+                    Some(taken) => return Ok(taken),
+                    None => continue,
+                }
+            }
             if self.has_ended(object, found) {
                 let since = match &ended {
                     Some((version, since)) if *version == found.version => *since,

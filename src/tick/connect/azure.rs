@@ -2,24 +2,50 @@
 
 use std::path::Path;
 
-use super::{ConnectError, Embedded, Trust, ci::Both};
+use super::{
+    ConnectError, Embedded, Trust, base_url,
+    ci::{Both, both, client, joining},
+};
 use crate::{
-    demand::DemandError,
+    demand::azure::{Azure, AzureConfig, auth},
     stack::{CiConfig, Stack},
 };
 
-#[expect(clippy::unused_async, reason = "with the client there is something to await")]
 pub(super) async fn connect(
-    _: &Stack,
+    stack: &Stack,
     config: &CiConfig,
-    _: Option<&Embedded>,
-    _: &Path,
-    _: &Trust,
+    embedded: Option<&Embedded>,
+    folder: &Path,
+    trust: &Trust,
 ) -> Result<Both, ConnectError> {
-    Err(ConnectError::Ci {
-        name: config.name.to_string(),
-        source: DemandError::Rejected {
-            why: "Azure DevOps is not in this build".to_owned(),
-        },
-    })
+    // An organisation has no address of its own: the stack file was refused without one.
+    let root = base_url(&config.url, "", embedded.map(|at| at.azure.as_str()))?;
+    let kind = config.auth;
+    let pools = stack.pools.iter().filter(|pool| pool.ci == config.name);
+    let agent_pools = pools.filter_map(|pool| Some((pool.name.clone(), pool.agents.as_ref()?.pool.clone())));
+    let made = Azure::new(AzureConfig {
+        name: config.name.clone(),
+        stack: stack.name.clone(),
+        client: client(
+            config,
+            &root,
+            |token| auth(kind, token),
+            embedded,
+            folder,
+            trust,
+        )
+        .await?,
+        root,
+        settle: config.settle,
+        agent_pools: agent_pools.collect(),
+        tokens: joining(
+            stack,
+            config,
+            embedded.map(|at| at.token.as_str()),
+            folder,
+            trust,
+        )
+        .await?,
+    });
+    both(made, config)
 }

@@ -110,7 +110,7 @@ pub(super) fn both<C: Demand + RunnerControl + 'static>(
 }
 
 /// How it is called.
-async fn client(
+pub(super) async fn client(
     config: &CiConfig,
     root: &str,
     auth: impl FnOnce(SecretString) -> Auth,
@@ -143,7 +143,7 @@ async fn client(
 }
 
 /// What the machines of each pool join with; at the sandbox, for pools that say nothing, what it takes.
-async fn joining(
+pub(super) async fn joining(
     stack: &Stack,
     config: &CiConfig,
     sandboxs: Option<&str>,

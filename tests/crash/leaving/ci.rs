@@ -297,6 +297,10 @@ fn circleci_runners(world: &mut World, wanted: &Wanted) -> (Vec<RunnerView>, boo
 
 #[async_trait]
 impl RunnerControl for Ci {
+    fn root(&self) -> &'static str {
+        ""
+    }
+
     fn profile(&self) -> &ControlProfile {
         &self.profile
     }
@@ -445,6 +449,10 @@ pub struct Blind(pub Arc<dyn RunnerControl>);
 
 #[async_trait]
 impl RunnerControl for Blind {
+    fn root(&self) -> &'static str {
+        ""
+    }
+
     fn profile(&self) -> &ControlProfile {
         self.0.profile()
     }
