@@ -38,6 +38,9 @@ mod drone;
 #[path = "conformance/ec2.rs"]
 #[cfg(feature = "aws")]
 mod ec2;
+#[path = "conformance/ecs.rs"]
+#[cfg(feature = "aws")]
+mod ecs;
 #[path = "conformance/gitlab.rs"]
 mod gitlab;
 #[path = "conformance/groups.rs"]

@@ -34,6 +34,7 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "templates/docker-daemon.json.tera",
     "templates/drone-runner.env.tera",
     "templates/drone-runner.service.tera",
+    "templates/ecs/azure-devops-agent.json.tera",
     "templates/exporter.service.tera",
     "templates/exporter.sh.tera",
     "templates/gitlab-runner.toml.tera",

@@ -195,6 +195,10 @@ pub(crate) static SUITE: LazyLock<Suite<dyn Harness>> = LazyLock::new(|| Suite {
         crate::asg::backend(),
         #[cfg(not(feature = "aws"))]
         cases::Backend::new("asg", "moto, and a layer in front of it", None),
+        #[cfg(feature = "aws")]
+        crate::ecs::backend(),
+        #[cfg(not(feature = "aws"))]
+        cases::Backend::new("ecs", "moto, and a layer in front of it", None),
     ],
     clean: |harness| Box::pin(is_empty(harness)),
     stop: |harness| harness.stop(),
