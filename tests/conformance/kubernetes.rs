@@ -91,7 +91,10 @@ impl OverHttp {
         let at = sandbox.addresses().clone();
         let token = SecretString::from(at.token.clone());
         let access = Access::of_token(&at.kubernetes, token).expect("access");
-        let client = access.client(config(&at.kubernetes, &at.token)).await.expect("a client");
+        let client = access
+            .client(config(&at.kubernetes, &at.token))
+            .await
+            .expect("a client");
         let options = Options {
             namespace: "ci".to_owned(),
             place: access.place().to_owned(),
@@ -119,7 +122,11 @@ impl OverHttp {
 
     async fn ask(&self, at: &Client, request: Request) -> Value {
         let reply = at.send(request).await.expect("an answer");
-        assert!(reply.status.is_success(), "{}", String::from_utf8_lossy(&reply.body));
+        assert!(
+            reply.status.is_success(),
+            "{}",
+            String::from_utf8_lossy(&reply.body)
+        );
         reply.json().unwrap_or_default()
     }
 
@@ -171,17 +178,22 @@ impl Harness for OverHttp {
     async fn order(&self, trouble: Trouble) {
         let jobs = format!("/kubernetes{JOBS}");
         // Each of a batch is a call of its own, and the suite's batches in trouble have two.
-        let post = |fault: &str, count: u32| json!({"path": jobs, "method": "POST", "fault": fault, "count": count});
+        let post =
+            |fault: &str, count: u32| json!({"path": jobs, "method": "POST", "fault": fault, "count": count});
         let rule = match trouble {
             Trouble::CreateReplyLost(_) => post("reply-lost", 1),
             Trouble::CreateRequestLost => post("request-lost", 2),
             Trouble::Quota => post("quota", 2),
             Trouble::Unauthorized => post("unauthorized", 2),
             // As often as the client tries again, and once more.
-            Trouble::PartialList => json!({"path": jobs, "method": "GET", "fault": "partial-list", "count": 100}),
+            Trouble::PartialList => {
+                json!({"path": jobs, "method": "GET", "fault": "partial-list", "count": 100})
+            }
             Trouble::DeleteReplyLost => json!({"path": "*", "method": "DELETE", "fault": "reply-lost"}),
             Trouble::RelabelReplyLost => json!({"path": "*", "method": "PATCH", "fault": "reply-lost"}),
-            Trouble::NoCapacity | Trouble::FailsAfterwards | Trouble::ResizeReplyLost => unreachable!("it is lacked"),
+            Trouble::NoCapacity | Trouble::FailsAfterwards | Trouble::ResizeReplyLost => {
+                unreachable!("it is lacked")
+            }
         };
         self.fault(rule).await;
     }
@@ -247,7 +259,9 @@ impl Batches for OverHttp {
         let body = json!({"spec": {"containers": [{"name": "runner", "image": GONE}]}});
         let mut request = Request::new(Method::PATCH, format!("{PODS}/{name}"));
         request.text = Some(body.to_string().into_bytes());
-        let kind = "application/strategic-merge-patch+json".parse().expect("a header");
+        let kind = "application/strategic-merge-patch+json"
+            .parse()
+            .expect("a header");
         request.more.insert(http::header::CONTENT_TYPE, kind);
         self.ask(&self.cluster, request).await;
         self.pass("10s").await;
@@ -255,7 +269,8 @@ impl Batches for OverHttp {
 
     async fn start_only(&self, count: u32) {
         let path = format!("/kubernetes{JOBS}");
-        self.fault(json!({"path": path, "method": "POST", "fault": "quota", "skip": count})).await;
+        self.fault(json!({"path": path, "method": "POST", "fault": "quota", "skip": count}))
+            .await;
     }
 }
 
