@@ -14,6 +14,7 @@
 mod agents;
 mod descriptions;
 mod droplets;
+mod kubectl;
 mod operations;
 mod prism;
 mod proxy;
