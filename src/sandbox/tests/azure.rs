@@ -179,8 +179,8 @@ async fn a_container_registers_takes_one_job_and_ends_and_stays_registered() {
     let all = client.of_pool(1, "jobrequests").await;
     let done = all.iter().find(|row| row["result"] == "succeeded").unwrap();
     assert!(done.get("finishTime").is_some() && done.get("matchedAgents").is_none());
-    let removed = client.azure("DELETE", &format!("{POOLS}/1/agents/{}", agents[0]["id"]), None);
-    assert_eq!(removed.await.status, 204);
+    let path = format!("{POOLS}/1/agents/{}", agents[0]["id"]);
+    assert_eq!(client.azure("DELETE", &path, None).await.status, 204);
     assert_eq!(client.agents().await, [Value::Null; 0]);
     assert_eq!(client.killed().await, 0);
 }
