@@ -14,6 +14,8 @@ mod aws;
 mod moto;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/watch.rs"]
+mod watching;
 
 mod adopt;
 mod any_ci;
@@ -44,4 +46,5 @@ mod secrets;
 mod signals;
 mod ssh;
 mod state;
+mod watch;
 mod wide;

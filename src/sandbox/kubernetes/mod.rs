@@ -21,7 +21,7 @@ mod watch;
 
 use serde_json::{Value, json};
 
-pub(crate) use pods::evict;
+pub(crate) use pods::{evict, exit};
 pub(crate) use watch::{Watch, poll};
 
 use super::{
