@@ -156,8 +156,8 @@ fn is_embedded(loaded: &LoadedStack) -> bool {
 struct Report {
     round: Option<Round>,
     pools: Vec<PoolReport>,
-    /// Whether something about it is new, beside what was done.
-    news: bool,
+    /// Whether it failed as a whole: the first that succeeds after it is told.
+    failed: bool,
 }
 
 /// The world of a watch: the stack, its clients, and whoever reads along.
@@ -354,9 +354,13 @@ impl Watcher<'_> {
         });
         let failed = !ended.outcome.is_success();
         // Of a failure that lasts, the first line and then each doubling.
-        let worth = changed || !details.is_empty() || number == 1 || self.report.news;
-        let worth = worth || failed && failures.max(1).is_power_of_two();
-        self.report.news = failed;
+        let worth = if failed {
+            failures.max(1).is_power_of_two()
+        } else {
+            changed || number == 1 || self.report.failed
+        };
+        self.report.failed = failed;
+        let worth = worth || !details.is_empty();
         if !worth && !self.context().output.json {
             self.count_quiet();
             return;
