@@ -298,6 +298,7 @@ pub enum CiKind {
     /// Any CI, told by URLs.
     Http,
     /// Azure DevOps: agent pools.
+    #[serde(rename = "azure-devops")]
     AzureDevops,
 }
 

@@ -11,6 +11,7 @@ use super::*;
 use crate::model::resource::ImageRef;
 
 mod aws;
+mod azure;
 mod digitalocean;
 mod hooks;
 mod kubernetes;

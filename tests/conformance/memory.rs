@@ -31,6 +31,22 @@ pub(crate) fn key() -> OfferingKey {
     }
 }
 
+/// What goes wrong with which call.
+pub(crate) fn fault(trouble: Trouble) -> (Call, Fault) {
+    match trouble {
+        Trouble::CreateReplyLost(_) => (Call::Create, Fault::LostReply),
+        Trouble::CreateRequestLost => (Call::Create, Fault::LostRequest),
+        Trouble::NoCapacity => (Call::Create, Fault::NoCapacity),
+        Trouble::Quota => (Call::Create, Fault::Quota),
+        Trouble::FailsAfterwards => (Call::Create, Fault::Unavailable),
+        Trouble::PartialList => (Call::List, Fault::Partial),
+        Trouble::RelabelReplyLost => (Call::Relabel, Fault::LostReply),
+        Trouble::DeleteReplyLost => (Call::Delete, Fault::LostReply),
+        Trouble::ResizeReplyLost => (Call::Update, Fault::LostReply),
+        Trouble::Unauthorized => (Call::Create, Fault::Unauthorized),
+    }
+}
+
 #[async_trait]
 impl Harness for InMemory {
     fn provider(&self) -> &dyn Provider {
@@ -46,18 +62,7 @@ impl Harness for InMemory {
     }
 
     async fn order(&self, trouble: Trouble) {
-        let (call, fault) = match trouble {
-            Trouble::CreateReplyLost(_) => (Call::Create, Fault::LostReply),
-            Trouble::CreateRequestLost => (Call::Create, Fault::LostRequest),
-            Trouble::NoCapacity => (Call::Create, Fault::NoCapacity),
-            Trouble::Quota => (Call::Create, Fault::Quota),
-            Trouble::FailsAfterwards => (Call::Create, Fault::Unavailable),
-            Trouble::PartialList => (Call::List, Fault::Partial),
-            Trouble::RelabelReplyLost => (Call::Relabel, Fault::LostReply),
-            Trouble::DeleteReplyLost => (Call::Delete, Fault::LostReply),
-            Trouble::ResizeReplyLost => (Call::Update, Fault::LostReply),
-            Trouble::Unauthorized => (Call::Create, Fault::Unauthorized),
-        };
+        let (call, fault) = fault(trouble);
         self.0.fault(call, fault);
     }
 
@@ -74,12 +79,13 @@ pub(crate) fn backend() -> Backend<dyn Harness> {
     )
 }
 
-fn empty() -> InMemory {
+/// The one offering.
+pub(crate) fn sold() -> Offering {
     let price = Price {
         hourly: "0.01 EUR".parse().expect("money"),
         monthly_cap: None,
     };
-    let offering = Offering {
+    Offering {
         key: key(),
         price: price.clone(),
         price_without_ipv4: price,
@@ -87,8 +93,11 @@ fn empty() -> InMemory {
         memory_mib: 4096,
         architecture: Architecture::X86,
         available: Some(true),
-    };
-    InMemory(Memory::new("memory".into(), Timestamp::UNIX_EPOCH).selling(vec![offering]))
+    }
+}
+
+fn empty() -> InMemory {
+    InMemory(Memory::new("memory".into(), Timestamp::UNIX_EPOCH).selling(vec![sold()]))
 }
 
 #[tokio::test(flavor = "multi_thread")]

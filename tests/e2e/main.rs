@@ -21,6 +21,8 @@ mod adopt;
 mod any_ci;
 mod bad_input;
 mod clouds;
+#[cfg(feature = "kubernetes")]
+mod cluster_day;
 mod drift;
 #[cfg(feature = "aws")]
 mod ec2;

@@ -115,6 +115,27 @@ impl World {
         Ok(seen)
     }
 
+    /// One container as a resource of its own, with its batch's claim.
+    fn container(&self, id: &CloudId) -> Option<Observed> {
+        let found = self.batches.values().find_map(|batch| {
+            let member = batch.members.iter().find(|member| member.id == *id)?;
+            Some((batch, member))
+        });
+        let (batch, member) = found?;
+        Some(Observed {
+            target: ResourceRef {
+                kind: ResourceKind::Machine,
+                id: id.clone(),
+                ..batch.target.clone()
+            },
+            status: member.status.clone(),
+            created_at: member.created_at,
+            size: None,
+            members: Vec::new(),
+            ..batch.clone()
+        })
+    }
+
     fn member(&mut self, id: &CloudId) -> Option<&mut Member> {
         let members = self.batches.values_mut().flat_map(|batch| &mut batch.members);
         members.into_iter().find(|member| member.id == *id)
@@ -220,9 +241,7 @@ impl Tasks {
     pub fn sweep(&self) {
         self.world().change(|batches| {
             for batch in batches.values_mut() {
-                batch.members.retain(|member| {
-                    !matches!(member.status, CloudStatus::Ended(_) | CloudStatus::Terminated(_))
-                });
+                batch.members.retain(|member| !is_over(&member.status));
             }
             batches.retain(|_, batch| !batch.members.is_empty());
         });
@@ -264,6 +283,10 @@ impl Tasks {
     }
 }
 
+fn is_over(status: &CloudStatus) -> bool {
+    matches!(status, CloudStatus::Ended(_) | CloudStatus::Terminated(_))
+}
+
 #[async_trait]
 impl Provider for Tasks {
     fn profile(&self) -> &ProviderProfile {
@@ -293,6 +316,7 @@ impl Provider for Tasks {
         world.begin(Call::Read)?;
         Ok(match target.kind {
             ResourceKind::Batch => world.batches.get(&target.id).cloned(),
+            ResourceKind::Machine => world.container(&target.id),
             _ => None,
         })
     }
@@ -317,7 +341,8 @@ impl Provider for Tasks {
         let fault = world.begin(Call::Relabel)?;
         let why = format!("there is no {}", have.target);
         let seen = world.change(|batches| {
-            let seen = batches.get_mut(&have.target.id)?;
+            let lives = |batch: &&mut Observed| batch.members.iter().any(|member| !is_over(&member.status));
+            let seen = batches.get_mut(&have.target.id).filter(lives)?;
             seen.labels.extend(labels.clone());
             Some(seen.clone())
         });
