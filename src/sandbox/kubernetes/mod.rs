@@ -5,7 +5,7 @@
 //!
 //! # Caveats
 //! A CronJob is never started by its schedule. Server-side apply is a strategic merge that takes every field and tracks no
-//! manager. A field that Kubernetes does not know is refused, where that is asked for, in Jobs, CronJobs and pods alone.
+//! manager. Its binary form is read of two questions alone, so that `kubectl create job --from` is refused. A field that Kubernetes does not know is refused, where that is asked for, in Jobs, CronJobs and pods alone.
 
 mod check;
 mod discovery;
@@ -13,13 +13,14 @@ mod known;
 mod objects;
 mod patch;
 mod pods;
+pub(crate) mod protobuf;
 mod rights;
 mod table;
 mod watch;
 
 use serde_json::{Value, json};
 
-pub(crate) use pods::evict;
+pub(crate) use pods::{evict, exit};
 pub(crate) use watch::{Watch, poll};
 
 use super::{

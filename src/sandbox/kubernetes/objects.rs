@@ -9,7 +9,7 @@ use super::{
         selector::Selector,
         world::{
             World,
-            cluster::{Key, Kind, Marks, Policy, is_leaving, labels, map, text, uid},
+            cluster::{Key, Kind, Marks, Policy, is_leaving, labels, map, normalise, text, uid},
         },
     },
     Target, about, absent, bad_request, check, patch, status, table, target,
@@ -251,6 +251,10 @@ fn is_dry(call: &Call) -> bool {
 
 pub(super) fn create(world: &mut World, call: &Call) -> Answer {
     let target = target(world, call, "create")?;
+    if call.content_type == super::protobuf::CONTENT_TYPE {
+        let message = "the body of the request was in an unknown format - accepted media types include: application/json";
+        return Err(status(415, "UnsupportedMediaType", message, None));
+    }
     make(world, call, &target, call.body.clone())
 }
 
@@ -375,6 +379,7 @@ fn write(world: &mut World, call: &Call, target: &Target, mut object: Value) -> 
     {
         object["status"] = of_known.clone();
     }
+    normalise(target.kind, &mut object);
     check::object(target.kind, &key.name, &object, call.query("fieldValidation"))?;
     check::unchanged(target.kind, &key.name, &known, &object)?;
     if object.get("spec") != known.get("spec") {

@@ -478,7 +478,8 @@ fn unsaid(queues: &[Queue], left: &mut Vec<Left>) {
     tell(
         queues.iter().any(is_id),
         "ado_pool_id",
-        "an agent joins its pool by the pool's name: write that as agent_pool in place of the number".to_owned(),
+        "an agent joins its pool by the pool's name: write that as agent_pool in place of the number"
+            .to_owned(),
     );
     tell(
         true,

@@ -2,6 +2,7 @@
 //!
 //! A pod of a Job whose `restartPolicy` is `OnFailure` is treated as with `Never`: its failure is the pod's.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -68,17 +69,7 @@ pub(super) fn defaults(kind: Kind, object: &mut Value, uid: &str) {
             object["status"] = json!({});
         }
         Kind::Secret => {
-            let texts = object
-                .as_object_mut()
-                .and_then(|object| object.shift_remove("stringData"));
-            let data = map(object, "data");
-            for (key, value) in texts.as_ref().and_then(Value::as_object).into_iter().flatten() {
-                use base64::{Engine, engine::general_purpose::STANDARD};
-                data.insert(
-                    key.clone(),
-                    STANDARD.encode(value.as_str().unwrap_or_default()).into(),
-                );
-            }
+            normalise(kind, object);
             if object.get("type").is_none() {
                 object["type"] = "Opaque".into();
             }
@@ -91,6 +82,21 @@ pub(super) fn defaults(kind: Kind, object: &mut Value, uid: &str) {
         }
         Kind::Pod => super::pods::defaults(object),
         _ => {}
+    }
+}
+
+/// What may be written in two ways is kept in one: the texts of a Secret.
+pub(crate) fn normalise(kind: Kind, object: &mut Value) {
+    let texts = object
+        .as_object_mut()
+        .filter(|_| kind == Kind::Secret)
+        .and_then(|object| object.shift_remove("stringData"));
+    let Some(Value::Object(texts)) = texts else {
+        return;
+    };
+    let data = map(object, "data");
+    for (key, value) in texts {
+        data.insert(key, STANDARD.encode(value.as_str().unwrap_or_default()).into());
     }
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 pub(crate) use kind::{Kind, RESOURCES, Resource};
-pub(crate) use live::{Act, Policy, is_over};
+pub(crate) use live::{Act, Policy, is_over, normalise};
 pub(crate) use pods::is_quantity;
 
 use super::{super::scenario::KubernetesSpec, World, dice, seconds, sub};

@@ -699,6 +699,18 @@ impl World {
         self.seek_nodes();
     }
 
+    /// A pod's process ends by itself, with this exit code.
+    pub(crate) fn end_pod(&mut self, key: &Key, code: i64) {
+        let Some(pod) = self.cluster.get(key) else {
+            return;
+        };
+        let id = uid(pod).to_owned();
+        if let Some(number) = self.outside.find(&id).map(|(number, _)| number) {
+            self.cluster.ends.insert(id, ended(code));
+            self.power_off(number);
+        }
+    }
+
     /// The node lacks memory: the pod fails, and what runs in it dies.
     pub(crate) fn evict_pod(&mut self, key: &Key) {
         let Some(pod) = self.cluster.get(key) else {

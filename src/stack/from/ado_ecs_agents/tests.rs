@@ -183,10 +183,16 @@ fn each_queue_is_a_pool_and_variables_beside_them_hold_for_all() {
             )
         })
         .collect();
-    assert_eq!(pools, [("queue1", "7", Mode::Advise), ("queue2", "8", Mode::Advise)]);
+    assert_eq!(
+        pools,
+        [("queue1", "7", Mode::Advise), ("queue2", "8", Mode::Advise)]
+    );
     assert_eq!((made.stack.ci.len(), made.stack.providers.len()), (1, 1));
     assert!(made.stack.pools.iter().all(|pool| pool.offerings[0].public_ipv4));
-    assert_eq!(left(&made), ["Namespace", "MetricData", "ado_pool_id", "executionRoleArn"]);
+    assert_eq!(
+        left(&made),
+        ["Namespace", "MetricData", "ado_pool_id", "executionRoleArn"]
+    );
 }
 
 #[test]
@@ -207,7 +213,10 @@ fn with_one_queue_the_variables_name_its_pool() {
     let common = "// the first version\nado_org_name  = \"acme\"\nado_pool_name = \"Linux\"   # its agents\n";
     let made = made(&[("q.json", &queue_file("7")), ("terraform.tfvars", common)]);
     assert_eq!(made.stack.pools[0].agents.as_ref().unwrap().pool, "Linux");
-    assert_eq!(left(&made), ["Namespace", "MetricData", "subnet", "executionRoleArn"]);
+    assert_eq!(
+        left(&made),
+        ["Namespace", "MetricData", "subnet", "executionRoleArn"]
+    );
 }
 
 #[test]

@@ -195,7 +195,10 @@ fn vars(queue: &Queue) -> String {
     let region = queue.home.region.as_deref().unwrap_or("REGION");
     let cluster = queue.home.cluster.as_deref().unwrap_or("CLUSTER");
     [
-        ("image         ", format!("{owner}.dkr.ecr.{region}.amazonaws.com/{}:latest", queue.image)),
+        (
+            "image         ",
+            format!("{owner}.dkr.ecr.{region}.amazonaws.com/{}:latest", queue.image),
+        ),
         ("execution_role", format!("arn:aws:iam::{owner}:role/ROLE")),
         (
             "token_from    ",
