@@ -18,6 +18,7 @@ mod metrics;
 mod money;
 mod program;
 mod step;
+mod tasks;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");
 const DEV: &str = include_str!("../../stacks/dev.toml");

@@ -42,7 +42,9 @@ impl Harness for InMemory {
     async fn census(&self) -> usize {
         let batches = self.0.batches();
         let members = batches.iter().flat_map(|batch| &batch.members);
-        members.filter(|member| member.status == CloudStatus::Running).count()
+        members
+            .filter(|member| member.status == CloudStatus::Running)
+            .count()
     }
 
     fn batches(&self) -> Option<&dyn Batches> {

@@ -65,6 +65,8 @@ pub struct Task {
     created: i64,
     /// From when it runs; none: not before it is told.
     up: Option<Duration>,
+    /// The world knows of it.
+    reported: bool,
     pub end: Option<End>,
 }
 
@@ -359,6 +361,7 @@ impl Inner {
             born: now,
             created: wall.as_second(),
             up,
+            reported: false,
             end: None,
             id: id.clone(),
             arn,
@@ -414,6 +417,9 @@ impl Inner {
         let reported = world
             .report_container(&id, &name, &detail("privateIPv4Address"), &environment)
             .await;
+        if let Some(task) = self.state().tasks.known.get_mut(&id) {
+            task.reported = true;
+        }
         if let Err(problem) = reported {
             self.problem(problem);
         }
@@ -636,10 +642,16 @@ impl Inner {
     }
 
     async fn task_ended(&self, id: &str, end: End) {
-        if let Some(task) = self.state().tasks.known.get_mut(id) {
-            task.end = Some(end);
-        }
+        let reported = {
+            let mut state = self.state();
+            let task = state.tasks.known.get_mut(id);
+            task.is_some_and(|task| {
+                task.end = Some(end);
+                task.reported
+            })
+        };
         if let Some(world) = &self.world
+            && reported
             && let Err(problem) = world.ended(id).await
         {
             self.problem(problem);
