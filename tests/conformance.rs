@@ -48,6 +48,9 @@ mod gitlab;
 mod groups;
 #[path = "conformance/hetzner.rs"]
 mod hetzner;
+#[path = "conformance/kubernetes.rs"]
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 #[path = "conformance/memory.rs"]
 mod memory;
 #[path = "conformance/memory_groups.rs"]

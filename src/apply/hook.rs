@@ -3,7 +3,8 @@
 //! # When
 //! `before_create` before the intent of a machine's first rung; `before_delete` once it is certain that the machine runs no job
 //! and takes none; `after_delete` once its absence is on record; `after_ready` as an action of its own; `on_error` after an
-//! action about a machine of the pool failed, and before the first action on a machine that never became ready.
+//! action about a machine of the pool failed, before the first action on a machine that never became ready, and once when the pool's
+//! CI does not answer, or not in full, until it does again.
 //!
 //! # Guarantees
 //! What a failed hook goes before is not begun: no intent, no registration, no call. The machine stays on record, and the next
@@ -24,18 +25,18 @@ use super::{Context, End, Failed, Run, failed};
 use crate::{
     hooks::{EventMachine, FORMAT_VERSION, HookEvent, HookPlace},
     model::{
-        ids::{Address, ResourceKind},
+        ids::{Address, CiName, PoolName, ResourceKind},
         money::Price,
         offering::OfferingKey,
         reason::Reason,
-        resource::{Observed, ResourceRef},
+        resource::{Completeness, Observed, ResourceRef},
         snapshot::Snapshot,
         state::{History, MachineMemory},
     },
     plan::{Action, Rung, Verb},
     stack::{
-        Pool,
-        hooks::{Moment, OnFailure},
+        Mode, Pool, Stack,
+        hooks::{Hook, HookCall, Moment, OnFailure},
     },
 };
 
@@ -47,6 +48,7 @@ pub(super) struct Hooks<'a> {
     /// What was seen of each machine; empty where no pool has hooks.
     seen: HashMap<&'a ResourceRef, &'a Observed>,
     memories: &'a History,
+    snapshot: &'a Snapshot,
     places: Semaphore,
     done: Mutex<Done>,
 }
@@ -62,6 +64,37 @@ pub(super) struct Done {
     told: Vec<Address>,
     /// Machines that are gone.
     pub(super) gone: Vec<ResourceRef>,
+    /// Pools that were told of their CI's failure.
+    outages: Vec<(CiName, PoolName)>,
+}
+
+/// The pools whose `on_error` hooks have not been told that their CI does not answer, each with why it does not.
+fn untold<'s>(
+    stack: &'s Stack,
+    snapshot: &'s Snapshot,
+) -> impl Iterator<Item = (&'s Pool, &'s CiName, &'s str)> {
+    let acting = stack.pools.iter().filter(|pool| {
+        let mut hooks = pool.hooks_of(Moment::OnError);
+        pool.mode == Mode::Act && hooks.any(|(_, hook)| !is_on_machine(hook))
+    });
+    acting.filter_map(|pool| {
+        let (ci, outage) = snapshot.history.outages.get_key_value(&pool.ci)?;
+        let demand = snapshot.demand.get(ci)?;
+        let Completeness::Partial { why } = &demand.completeness else {
+            return None;
+        };
+        (!outage.told.contains(&pool.name)).then_some((pool, ci, why.as_str()))
+    })
+}
+
+/// Whether a hook runs on the machine that it is about: of a CI there is none.
+fn is_on_machine(hook: &Hook) -> bool {
+    matches!(hook.call, HookCall::Ssh(_))
+}
+
+/// Whether some pool is to be told that its CI does not answer.
+pub(super) fn is_outage_owed(context: &Context<'_>, snapshot: &Snapshot) -> bool {
+    untold(context.stack, snapshot).next().is_some()
 }
 
 impl<'a> Hooks<'a> {
@@ -75,6 +108,7 @@ impl<'a> Hooks<'a> {
         Self {
             seen: seen.map(|seen| (&seen.target, seen)).collect(),
             memories: &snapshot.history,
+            snapshot,
             places: Semaphore::new(AT_ONCE),
             done: Mutex::default(),
         }
@@ -100,6 +134,11 @@ impl Done {
         }
         for address in &self.told {
             mark(address, |memory, now| memory.error_told_at = Some(now));
+        }
+        for (ci, pool) in &self.outages {
+            if let Some(outage) = history.outages.get_mut(ci) {
+                outage.told.insert(pool.clone());
+            }
         }
     }
 }
@@ -195,6 +234,63 @@ impl Run<'_> {
         {
             self.hooks.done().told.push(action.address.clone());
         }
+    }
+
+    /// Tells each pool that has not been told that its CI does not answer. One whose hooks fail is told again by the next tick.
+    pub(super) async fn tell_outages(&self) {
+        for (pool, ci, why) in untold(self.context.stack, self.hooks.snapshot) {
+            if self.stop.requested() {
+                return;
+            }
+            match self.outage(pool, ci, why).await {
+                Ok(()) => {
+                    let told = (ci.clone(), pool.name.clone());
+                    self.hooks.done().outages.push(told);
+                }
+                Err(why) => self.hooks.done().failed.push(Failed {
+                    address: Address {
+                        kind: ResourceKind::Machine,
+                        pool: Some(pool.name.clone()),
+                        name: ci.to_string(),
+                    },
+                    verb: Moment::OnError.as_str(),
+                    why,
+                }),
+            }
+        }
+    }
+
+    async fn outage(&self, pool: &Pool, ci: &CiName, why: &str) -> Result<(), String> {
+        let reason = Reason::PartialDemand {
+            ci: ci.clone(),
+            why: why.to_owned(),
+        };
+        let event = HookEvent {
+            format_version: FORMAT_VERSION.to_owned(),
+            event: Moment::OnError,
+            stack: self.plan.stack.to_string(),
+            pool: pool.name.to_string(),
+            machine: None,
+            reason: reason.to_string(),
+            reason_code: reason.code().to_owned(),
+            error: Some(format!("ci.{ci}: {why}")),
+            time: self.ledger.now(),
+        };
+        let hooks = pool.hooks_of(Moment::OnError);
+        for (index, hook) in hooks.filter(|(_, hook)| !is_on_machine(hook)) {
+            let place = HookPlace {
+                pool: &pool.name,
+                index,
+            };
+            let Err(error) = self.context.hooks.call(place, hook, &event, None).await else {
+                continue;
+            };
+            if hook.on_failure == OnFailure::Stop {
+                return Err(format!("{place}: {error}"));
+            }
+            tracing::warn!(%ci, hook = %place, %error, "a hook failed; all goes on");
+        }
+        Ok(())
     }
 
     /// What follows an action that has ended.

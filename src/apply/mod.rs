@@ -187,7 +187,8 @@ pub async fn apply(
     stop: &Stop,
 ) -> Result<Applied, ApplyError> {
     let mut base = snapshot.state.serial;
-    if plan.is_noop() && !context.has_journal && snapshot.state.pauses.is_empty() {
+    let owes = hook::is_outage_owed(context, snapshot);
+    if plan.is_noop() && !context.has_journal && snapshot.state.pauses.is_empty() && !owes {
         context.store.save_history(&snapshot.history).await?;
         return Ok(Applied {
             serial: base.0,
@@ -234,6 +235,7 @@ pub async fn apply(
     run.ledger.supersede().await?;
     run.lift_leftovers().await?;
     run.resume_leftovers().await?;
+    run.tell_outages().await;
     let mut broken = run.walk(graph.schedule(), &mut applied).await;
     if let Err(error) = run.stir().await {
         broken.get_or_insert(error);

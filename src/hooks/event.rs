@@ -11,7 +11,7 @@ use crate::stack::hooks::Moment;
 /// Rises when a key changes its meaning; a new key does not raise it.
 pub const FORMAT_VERSION: &str = "1.0";
 
-/// Something that happened, or is about to, to a machine.
+/// Something that happened, or is about to, to a machine; or that a pool's CI does not answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HookEvent {
     /// Rises when a key changes its meaning.
@@ -22,7 +22,7 @@ pub struct HookEvent {
     pub stack: String,
     /// The pool's name.
     pub pool: String,
-    /// Which machine.
+    /// Which machine; null where it is about the pool's CI.
     pub machine: Option<EventMachine>,
     /// Why it is made, was kept, or goes, for a person.
     pub reason: String,

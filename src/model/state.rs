@@ -406,6 +406,19 @@ pub struct History {
     /// By pool with the policy `step`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<PoolName, StepMemory>,
+    /// CI systems whose answer is not whole, until it is again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outages: BTreeMap<CiName, Outage>,
+}
+
+/// A CI system that does not answer, or not in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    /// Since when.
+    pub since: Timestamp,
+    /// The pools whose `on_error` hooks have been told.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub told: BTreeSet<PoolName>,
 }
 
 impl History {

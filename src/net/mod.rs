@@ -387,7 +387,11 @@ impl Client {
     /// Sends nothing for this long: for servers that ask for it with an answer that is no refusal. A longer rest that was asked for
     /// before stays. A call that cannot wait for its end is [`NetError::NotSent`].
     pub fn rest(&self, time: Duration) {
-        let mut until = self.inner.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut until = self
+            .inner
+            .rests_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *until = (*until).max(Some(Instant::now() + time));
     }
 

@@ -353,3 +353,22 @@ mod tls {
         assert!(matches!(error, NetError::Tls { .. }), "{error}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rest_holds_the_next_call_back_and_the_longest_counts() {
+    let client = Client::without_secret(ClientConfig::new("http://127.0.0.1:1", Auth::None)).unwrap();
+    client.rest(Duration::from_secs(12));
+    client.rest(Duration::from_secs(3));
+    let begun = Instant::now();
+    client.permit(Priority::Normal).await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::from_secs(12));
+    client.permit(Priority::Delete).await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::from_secs(12), "it is over");
+    client.rest(Duration::from_secs(31));
+    let error = client.permit(Priority::Delete).await.unwrap_err();
+    assert!(
+        matches!(error, NetError::NotSent { .. }),
+        "it would end after the call may"
+    );
+    assert_eq!(begun.elapsed(), Duration::from_secs(12), "and is not waited for");
+}

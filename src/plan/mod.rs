@@ -10,8 +10,8 @@
 pub mod accept;
 pub mod adopt;
 pub mod batches;
-pub mod cost;
 mod ceiling;
+pub mod cost;
 mod creates;
 mod decide;
 mod draft;

@@ -179,7 +179,14 @@ pub(super) fn begin<'a, 'f>(
         existing: count(&|m| m.presence != Presence::Gone) + in_flight + beside.orphans,
         booting: count(&|m| m.serves() && m.health == Health::Booting) + in_flight,
     };
-    let ready = machines.iter().filter(|m| serves(m) && m.health == Health::Well);
+    // One whose CI says that it is offline takes nothing, idle or not.
+    let answers = |m: &Machine<'_>| {
+        let told = fleet::runner(facts, m.record);
+        told.is_none_or(|runner| runner.online != Some(false))
+    };
+    let ready = machines
+        .iter()
+        .filter(|m| serves(m) && m.health == Health::Well && answers(m));
     let have = Have {
         serving: room.serving,
         booting: room.booting,

@@ -312,7 +312,9 @@ fn replace<'a>(
 ) -> (Vec<Made>, bool) {
     let (pool, room) = (standing.pool, standing.room);
     let fit = pool.max.saturating_sub(room.existing + create);
-    let fit = standing.licensed.map_or(fit, |more| fit.min(more.saturating_sub(create)));
+    let fit = standing
+        .licensed
+        .map_or(fit, |more| fit.min(more.saturating_sub(create)));
     let burst = pool
         .burst
         .map_or(u32::MAX, |burst| burst.saturating_sub(room.booting + create));

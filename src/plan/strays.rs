@@ -272,6 +272,9 @@ fn whose<'p, 'a>(
     if let Some(named) = pool_of(prefixes, runner.machine()) {
         return Some(named);
     }
+    if runner.online != Some(false) {
+        return None;
+    }
     let config = facts.stack.ci.get(ci)?;
     let mut own = facts.stack.pools.iter().filter(|pool| pool.ci == *ci);
     let pool = own.find(|pool| pool.runs_tasks() || pool.group.is_some())?;
@@ -286,9 +289,8 @@ fn whose<'p, 'a>(
         member && record.registration.is_none()
     });
     let mut open = snapshot.open.iter();
-    let in_flight = open.any(|open| {
-        matches!(open.intent, Intent::Create { .. }) && of_ci(open.address.pool.as_ref())
-    });
+    let in_flight =
+        open.any(|open| matches!(open.intent, Intent::Create { .. }) && of_ci(open.address.pool.as_ref()));
     (config.kind == CiKind::AzureDevops && !unnamed && !in_flight).then_some(("", &pool.name))
 }
 

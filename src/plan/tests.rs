@@ -1,6 +1,7 @@
 //! A scenario for every reason, and what holds of every plan.
 
 mod batch_tests;
+mod ceiling_tests;
 mod clouds_tests;
 mod group_tests;
 mod hook_tests;

@@ -38,6 +38,8 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "templates/exporter.service.tera",
     "templates/exporter.sh.tera",
     "templates/gitlab-runner.toml.tera",
+    "templates/kubernetes/azure-devops-agent.yaml.tera",
+    "templates/kubernetes/circleci-runner.yaml.tera",
     "templates/leave.sh.tera",
     "templates/packages.sh.tera",
     "templates/prune.service.tera",

@@ -376,6 +376,10 @@ fn parse_body(request: &Request) -> Result<Value, ()> {
         kind
     };
     match kind {
+        // What is no review is refused by whoever gets it.
+        kubernetes::protobuf::CONTENT_TYPE => {
+            Ok(kubernetes::protobuf::review(&request.body).unwrap_or_default())
+        }
         "application/x-www-form-urlencoded" => Ok(Value::Object(
             url::form_urlencoded::parse(&request.body)
                 .map(|(key, value)| (key.into_owned(), Value::String(value.into_owned())))

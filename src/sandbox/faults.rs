@@ -67,7 +67,10 @@ pub const FAULTS: &[(&str, &str)] = &[
         "Lists of jobs, and of agents with theirs, say of each what was true `seconds` (30) ago.",
     ),
     ("unauthorized", "401."),
-    ("gone-image", "No image is found; that of a Job's pod cannot be pulled."),
+    (
+        "gone-image",
+        "No image is found; that of a Job's pod cannot be pulled.",
+    ),
     ("action-error", "The actions of this call end in error."),
 ];
 

@@ -225,7 +225,10 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
         ca_file: secure.as_ref().map(|(_, path)| path.display().to_string()),
         kubeconfig: None,
     };
-    let kubeconfig = secure.as_ref().map(|(_, path)| kubeconfig(&addresses, path)).transpose()?;
+    let kubeconfig = secure
+        .as_ref()
+        .map(|(_, path)| kubeconfig(&addresses, path))
+        .transpose()?;
     let addresses = Addresses {
         kubeconfig,
         ..addresses

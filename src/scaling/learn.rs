@@ -9,13 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::step;
 use crate::{
     model::{
-        demand::{JobState, Wanted},
-        ids::{Address, JobId, ResourceKind},
+        demand::{DemandSnapshot, JobState, Wanted},
+        ids::{Address, CiName, JobId, ResourceKind},
         intent::Intent,
         offering::OfferingKey,
         reason::Reason,
         snapshot::Snapshot,
-        state::{Failure, History, JobLength, MachineMemory, NeverReady, Record},
+        state::{Failure, History, JobLength, MachineMemory, NeverReady, Outage, Record},
     },
     placement,
     plan::{
@@ -50,10 +50,27 @@ pub fn learn(history: History, snapshot: &Snapshot, stack: &Stack) -> History {
     jobs(&mut history, &facts);
     super::spend::spend(&mut history, &facts);
     ticks(&mut history, snapshot);
+    outages(&mut history, snapshot);
     steps(&mut history, &facts);
     keep_last(&mut history.failures, History::EVENTS);
     keep_last(&mut history.decisions, History::DECISIONS);
     history
+}
+
+/// Since when each CI does not answer in full. One that does again is forgotten, so that its next failure is told anew.
+fn outages(history: &mut History, snapshot: &Snapshot) {
+    let whole = |ci: &CiName| {
+        let demand = snapshot.demand.get(ci);
+        demand.is_none_or(|demand: &DemandSnapshot| demand.completeness.is_complete())
+    };
+    history.outages.retain(|ci, _| !whole(ci));
+    for ci in snapshot.demand.keys().filter(|ci| !whole(ci)) {
+        let begun = || Outage {
+            since: snapshot.now,
+            told: BTreeSet::new(),
+        };
+        history.outages.entry(ci.clone()).or_insert_with(begun);
+    }
 }
 
 /// Brings each machine's memory up to date, and returns the offerings of those that were not known before.

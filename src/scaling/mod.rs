@@ -3,7 +3,7 @@
 //! `queue`: `clamp(ceil((queued + running) / jobs_per_runner) + idle, min, max)`. Machines that boot count as serving,
 //! attempts without an outcome too.
 //!
-//! `drone-autoscaler` and `asg-increment` are the rules of systems that this one replaces, so that a fleet can be moved
+//! `drone-autoscaler`, `asg-increment` and `ado-delta` are the rules of systems that this one replaces, so that a fleet can be moved
 //! over as it is. What those got wrong is mended here: capacity that is free or booting is counted, and no size is above
 //! `max`. docs/migrating/ has each step beside its original. `step` is do-scaler's: [`step`] has it.
 
@@ -89,7 +89,9 @@ fn by_jobs(pool: &Pool, load: Load, have: Have) -> Target {
         Policy::AdoDelta => {
             let room = have.free.saturating_add(have.booting.saturating_mul(per));
             let more = load.queued.saturating_sub(room).div_ceil(per);
-            let fewer = room.saturating_sub(load.queued) / per;
+            // What is at work is not too many, whatever slots it has left.
+            let spare = have.serving.saturating_sub(have.busy);
+            let fewer = (room.saturating_sub(load.queued) / per).min(spare);
             let wanted = have.serving.saturating_add(more).saturating_sub(fewer);
             let how = format!("{} + ({} - {room}) / {per}", have.serving, load.queued);
             (wanted, wanted, how)

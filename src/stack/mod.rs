@@ -299,6 +299,7 @@ pub enum CiKind {
     /// Any CI, told by URLs.
     Http,
     /// Azure DevOps: agent pools.
+    #[serde(rename = "azure-devops")]
     AzureDevops,
 }
 

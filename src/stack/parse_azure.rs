@@ -14,7 +14,9 @@ impl Check<'_> {
     pub(super) fn azure_url(&mut self, path: &[&str], url: &Endpoint) {
         match url {
             Endpoint::Url(url) => {
-                let Some(rest) = url.strip_prefix(SERVICE) else { return };
+                let Some(rest) = url.strip_prefix(SERVICE) else {
+                    return;
+                };
                 let rest = rest.trim_matches('/');
                 let what = format!("`{}` is the organisation's root", dotted(path));
                 match rest.split_once('/') {
@@ -23,7 +25,9 @@ impl Check<'_> {
                         self.bad(path, what, "no organisation", help);
                     }
                     Some((organisation, rest)) if !rest.starts_with("_apis") => {
-                        let help = format!("its agent pools are for all its projects: write url = \"{SERVICE}/{organisation}\"");
+                        let help = format!(
+                            "its agent pools are for all its projects: write url = \"{SERVICE}/{organisation}\""
+                        );
                         self.bad(path, what, "a project's address", help);
                     }
                     _ => {}

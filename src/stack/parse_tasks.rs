@@ -185,19 +185,26 @@ impl Check<'_> {
         if made_from {
             self.only_for(
                 &path,
-                "Jobs of a CronJob, which is their template,",
+                "a pool whose template is a CronJob",
                 &["task", "vars"],
                 "rendered templates",
             );
         }
         if raw.task.is_none() && !made_from && self.untouched(&["pools", pool, "task"]) {
+            let cluster =
+                |choice: &OfferingChoice| matches!(choice.task.as_deref(), Some(TaskSpec::Kubernetes(_)));
+            let help = if offerings.iter().all(cluster) {
+                "say what runs: add task = \"templates/kubernetes/circleci-runner.yaml.tera\", or let every offering name its `cronjob`"
+            } else {
+                "say what runs: add task = \"templates/ecs/azure-devops-agent.json.tera\""
+            };
             let problem = StackProblem::new(
                 "stack::missing_key",
                 self.span(&path),
                 format!("missing key `task` in `pools.{pool}`"),
                 "needs `task`",
             )
-            .help("say what runs: add task = \"templates/ecs/azure-devops-agent.json.tera\"; on Kubernetes an offering's `cronjob` may stand for it");
+            .help(help);
             self.report(problem);
         }
     }

@@ -11,6 +11,7 @@ use super::*;
 use crate::model::resource::ImageRef;
 
 mod aws;
+mod azure;
 mod digitalocean;
 mod hooks;
 mod kubernetes;
@@ -19,6 +20,7 @@ mod money;
 mod program;
 mod step;
 mod tasks;
+mod watch;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");
 const DEV: &str = include_str!("../../stacks/dev.toml");

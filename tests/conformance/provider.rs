@@ -183,6 +183,10 @@ pub(crate) static SUITE: LazyLock<Suite<dyn Harness>> = LazyLock::new(|| Suite {
         crate::digitalocean::backend(),
         #[cfg(not(feature = "digitalocean"))]
         cases::Backend::new("digitalocean", "the sandbox, over HTTP", None),
+        #[cfg(feature = "kubernetes")]
+        crate::kubernetes::backend(),
+        #[cfg(not(feature = "kubernetes"))]
+        cases::Backend::new("kubernetes", "own stand-in, over HTTP", None),
         #[cfg(feature = "aws")]
         crate::ec2::backend(),
         #[cfg(not(feature = "aws"))]

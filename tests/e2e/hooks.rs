@@ -278,3 +278,48 @@ http = {{ url = "http://{at}/hooks/?team=ci", token = {{ file = "hook-token" }},
     let all = shown + &everything_in(project.root());
     assert!(!all.contains("hook-token-12345"), "{all}");
 }
+
+#[test]
+fn a_ci_that_does_not_answer_is_told_once_until_it_answers_again() {
+    let sandbox = Sandbox::start(&["boot=20s"]);
+    let project = project(&sandbox, ALL);
+    let down = || {
+        sandbox.fault(&serde_json::json!({
+            "path": "/gitlab/api/v4/*", "fault": "server-error", "count": 1000, "args": {"status": 502}
+        }));
+    };
+    project.run(&["scale"]).exits(0);
+    assert!(events(&project).is_empty(), "all is well");
+
+    down();
+    fails(&project, "on_error", true);
+    project.run(&["plan"]);
+    assert!(events(&project).is_empty(), "a plan tells nothing");
+    project.run(&["scale"]).exits(3).says("exit status: 3");
+    fails(&project, "on_error", false);
+    let before = project.state();
+    for _ in 0..3 {
+        project.run(&["scale"]);
+    }
+    assert_eq!(
+        moments(&project),
+        ["on_error", "on_error"],
+        "until a hook went well"
+    );
+    assert_eq!(project.state(), before, "it is remembered in the history");
+    let told = &events(&project)[1];
+    assert_eq!((&told["pool"], &told["machine"]), (&"linux".into(), &Value::Null));
+    assert_eq!(told["reason_code"], "partial_demand");
+    let error = told["error"].as_str().unwrap();
+    assert!(
+        error.starts_with("ci.gitlab: ") && error.contains("502"),
+        "{error}"
+    );
+
+    sandbox.clear_faults();
+    project.run(&["scale"]).exits(0);
+    assert_eq!(moments(&project).len(), 2, "that it is back is no error");
+    down();
+    project.run(&["scale"]);
+    assert_eq!(moments(&project).len(), 3, "the next failure is told anew");
+}

@@ -103,7 +103,10 @@ impl Azure {
             };
             known.rows.extend(rows.rows);
             known.broken = known.broken.or(rows.broken);
-            match reply.header("x-ms-continuationtoken").filter(|token| !token.is_empty()) {
+            match reply
+                .header("x-ms-continuationtoken")
+                .filter(|token| !token.is_empty())
+            {
                 None => return Ok((known, at)),
                 Some(token) => page = request.clone().query("continuationToken", token),
             }

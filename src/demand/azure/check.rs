@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Azure, wire::PoolRow};
-use crate::{
-    demand::DemandError, model::ids::PoolName, net::Priority, provider::Problem,
-};
+use crate::{demand::DemandError, model::ids::PoolName, net::Priority, provider::Problem};
 
 /// From which likeness on a name is taken for a mistyped one.
 const ALIKE: f64 = 0.8;
@@ -75,7 +73,9 @@ impl Azure {
         if managed.iter().all(|other| other.id != row.id) {
             return Ok(Some(Problem {
                 place: format!("ci.{}.token", self.profile.ci),
-                what: format!("the token may read the agent pool {name:?}, and not manage it: no agent could be disabled or removed"),
+                what: format!(
+                    "the token may read the agent pool {name:?}, and not manage it: no agent could be disabled or removed"
+                ),
                 hint: Some(SCOPE.to_owned()),
             }));
         }
@@ -104,9 +104,12 @@ fn find<'a>(all: &'a [PoolRow], key: &str) -> Option<&'a PoolRow> {
 }
 
 fn nearest(name: &str, all: &[PoolRow]) -> Option<String> {
-    let likeness = all
-        .iter()
-        .map(|row| (strsim::jaro_winkler(&name.to_lowercase(), &row.name.to_lowercase()), &row.name));
+    let likeness = all.iter().map(|row| {
+        (
+            strsim::jaro_winkler(&name.to_lowercase(), &row.name.to_lowercase()),
+            &row.name,
+        )
+    });
     let (score, best) = likeness.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (score >= ALIKE).then(|| format!("did you mean {best:?}?"))
 }

@@ -59,15 +59,14 @@ impl Azure {
         for (pool, agent) in &meant.agents {
             // After the agent was read: what it was handed meanwhile is reserved for it here.
             let (requests, _) = self.job_requests(*pool, Priority::Delete).await?;
-            let unfinished = requests.rows.iter().filter(|request| {
-                request.state() != JobState::Finished && request.is_reserved_for(agent)
-            });
+            let unfinished = requests
+                .rows
+                .iter()
+                .filter(|request| request.state() != JobState::Finished && request.is_reserved_for(agent));
             let count = u32::try_from(unfinished.count()).unwrap_or(u32::MAX);
             // What cannot be understood may be its own.
             let known = count > 0 || (agent.assigned_request.is_none() && requests.broken.is_none());
-            jobs = jobs
-                .filter(|_| known)
-                .map(|jobs| jobs.saturating_add(count));
+            jobs = jobs.filter(|_| known).map(|jobs| jobs.saturating_add(count));
         }
         Ok(Some(RunnerReading {
             jobs: jobs.filter(|jobs| *jobs > 0 || !meant.unclear),
@@ -126,9 +125,7 @@ impl Azure {
         let mut all: Vec<(u64, Agent)> = Vec::new();
         let mut now = None;
         for pool in pools {
-            let (found, at) = self
-                .agents(pool, Some(runner.as_str()), Priority::Delete)
-                .await?;
+            let (found, at) = self.agents(pool, Some(runner.as_str()), Priority::Delete).await?;
             if let Some(why) = found.broken {
                 return Err(DemandError::Malformed { why });
             }
@@ -154,10 +151,6 @@ impl Azure {
         let now = now.ok_or_else(|| DemandError::Rejected {
             why: format!("ci.{}: no pool of the stack names an agent pool", self.profile.ci),
         })?;
-        Ok(Meant {
-            agents,
-            unclear,
-            now,
-        })
+        Ok(Meant { agents, unclear, now })
     }
 }

@@ -98,7 +98,10 @@ mod tests {
     #[test]
     fn a_job_without_demands_goes_anywhere() {
         assert!(takes(&[], &[]));
-        assert!(takes(&[], &["Agent.Version -gtVersion 2.182.1"]), "agents update themselves");
+        assert!(
+            takes(&[], &["Agent.Version -gtVersion 2.182.1"]),
+            "agents update themselves"
+        );
     }
 
     #[test]
@@ -115,9 +118,15 @@ mod tests {
     fn what_every_agent_says_of_itself_needs_no_word() {
         assert!(takes(&[], &["Agent.OS -equals linux", "agent.osarchitecture"]));
         assert!(!takes(&[], &["Agent.OS -equals Windows_NT"]));
-        assert!(takes(&[("Agent.OS", "Windows_NT")], &["Agent.OS -equals Windows_NT"]));
+        assert!(takes(
+            &[("Agent.OS", "Windows_NT")],
+            &["Agent.OS -equals Windows_NT"]
+        ));
         assert!(!takes(&[("agent.os", "Windows_NT")], &["Agent.OS -equals Linux"]));
-        assert!(!takes(&[], &["Agent.Name -equals build-7"]), "no new agent has that name");
+        assert!(
+            !takes(&[], &["Agent.Name -equals build-7"]),
+            "no new agent has that name"
+        );
     }
 
     #[test]

@@ -68,12 +68,7 @@ struct Gathered {
 
 impl Gathered {
     /// The part, if it was read, with the time of its answer noted.
-    fn part<T>(
-        &mut self,
-        key: &str,
-        what: &str,
-        part: Listed<T>,
-    ) -> Option<(Vec<T>, Timestamp)> {
+    fn part<T>(&mut self, key: &str, what: &str, part: Listed<T>) -> Option<(Vec<T>, Timestamp)> {
         match part {
             Ok((part, at)) => {
                 self.now = self.now.max(Some(at));
@@ -175,7 +170,9 @@ impl Gathered {
 }
 
 fn view(id: &RegistrationId, agent: &Agent, ours: bool, seen: Option<Timestamp>) -> RunnerView {
-    let lineage = agent.capability(LINEAGE).filter(|lineage| ours && !lineage.is_empty());
+    let lineage = agent
+        .capability(LINEAGE)
+        .filter(|lineage| ours && !lineage.is_empty());
     let online = agent.online();
     RunnerView {
         registration: id.clone(),

@@ -331,7 +331,5 @@ impl<T: DeserializeOwned> Rows<T> {
 /// A time; none for the first day of year one, which stands for none there.
 fn time(text: Option<&str>) -> Option<Timestamp> {
     let text = text.filter(|text| !text.starts_with("0001-"))?;
-    text.parse()
-        .ok()
-        .or_else(|| format!("{text}Z").parse().ok())
+    text.parse().ok().or_else(|| format!("{text}Z").parse().ok())
 }

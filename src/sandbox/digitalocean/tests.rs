@@ -60,6 +60,7 @@ impl Api {
             query: query.to_owned(),
             token: Some(token.to_owned()),
             content_type: "application/json".to_owned(),
+            accept: String::new(),
             body: if body.is_null() {
                 Vec::new()
             } else {
@@ -295,6 +296,7 @@ fn a_droplet_runs_jobs_as_its_user_data_says_and_takes_them_with_it() {
             query: String::new(),
             token: Some(api.0.token.clone()),
             content_type: "application/json".to_owned(),
+            accept: String::new(),
             body: json!({"runner_type": "instance_type", "tag_list": ["linux"]})
                 .to_string()
                 .into_bytes(),

@@ -25,7 +25,10 @@ pub(super) fn is_of(target: &Target, object: &Value) -> Result<(), Reply> {
     let (version, kind) = (text(object, "/apiVersion"), text(object, "/kind"));
     let fits = |given: &str, wanted: &str| given.is_empty() || given == wanted;
     if !object.is_object() {
-        return Err(bad_request(format!("no object was given for {}", resource.full())));
+        return Err(bad_request(format!(
+            "no object was given for {}",
+            resource.full()
+        )));
     }
     if !fits(version, &resource.api_version()) || !fits(kind, resource.name) {
         return Err(bad_request(format!(
@@ -56,7 +59,12 @@ pub(super) fn namespace(world: &World, target: &Target) -> Result<(), Reply> {
     match world.cluster.get(&Key::new(Kind::Namespace, "", name)) {
         None => {
             let details = json!({"name": name, "kind": "namespaces"});
-            Err(status(404, "NotFound", format!("namespaces \"{name}\" not found"), Some(details)))
+            Err(status(
+                404,
+                "NotFound",
+                format!("namespaces \"{name}\" not found"),
+                Some(details),
+            ))
         }
         Some(space) if is_leaving(space) => {
             let message = format!(
@@ -79,7 +87,11 @@ struct Cause {
 
 impl Cause {
     fn required(field: &str, why: &str) -> Self {
-        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+        let why = if why.is_empty() {
+            String::new()
+        } else {
+            format!(": {why}")
+        };
         Self {
             field: field.to_owned(),
             reason: "FieldValueRequired",
@@ -105,7 +117,10 @@ fn refuse(kind: Kind, name: &str, causes: &[Cause]) -> Result<(), Reply> {
         "" => resource.name.to_owned(),
         group => format!("{}.{group}", resource.name),
     };
-    let said: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    let said: Vec<String> = causes
+        .iter()
+        .map(|cause| format!("{}: {}", cause.field, cause.message))
+        .collect();
     let said = match said.as_slice() {
         [one] => one.clone(),
         all => format!("[{}]", all.join(", ")),
@@ -126,7 +141,9 @@ fn is_name(name: &str, longest: usize) -> bool {
     let ends = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit();
     let bytes = name.as_bytes();
     name.len() <= longest
-        && bytes.iter().all(|letter| ends(*letter) || matches!(letter, b'-' | b'.'))
+        && bytes
+            .iter()
+            .all(|letter| ends(*letter) || matches!(letter, b'-' | b'.'))
         && bytes.first().is_some_and(|letter| ends(*letter))
         && bytes.last().is_some_and(|letter| ends(*letter))
 }
@@ -136,7 +153,10 @@ pub(super) fn object(kind: Kind, name: &str, object: &Value, validation: Option<
     if validation == Some("Strict") {
         let strange = known::strange(kind, object);
         if !strange.is_empty() {
-            let said: Vec<String> = strange.iter().map(|field| format!("unknown field \"{field}\"")).collect();
+            let said: Vec<String> = strange
+                .iter()
+                .map(|field| format!("unknown field \"{field}\""))
+                .collect();
             let resource = kind.resource();
             return Err(bad_request(format!(
                 "{} in version \"v1\" cannot be handled as a {}: strict decoding error: {}",
@@ -153,11 +173,19 @@ pub(super) fn object(kind: Kind, name: &str, object: &Value, validation: Option<
         _ => 253,
     };
     if name.is_empty() {
-        causes.push(Cause::required("metadata.name", "name or generateName is required"));
+        causes.push(Cause::required(
+            "metadata.name",
+            "name or generateName is required",
+        ));
     } else if name.len() > longest {
         let why = format!("must be no more than {longest} characters");
         causes.push(Cause::invalid("metadata.name", &name.into(), &why));
-    } else if !is_name(name, longest) && !matches!(kind, Kind::Role | Kind::RoleBinding | Kind::ClusterRole | Kind::ClusterRoleBinding) {
+    } else if !is_name(name, longest)
+        && !matches!(
+            kind,
+            Kind::Role | Kind::RoleBinding | Kind::ClusterRole | Kind::ClusterRoleBinding
+        )
+    {
         causes.push(Cause::invalid(
             "metadata.name",
             &name.into(),
@@ -171,11 +199,17 @@ pub(super) fn object(kind: Kind, name: &str, object: &Value, validation: Option<
         Kind::CronJob => {
             if text(object, "/spec/schedule").is_empty() {
                 causes.push(Cause::required("spec.schedule", ""));
-            } else if text(object, "/spec/schedule").split_whitespace().count() != 5 && !text(object, "/spec/schedule").starts_with('@') {
+            } else if text(object, "/spec/schedule").split_whitespace().count() != 5
+                && !text(object, "/spec/schedule").starts_with('@')
+            {
                 let why = "expected exactly 5 fields";
                 causes.push(Cause::invalid("spec.schedule", &object["spec"]["schedule"], why));
             }
-            job(&object["spec"]["jobTemplate"]["spec"], "spec.jobTemplate.spec", &mut causes);
+            job(
+                &object["spec"]["jobTemplate"]["spec"],
+                "spec.jobTemplate.spec",
+                &mut causes,
+            );
         }
         Kind::Pod => pod(&object["spec"], "spec", &mut causes),
         _ => {}
@@ -187,7 +221,11 @@ fn labels(object: &Value, field: &str, pointer: &str, causes: &mut Vec<Cause>) {
     let all = object.pointer(pointer).and_then(Value::as_object);
     for (key, value) in all.into_iter().flatten() {
         if !valid_key(key) {
-            causes.push(Cause::invalid(field, &key.as_str().into(), "name part must consist of alphanumeric characters, '-', '_' or '.'"));
+            causes.push(Cause::invalid(
+                field,
+                &key.as_str().into(),
+                "name part must consist of alphanumeric characters, '-', '_' or '.'",
+            ));
         }
         if !value.as_str().is_some_and(valid_value) {
             causes.push(Cause::invalid(
@@ -206,13 +244,32 @@ fn job(spec: &Value, field: &str, causes: &mut Vec<Cause>) {
         let at = format!("{field}.template.spec.restartPolicy");
         causes.push(Cause::required(&at, "valid values: \"OnFailure\", \"Never\""));
     }
-    for count in ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
+    for count in [
+        "parallelism",
+        "completions",
+        "backoffLimit",
+        "activeDeadlineSeconds",
+        "ttlSecondsAfterFinished",
+    ] {
         if let Some(value) = spec.get(count).filter(|value| value.as_u64().is_none()) {
-            causes.push(Cause::invalid(&format!("{field}.{count}"), value, "must be greater than or equal to 0"));
+            causes.push(Cause::invalid(
+                &format!("{field}.{count}"),
+                value,
+                "must be greater than or equal to 0",
+            ));
         }
     }
-    labels(spec, &format!("{field}.template.metadata.labels"), "/template/metadata/labels", causes);
-    pod(&spec["template"]["spec"], &format!("{field}.template.spec"), causes);
+    labels(
+        spec,
+        &format!("{field}.template.metadata.labels"),
+        "/template/metadata/labels",
+        causes,
+    );
+    pod(
+        &spec["template"]["spec"],
+        &format!("{field}.template.spec"),
+        causes,
+    );
 }
 
 fn pod(spec: &Value, field: &str, causes: &mut Vec<Cause>) {
@@ -234,14 +291,22 @@ fn pod(spec: &Value, field: &str, causes: &mut Vec<Cause>) {
                 causes.push(Cause::required(&format!("{field}.name"), ""));
             }
             if variable.get("value").is_some_and(|value| !value.is_string()) {
-                causes.push(Cause::invalid(&format!("{field}.value"), &variable["value"], "must be a string"));
+                causes.push(Cause::invalid(
+                    &format!("{field}.value"),
+                    &variable["value"],
+                    "must be a string",
+                ));
             }
         }
         for kind in ["requests", "limits"] {
             for (name, amount) in container["resources"][kind].as_object().into_iter().flatten() {
                 if !is_quantity(amount) {
                     let why = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-                    causes.push(Cause::invalid(&format!("{field}.resources.{kind}[{name}]"), amount, why));
+                    causes.push(Cause::invalid(
+                        &format!("{field}.resources.{kind}[{name}]"),
+                        amount,
+                        why,
+                    ));
                 }
             }
         }
@@ -251,16 +316,27 @@ fn pod(spec: &Value, field: &str, causes: &mut Vec<Cause>) {
 /// What may not change has not.
 pub(super) fn unchanged(kind: Kind, name: &str, before: &Value, after: &Value) -> Result<(), Reply> {
     let fixed: &[&str] = match kind {
-        Kind::Job => &["/spec/template", "/spec/selector", "/spec/completions", "/spec/completionMode"],
+        Kind::Job => &[
+            "/spec/template",
+            "/spec/selector",
+            "/spec/completions",
+            "/spec/completionMode",
+        ],
         Kind::Pod => &["/spec/containers", "/spec/nodeName", "/spec/restartPolicy"],
         Kind::RoleBinding | Kind::ClusterRoleBinding => &["/roleRef"],
         _ => &[],
     };
-    let changed = fixed.iter().filter(|pointer| before.pointer(pointer) != after.pointer(pointer));
+    let changed = fixed
+        .iter()
+        .filter(|pointer| before.pointer(pointer) != after.pointer(pointer));
     let causes: Vec<Cause> = changed
         .map(|pointer| {
             let field = pointer.trim_start_matches('/').replace('/', ".");
-            Cause::invalid(&field, &after.pointer(pointer).cloned().unwrap_or_default(), "field is immutable")
+            Cause::invalid(
+                &field,
+                &after.pointer(pointer).cloned().unwrap_or_default(),
+                "field is immutable",
+            )
         })
         .collect();
     refuse(kind, name, &causes)
@@ -284,7 +360,11 @@ pub(super) fn quota(world: &World, target: &Target, name: &str) -> Result<(), Re
             let Some(hard) = hard else {
                 continue;
             };
-            let used = world.cluster.of(target.kind).filter(|(known, _)| known.namespace == target.namespace).count() as u64;
+            let used = world
+                .cluster
+                .of(target.kind)
+                .filter(|(known, _)| known.namespace == target.namespace)
+                .count() as u64;
             if used >= hard {
                 let message = format!(
                     "{full} \"{name}\" is forbidden: exceeded quota: {}, requested: {limit}=1, used: {limit}={used}, limited: {limit}={hard}",

@@ -50,7 +50,10 @@ pub(super) fn core(_: &mut World, call: &Call) -> Answer {
 
 /// The named groups, as they are listed.
 fn names() -> BTreeSet<&'static str> {
-    let named = RESOURCES.iter().map(|resource| resource.group).filter(|group| !group.is_empty());
+    let named = RESOURCES
+        .iter()
+        .map(|resource| resource.group)
+        .filter(|group| !group.is_empty());
     named.chain([AUTHORIZATION]).collect()
 }
 
@@ -83,7 +86,16 @@ fn of_group(group: &str) -> impl Iterator<Item = &'static Resource> {
 
 pub(super) fn resources(_: &mut World, call: &Call) -> Answer {
     let group = group_of(call)?;
-    let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    let verbs = [
+        "create",
+        "delete",
+        "deletecollection",
+        "get",
+        "list",
+        "patch",
+        "update",
+        "watch",
+    ];
     let mut all: Vec<Value> = of_group(group)
         .map(|resource| {
             let mut one = json!({
@@ -119,7 +131,11 @@ pub(super) fn resources(_: &mut World, call: &Call) -> Answer {
             all.push(part(name, kind, false, "create"));
         }
     }
-    let version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+    let version = if group.is_empty() {
+        "v1".to_owned()
+    } else {
+        format!("{group}/v1")
+    };
     Ok(Reply::json(
         200,
         &json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": all}),
@@ -142,8 +158,16 @@ pub(super) fn description(_: &mut World, call: &Call) -> Answer {
     let mut paths = Map::new();
     let validation = json!([{"name": "fieldValidation", "in": "query", "schema": {"type": "string", "uniqueItems": true}}]);
     for resource in of_group(group) {
-        let root = if group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{group}/v1") };
-        let within = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
+        let root = if group.is_empty() {
+            "/api/v1".to_owned()
+        } else {
+            format!("/apis/{group}/v1")
+        };
+        let within = if resource.namespaced {
+            "/namespaces/{namespace}"
+        } else {
+            ""
+        };
         let kind = json!({"group": group, "version": "v1", "kind": resource.name});
         let operation = |action: &str| json!({"parameters": validation, "responses": {"200": {"description": "OK"}}, "x-kubernetes-action": action, "x-kubernetes-group-version-kind": kind});
         let path = format!("{root}{within}/{}", resource.plural);

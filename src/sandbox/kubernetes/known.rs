@@ -52,7 +52,12 @@ pub(super) fn strange(kind: Kind, object: &Value) -> Vec<String> {
         Kind::Job => job(spec, "spec", &mut found),
         Kind::CronJob => {
             look(spec, CRON_JOB, "spec", &mut found);
-            look(&spec["jobTemplate"], &["metadata", "spec"], "spec.jobTemplate", &mut found);
+            look(
+                &spec["jobTemplate"],
+                &["metadata", "spec"],
+                "spec.jobTemplate",
+                &mut found,
+            );
             job(&spec["jobTemplate"]["spec"], "spec.jobTemplate.spec", &mut found);
         }
         _ => pod(spec, "spec", &mut found),
@@ -72,8 +77,18 @@ fn look(object: &Value, known: &[&str], path: &str, found: &mut Vec<String>) {
 fn job(spec: &Value, path: &str, found: &mut Vec<String>) {
     look(spec, JOB, path, found);
     let template = &spec["template"];
-    look(template, &["metadata", "spec"], &format!("{path}.template"), found);
-    look(&template["metadata"], METADATA, &format!("{path}.template.metadata"), found);
+    look(
+        template,
+        &["metadata", "spec"],
+        &format!("{path}.template"),
+        found,
+    );
+    look(
+        &template["metadata"],
+        METADATA,
+        &format!("{path}.template.metadata"),
+        found,
+    );
     pod(&template["spec"], &format!("{path}.template.spec"), found);
 }
 

@@ -5,7 +5,7 @@
 //!
 //! # Caveats
 //! A CronJob is never started by its schedule. Server-side apply is a strategic merge that takes every field and tracks no
-//! manager. A field that Kubernetes does not know is refused, where that is asked for, in Jobs, CronJobs and pods alone.
+//! manager. Its binary form is read of two questions alone, so that `kubectl create job --from` is refused. A field that Kubernetes does not know is refused, where that is asked for, in Jobs, CronJobs and pods alone.
 
 mod check;
 mod discovery;
@@ -13,13 +13,14 @@ mod known;
 mod objects;
 mod patch;
 mod pods;
+pub(crate) mod protobuf;
 mod rights;
 mod table;
 mod watch;
 
 use serde_json::{Value, json};
 
-pub(crate) use pods::evict;
+pub(crate) use pods::{evict, exit};
 pub(crate) use watch::{Watch, poll};
 
 use super::{
@@ -38,19 +39,49 @@ const fn route(method: &'static str, path: &'static str, name: &'static str, han
 macro_rules! resource {
     ($all:literal, $path:literal, $one:literal, $many:literal) => {
         [
-            route("GET", $all, concat!("list ", $many, " of every namespace"), objects::list),
+            route(
+                "GET",
+                $all,
+                concat!("list ", $many, " of every namespace"),
+                objects::list,
+            ),
             route("GET", $path, concat!("list or watch ", $many), objects::list),
             route("POST", $path, concat!("create ", $one), objects::create),
             route("DELETE", $path, concat!("delete ", $many), objects::delete_all),
-            route("GET", concat!($path, "/{name}"), concat!("read ", $one), objects::read),
-            route("PUT", concat!($path, "/{name}"), concat!("replace ", $one), objects::replace),
-            route("PATCH", concat!($path, "/{name}"), concat!("change ", $one), objects::patch),
-            route("DELETE", concat!($path, "/{name}"), concat!("delete ", $one), objects::delete),
+            route(
+                "GET",
+                concat!($path, "/{name}"),
+                concat!("read ", $one),
+                objects::read,
+            ),
+            route(
+                "PUT",
+                concat!($path, "/{name}"),
+                concat!("replace ", $one),
+                objects::replace,
+            ),
+            route(
+                "PATCH",
+                concat!($path, "/{name}"),
+                concat!("change ", $one),
+                objects::patch,
+            ),
+            route(
+                "DELETE",
+                concat!($path, "/{name}"),
+                concat!("delete ", $one),
+                objects::delete,
+            ),
         ]
     };
 }
 
-static PODS: [Route; 8] = resource!("/api/v1/pods", "/api/v1/namespaces/{namespace}/pods", "a pod", "pods");
+static PODS: [Route; 8] = resource!(
+    "/api/v1/pods",
+    "/api/v1/namespaces/{namespace}/pods",
+    "a pod",
+    "pods"
+);
 static JOBS: [Route; 8] = resource!(
     "/apis/batch/v1/jobs",
     "/apis/batch/v1/namespaces/{namespace}/jobs",
@@ -78,12 +109,32 @@ static OTHERS: [Route; 8] = resource!(
 static MORE: &[Route] = &[
     route("GET", "/api", "list the versions of the core", discovery::core),
     route("GET", "/apis", "list groups", discovery::groups),
-    route("GET", "/api/v1", "list the resources of the core", discovery::resources),
-    route("GET", "/apis/{group}/v1", "list the resources of a group", discovery::resources),
+    route(
+        "GET",
+        "/api/v1",
+        "list the resources of the core",
+        discovery::resources,
+    ),
+    route(
+        "GET",
+        "/apis/{group}/v1",
+        "list the resources of a group",
+        discovery::resources,
+    ),
     route("GET", "/version", "tell the version", discovery::version),
     route("GET", "/openapi/v3", "list descriptions", discovery::openapi),
-    route("GET", "/openapi/v3/api/v1", "describe the core", discovery::description),
-    route("GET", "/openapi/v3/apis/{group}/v1", "describe a group", discovery::description),
+    route(
+        "GET",
+        "/openapi/v3/api/v1",
+        "describe the core",
+        discovery::description,
+    ),
+    route(
+        "GET",
+        "/openapi/v3/apis/{group}/v1",
+        "describe a group",
+        discovery::description,
+    ),
     route("GET", "/readyz", "tell whether it is ready", discovery::ready),
     route("GET", "/livez", "tell whether it lives", discovery::ready),
     route(
@@ -117,16 +168,66 @@ static MORE: &[Route] = &[
         rights::rules_review,
     ),
     // Of what is in no namespace.
-    route("POST", "/api/v1/{resource}", "create a node or a namespace", objects::create),
-    route("GET", "/api/v1/{resource}/{name}", "read a node or a namespace", objects::read),
-    route("PUT", "/api/v1/{resource}/{name}", "replace a node or a namespace", objects::replace),
-    route("PATCH", "/api/v1/{resource}/{name}", "change a node or a namespace", objects::patch),
-    route("DELETE", "/api/v1/{resource}/{name}", "delete a node or a namespace", objects::delete),
-    route("POST", "/apis/{group}/v1/{resource}", "create an object of the cluster", objects::create),
-    route("GET", "/apis/{group}/v1/{resource}/{name}", "read an object of the cluster", objects::read),
-    route("PUT", "/apis/{group}/v1/{resource}/{name}", "replace an object of the cluster", objects::replace),
-    route("PATCH", "/apis/{group}/v1/{resource}/{name}", "change an object of the cluster", objects::patch),
-    route("DELETE", "/apis/{group}/v1/{resource}/{name}", "delete an object of the cluster", objects::delete),
+    route(
+        "POST",
+        "/api/v1/{resource}",
+        "create a node or a namespace",
+        objects::create,
+    ),
+    route(
+        "GET",
+        "/api/v1/{resource}/{name}",
+        "read a node or a namespace",
+        objects::read,
+    ),
+    route(
+        "PUT",
+        "/api/v1/{resource}/{name}",
+        "replace a node or a namespace",
+        objects::replace,
+    ),
+    route(
+        "PATCH",
+        "/api/v1/{resource}/{name}",
+        "change a node or a namespace",
+        objects::patch,
+    ),
+    route(
+        "DELETE",
+        "/api/v1/{resource}/{name}",
+        "delete a node or a namespace",
+        objects::delete,
+    ),
+    route(
+        "POST",
+        "/apis/{group}/v1/{resource}",
+        "create an object of the cluster",
+        objects::create,
+    ),
+    route(
+        "GET",
+        "/apis/{group}/v1/{resource}/{name}",
+        "read an object of the cluster",
+        objects::read,
+    ),
+    route(
+        "PUT",
+        "/apis/{group}/v1/{resource}/{name}",
+        "replace an object of the cluster",
+        objects::replace,
+    ),
+    route(
+        "PATCH",
+        "/apis/{group}/v1/{resource}/{name}",
+        "change an object of the cluster",
+        objects::patch,
+    ),
+    route(
+        "DELETE",
+        "/apis/{group}/v1/{resource}/{name}",
+        "delete an object of the cluster",
+        objects::delete,
+    ),
 ];
 
 pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
@@ -167,7 +268,10 @@ impl Target {
             return None;
         };
         let kind = Kind::of(group, plural)?;
-        let at = |index: usize| rest.get(index).map_or_else(String::new, |part| (*part).to_owned());
+        let at = |index: usize| {
+            rest.get(index)
+                .map_or_else(String::new, |part| (*part).to_owned())
+        };
         Some(Self {
             kind,
             namespace: namespace.to_owned(),
@@ -187,7 +291,10 @@ impl Target {
 
 /// The target of a call, if whoever calls may do this with it.
 fn target(world: &World, call: &Call, verb: &str) -> Result<Target, Reply> {
-    let below = call.path.strip_prefix(Party::Kubernetes.prefix()).unwrap_or_default();
+    let below = call
+        .path
+        .strip_prefix(Party::Kubernetes.prefix())
+        .unwrap_or_default();
     let target = Target::parse(below).ok_or_else(not_found)?;
     let resource = target.resource();
     let must = resource.namespaced && target.namespace.is_empty();
@@ -222,7 +329,12 @@ pub(crate) fn unauthorized() -> Reply {
 
 /// The path is none.
 pub(crate) fn not_found() -> Reply {
-    status(404, "NotFound", "the server could not find the requested resource", Some(json!({})))
+    status(
+        404,
+        "NotFound",
+        "the server could not find the requested resource",
+        Some(json!({})),
+    )
 }
 
 pub(crate) fn other_method() -> Reply {
@@ -250,8 +362,14 @@ pub(crate) fn too_many(retry_after: Option<u64>) -> Reply {
 
 pub(crate) fn server_error(code: u16) -> Reply {
     let (reason, message) = match code {
-        503 => ("ServiceUnavailable", "the server is currently unable to handle the request"),
-        504 => ("Timeout", "Timeout: request did not complete within the allotted timeout"),
+        503 => (
+            "ServiceUnavailable",
+            "the server is currently unable to handle the request",
+        ),
+        504 => (
+            "Timeout",
+            "Timeout: request did not complete within the allotted timeout",
+        ),
         _ => ("InternalError", "Internal error occurred: an error was ordered"),
     };
     status(code, reason, message, None)
@@ -289,12 +407,17 @@ mod tests {
 
     #[test]
     fn paths_name_kinds_namespaces_and_objects() {
-        let target = |path: &str| Target::parse(path).map(|known| (known.kind, known.namespace, known.name, known.part));
+        let target = |path: &str| {
+            Target::parse(path).map(|known| (known.kind, known.namespace, known.name, known.part))
+        };
         let some = |kind, namespace: &str, name: &str, part: &str| {
             Some((kind, namespace.to_owned(), name.to_owned(), part.to_owned()))
         };
         assert_eq!(target("/api/v1/namespaces"), some(Kind::Namespace, "", "", ""));
-        assert_eq!(target("/api/v1/namespaces/ci"), some(Kind::Namespace, "", "ci", ""));
+        assert_eq!(
+            target("/api/v1/namespaces/ci"),
+            some(Kind::Namespace, "", "ci", "")
+        );
         assert_eq!(target("/api/v1/pods"), some(Kind::Pod, "", "", ""));
         assert_eq!(
             target("/api/v1/namespaces/ci/pods/a/log"),

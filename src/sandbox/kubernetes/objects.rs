@@ -9,7 +9,7 @@ use super::{
         selector::Selector,
         world::{
             World,
-            cluster::{Key, Kind, Marks, Policy, is_leaving, labels, map, text, uid},
+            cluster::{Key, Kind, Marks, Policy, is_leaving, labels, map, normalise, text, uid},
         },
     },
     Target, about, absent, bad_request, check, patch, status, table, target,
@@ -55,15 +55,19 @@ pub(super) struct Filter {
 impl Filter {
     fn of(target: &Target, call: &Call) -> Result<Self, Reply> {
         let text = call.query("labelSelector").unwrap_or_default();
-        let labels = Selector::parse(text)
-            .ok_or_else(|| bad_request(format!("unable to parse requirement: {text:?} is no label selector")))?;
+        let labels = Selector::parse(text).ok_or_else(|| {
+            bad_request(format!(
+                "unable to parse requirement: {text:?} is no label selector"
+            ))
+        })?;
         let mut fields = Vec::new();
         let selector = call.query("fieldSelector").unwrap_or_default();
         for term in selector.split(',').filter(|term| !term.is_empty()) {
-            let split = term
-                .split_once("!=")
-                .map(|pair| (pair, false))
-                .or_else(|| term.split_once("==").or_else(|| term.split_once('=')).map(|pair| (pair, true)));
+            let split = term.split_once("!=").map(|pair| (pair, false)).or_else(|| {
+                term.split_once("==")
+                    .or_else(|| term.split_once('='))
+                    .map(|pair| (pair, true))
+            });
             let Some(((field, value), is)) = split else {
                 return Err(bad_request(format!("invalid field selector: {term}")));
             };
@@ -97,9 +101,11 @@ impl Filter {
 fn known_field(kind: Kind, field: &str) -> bool {
     match field {
         "metadata.name" | "metadata.namespace" => true,
-        "spec.nodeName" | "spec.restartPolicy" | "spec.serviceAccountName" | "status.phase" | "status.podIP" => {
-            kind == Kind::Pod || (field == "status.phase" && kind == Kind::Namespace)
-        }
+        "spec.nodeName"
+        | "spec.restartPolicy"
+        | "spec.serviceAccountName"
+        | "status.phase"
+        | "status.podIP" => kind == Kind::Pod || (field == "status.phase" && kind == Kind::Namespace),
         "status.successful" => kind == Kind::Job,
         "type" => matches!(kind, Kind::Secret | Kind::Event),
         "spec.unschedulable" => kind == Kind::Node,
@@ -136,7 +142,10 @@ pub(super) fn list(world: &mut World, call: &Call) -> Answer {
         Some(Some((revision, after))) => (revision, Some(after)),
         None => {
             let then = call.twists.as_of(world.now);
-            (then.map_or(cluster.revision, |then| cluster.revision_at(then)), None)
+            (
+                then.map_or(cluster.revision, |then| cluster.revision_at(then)),
+                None,
+            )
         }
     };
     let Some(all) = cluster.at(target.kind, revision) else {
@@ -201,7 +210,9 @@ fn watch(world: &World, call: &Call) -> Answer {
     let given = call.query("resourceVersion").unwrap_or_default();
     let revision: u64 = match given {
         "" => 0,
-        text => text.parse().map_err(|_| bad_request(format!("Invalid value: {text:?}")))?,
+        text => text
+            .parse()
+            .map_err(|_| bad_request(format!("Invalid value: {text:?}")))?,
     };
     let mut reply = Reply::empty(200).header("Content-Type", "application/json");
     reply.watch = Some(Box::new(Watch {
@@ -240,6 +251,10 @@ fn is_dry(call: &Call) -> bool {
 
 pub(super) fn create(world: &mut World, call: &Call) -> Answer {
     let target = target(world, call, "create")?;
+    if call.content_type == super::protobuf::CONTENT_TYPE {
+        let message = "the body of the request was in an unknown format - accepted media types include: application/json";
+        return Err(status(415, "UnsupportedMediaType", message, None));
+    }
     make(world, call, &target, call.body.clone())
 }
 
@@ -337,12 +352,23 @@ fn write(world: &mut World, call: &Call, target: &Target, mut object: Value) -> 
     if !of_object.is_empty() && of_object != uid(&known) {
         return Err(conflict(
             target,
-            &format!("Precondition failed: UID in precondition: {of_object}, UID in object meta: {}", uid(&known)),
+            &format!(
+                "Precondition failed: UID in precondition: {of_object}, UID in object meta: {}",
+                uid(&known)
+            ),
         ));
     }
     // What is the server's own stays.
     let metadata = map(&mut object, "metadata");
-    for own in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "generation", "resourceVersion"] {
+    for own in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "generation",
+        "resourceVersion",
+    ] {
         match known["metadata"].get(own) {
             Some(value) => metadata.insert(own.to_owned(), value.clone()),
             None => metadata.shift_remove(own),
@@ -353,6 +379,7 @@ fn write(world: &mut World, call: &Call, target: &Target, mut object: Value) -> 
     {
         object["status"] = of_known.clone();
     }
+    normalise(target.kind, &mut object);
     check::object(target.kind, &key.name, &object, call.query("fieldValidation"))?;
     check::unchanged(target.kind, &key.name, &known, &object)?;
     if object.get("spec") != known.get("spec") {
@@ -370,13 +397,19 @@ fn write(world: &mut World, call: &Call, target: &Target, mut object: Value) -> 
 }
 
 fn conflict(target: &Target, why: &str) -> Reply {
-    let message = format!("Operation cannot be fulfilled on {} \"{}\": {why}", target.resource().full(), target.name);
+    let message = format!(
+        "Operation cannot be fulfilled on {} \"{}\": {why}",
+        target.resource().full(),
+        target.name
+    );
     status(409, "Conflict", message, Some(about(target, &target.name)))
 }
 
 /// What becomes of what the object owns. The pods of a Job are left behind unless one says otherwise: so it was in the beginning.
 fn policy(call: &Call, kind: Kind) -> Result<(Policy, bool), Reply> {
-    let given = call.text("propagationPolicy").or_else(|| call.query("propagationPolicy"));
+    let given = call
+        .text("propagationPolicy")
+        .or_else(|| call.query("propagationPolicy"));
     Ok(match given {
         Some("Background") => (Policy::Background, false),
         Some("Foreground") => (Policy::Foreground, false),
@@ -403,13 +436,19 @@ pub(super) fn delete(world: &mut World, call: &Call) -> Answer {
     let known = world.cluster.get(&key).cloned().ok_or_else(|| absent(&target))?;
     for (field, word, has) in [
         ("uid", "UID", uid(&known)),
-        ("resourceVersion", "ResourceVersion", text(&known, "/metadata/resourceVersion")),
+        (
+            "resourceVersion",
+            "ResourceVersion",
+            text(&known, "/metadata/resourceVersion"),
+        ),
     ] {
         let wanted = call.body["preconditions"].get(field).and_then(Value::as_str);
         if let Some(wanted) = wanted.filter(|wanted| *wanted != has) {
             return Err(conflict(
                 &target,
-                &format!("Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {has}"),
+                &format!(
+                    "Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {has}"
+                ),
             ));
         }
     }
@@ -428,7 +467,11 @@ pub(super) fn delete(world: &mut World, call: &Call) -> Answer {
             )
         }
     };
-    Ok(if warns { reply.header("Warning", ORPHANS) } else { reply })
+    Ok(if warns {
+        reply.header("Warning", ORPHANS)
+    } else {
+        reply
+    })
 }
 
 pub(super) fn delete_all(world: &mut World, call: &Call) -> Answer {
@@ -455,5 +498,9 @@ pub(super) fn delete_all(world: &mut World, call: &Call) -> Answer {
             "items": meant.into_iter().map(|(_, object)| object).collect::<Vec<_>>(),
         }),
     );
-    Ok(if warns { reply.header("Warning", ORPHANS) } else { reply })
+    Ok(if warns {
+        reply.header("Warning", ORPHANS)
+    } else {
+        reply
+    })
 }

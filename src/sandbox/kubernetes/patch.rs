@@ -69,7 +69,9 @@ pub(super) fn strategic(object: &mut Value, patch: &Value) {
             }
             Value::Object(_) => strategic(into.entry(key.clone()).or_insert(Value::Null), value),
             Value::Array(new) => {
-                let known = into.entry(key.clone()).or_insert_with(|| Value::Array(Vec::new()));
+                let known = into
+                    .entry(key.clone())
+                    .or_insert_with(|| Value::Array(Vec::new()));
                 list(known, key, new);
             }
             other => {
@@ -100,7 +102,10 @@ fn sort(elements: &mut [Value], key: Option<&str>, order: &[Value]) {
             Some(key) => wanted[key] == element[key],
             None => **wanted == *element,
         };
-        order.iter().position(|wanted| same(&wanted)).unwrap_or(order.len())
+        order
+            .iter()
+            .position(|wanted| same(&wanted))
+            .unwrap_or(order.len())
     };
     elements.sort_by_key(place);
 }
@@ -119,7 +124,8 @@ fn list(known: &mut Value, name: &str, new: &[Value]) {
     }
     let keyed = merge_key(name).filter(|key| {
         let all = known.as_array().into_iter().flatten();
-        all.chain(new).all(|element| element.get(key).is_some() || element.get("$patch").is_some())
+        all.chain(new)
+            .all(|element| element.get(key).is_some() || element.get("$patch").is_some())
     });
     let (Some(key), Some(all)) = (keyed, known.as_array_mut()) else {
         *known = Value::Array(new.to_vec());
@@ -129,7 +135,9 @@ fn list(known: &mut Value, name: &str, new: &[Value]) {
         all.clear();
     }
     for one in new {
-        let at = all.iter().position(|known| known[key] == one[key] && one.get(key).is_some());
+        let at = all
+            .iter()
+            .position(|known| known[key] == one[key] && one.get(key).is_some());
         match (one["$patch"].as_str(), at) {
             (Some("delete"), Some(at)) => {
                 all.remove(at);
@@ -178,15 +186,26 @@ mod tests {
         );
         // A list without keys is replaced, as by a merge.
         let mut object = json!({"tolerations": [{"key": "a"}], "args": ["a", "b"]});
-        strategic(&mut object, &json!({"tolerations": [{"key": "b"}], "args": ["c"]}));
+        strategic(
+            &mut object,
+            &json!({"tolerations": [{"key": "b"}], "args": ["c"]}),
+        );
         assert_eq!(object, json!({"tolerations": [{"key": "b"}], "args": ["c"]}));
     }
 
     #[test]
     fn finalizers_are_added_and_taken_out_one_by_one() {
         let mut object = json!({"finalizers": ["a", "b"]});
-        strategic(&mut object, &json!({"finalizers": ["c"], "$deleteFromPrimitiveList/finalizers": ["a"]}));
-        let mut left: Vec<&str> = object["finalizers"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+        strategic(
+            &mut object,
+            &json!({"finalizers": ["c"], "$deleteFromPrimitiveList/finalizers": ["a"]}),
+        );
+        let mut left: Vec<&str> = object["finalizers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one.as_str().unwrap())
+            .collect();
         left.sort_unstable();
         assert_eq!(left, ["b", "c"]);
     }

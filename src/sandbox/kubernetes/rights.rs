@@ -12,7 +12,7 @@ use super::{
             seconds,
         },
     },
-    Target, absent, about, bad_request, status, target,
+    Target, about, absent, bad_request, status, target,
 };
 use jiff::SignedDuration;
 
@@ -69,7 +69,12 @@ pub(super) fn allowed(world: &World, call: &Call, verb: &str, target: &Target) -
         user(account),
         resource.group,
     );
-    Err(status(403, "Forbidden", message, Some(about(target, &target.name))))
+    Err(status(
+        403,
+        "Forbidden",
+        message,
+        Some(about(target, &target.name)),
+    ))
 }
 
 /// The rules that hold for an account in a namespace.
@@ -103,7 +108,9 @@ fn rules(world: &World, account: &(String, String), namespace: &str) -> Vec<Valu
 fn may(world: &World, account: &(String, String), wish: &Wish<'_>) -> bool {
     let says = |rule: &Value, key: &str, wanted: &str| {
         let all = rule[key].as_array();
-        all.into_iter().flatten().any(|known| known == "*" || known == wanted)
+        all.into_iter()
+            .flatten()
+            .any(|known| known == "*" || known == wanted)
     };
     rules(world, account, wish.namespace).iter().any(|rule| {
         let names = rule["resourceNames"].as_array().filter(|names| !names.is_empty());
@@ -166,8 +173,14 @@ pub(super) fn token(world: &mut World, call: &Call) -> Answer {
         Some(account) => text(account, "/metadata/uid").to_owned(),
         None => return Err(absent(&target)),
     };
-    let bits = uid.bytes().fold(0_u64, |all, byte| all.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    let token = dice::text(world.seed, dice::bits(world.seed, bits, world.cluster.revision), 64);
+    let bits = uid.bytes().fold(0_u64, |all, byte| {
+        all.wrapping_mul(31).wrapping_add(u64::from(byte))
+    });
+    let token = dice::text(
+        world.seed,
+        dice::bits(world.seed, bits, world.cluster.revision),
+        64,
+    );
     world
         .cluster
         .tokens

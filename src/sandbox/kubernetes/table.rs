@@ -14,7 +14,15 @@ fn columns(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Pod => &["Name", "Ready", "Status", "Restarts", "Age"],
         Kind::Job => &["Name", "Status", "Completions", "Duration", "Age"],
-        Kind::CronJob => &["Name", "Schedule", "Timezone", "Suspend", "Active", "Last Schedule", "Age"],
+        Kind::CronJob => &[
+            "Name",
+            "Schedule",
+            "Timezone",
+            "Suspend",
+            "Active",
+            "Last Schedule",
+            "Age",
+        ],
         Kind::Namespace => &["Name", "Status", "Age"],
         Kind::Node => &["Name", "Status", "Roles", "Age", "Version"],
         Kind::Secret => &["Name", "Type", "Data", "Age"],
@@ -65,23 +73,48 @@ fn cells(kind: Kind, object: &Value, now: Timestamp) -> Value {
     let data = object["data"].as_object().map_or(0, serde_json::Map::len);
     match kind {
         Kind::Pod => {
-            let statuses = object.pointer("/status/containerStatuses").and_then(Value::as_array);
-            let all = object.pointer("/spec/containers").and_then(Value::as_array).map_or(0, Vec::len);
-            let ready = statuses.into_iter().flatten().filter(|one| one["ready"] == true).count();
+            let statuses = object
+                .pointer("/status/containerStatuses")
+                .and_then(Value::as_array);
+            let all = object
+                .pointer("/spec/containers")
+                .and_then(Value::as_array)
+                .map_or(0, Vec::len);
+            let ready = statuses
+                .into_iter()
+                .flatten()
+                .filter(|one| one["ready"] == true)
+                .count();
             json!([name, format!("{ready}/{all}"), pod_status(object), "0", age])
         }
         Kind::Job => {
             let status = job_status(object);
-            let done = format!("{}/{}", count(object, "/status/succeeded"), count(object, "/spec/completions"));
+            let done = format!(
+                "{}/{}",
+                count(object, "/status/succeeded"),
+                count(object, "/spec/completions")
+            );
             let started = text(object, "/status/startTime");
             let ended = text(object, "/status/completionTime").parse().unwrap_or(now);
-            let duration = if started.is_empty() { String::new() } else { since(started, ended) };
+            let duration = if started.is_empty() {
+                String::new()
+            } else {
+                since(started, ended)
+            };
             json!([name, status, done, duration, age])
         }
         Kind::CronJob => {
             let suspended = object.pointer("/spec/suspend") == Some(&Value::Bool(true));
             let suspended = if suspended { "True" } else { "False" };
-            json!([name, text(object, "/spec/schedule"), "<none>", suspended, "0", "<none>", age])
+            json!([
+                name,
+                text(object, "/spec/schedule"),
+                "<none>",
+                suspended,
+                "0",
+                "<none>",
+                age
+            ])
         }
         Kind::Namespace => json!([name, text(object, "/status/phase"), age]),
         Kind::Node => {
@@ -90,7 +123,13 @@ fn cells(kind: Kind, object: &Value, now: Timestamp) -> Value {
             } else {
                 "Ready"
             };
-            json!([name, status, "<none>", age, text(object, "/status/nodeInfo/kubeletVersion")])
+            json!([
+                name,
+                status,
+                "<none>",
+                age,
+                text(object, "/status/nodeInfo/kubeletVersion")
+            ])
         }
         Kind::Secret => json!([name, text(object, "/type"), data.to_string(), age]),
         Kind::ConfigMap => json!([name, data.to_string(), age]),
@@ -101,7 +140,13 @@ fn cells(kind: Kind, object: &Value, now: Timestamp) -> Value {
                 text(object, "/involvedObject/name")
             );
             let seen = since(text(object, "/lastTimestamp"), now);
-            json!([seen, text(object, "/type"), text(object, "/reason"), about, text(object, "/message")])
+            json!([
+                seen,
+                text(object, "/type"),
+                text(object, "/reason"),
+                about,
+                text(object, "/message")
+            ])
         }
         _ => json!([name, age]),
     }
@@ -109,7 +154,10 @@ fn cells(kind: Kind, object: &Value, now: Timestamp) -> Value {
 
 fn job_status(job: &Value) -> &'static str {
     let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
-    let failed = conditions.into_iter().flatten().any(|known| known["type"] == "Failed");
+    let failed = conditions
+        .into_iter()
+        .flatten()
+        .any(|known| known["type"] == "Failed");
     if is_over(job) {
         if failed { "Failed" } else { "Complete" }
     } else if is_leaving(job) {

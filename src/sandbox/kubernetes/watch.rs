@@ -50,8 +50,14 @@ pub(crate) fn poll(world: &World, watch: &mut Watch) -> Vec<u8> {
         if change.key.kind != watch.kind {
             continue;
         }
-        let before = change.before.as_ref().filter(|object| watch.filter.fits(&change.key, object));
-        let after = change.after.as_ref().filter(|object| watch.filter.fits(&change.key, object));
+        let before = change
+            .before
+            .as_ref()
+            .filter(|object| watch.filter.fits(&change.key, object));
+        let after = change
+            .after
+            .as_ref()
+            .filter(|object| watch.filter.fits(&change.key, object));
         match (before, after) {
             (None, Some(object)) => told.push(("ADDED", object)),
             (Some(_), Some(object)) => told.push(("MODIFIED", object)),

@@ -93,6 +93,32 @@ fn asg_increments_rule_is_played_step_by_step() {
 }
 
 #[test]
+fn ado_deltas_rule_is_played_step_by_step() {
+    let pool = pool(Policy::AdoDelta, 1, 1, 10);
+    let table = [
+        // Decider: delta = waiting - idle. Above zero: that many more.
+        ((5, 2), have(1, 2, 0, 1), 7, "3 + (5 - 1) / 1 = 7"),
+        // Zero: nothing.
+        ((2, 2), have(2, 2, 0, 2), 4, "4 + (2 - 2) / 1 = 4"),
+        // Below zero: that many fewer. Its mistake: it deregistered every task, those at work too.
+        ((1, 2), have(4, 2, 0, 4), 3, "6 + (1 - 4) / 1 = 3"),
+        ((0, 2), have(4, 2, 0, 4), 2, "6 + (0 - 4) / 1 = 2"),
+        // Its mistake: tasks that boot were no agents yet, so that every two minutes the same ones were started again.
+        ((5, 0), have(0, 0, 5, 0), 5, "5 + (5 - 5) / 1 = 5"),
+        ((6, 0), have(0, 0, 5, 0), 6, "5 + (6 - 5) / 1 = 6"),
+        // Its mistake: no limits.
+        ((99, 0), have(0, 0, 0, 0), 10, "0 + (99 - 0) / 1 = 99, max = 10"),
+        ((0, 0), have(3, 0, 0, 3), 1, "3 + (0 - 3) / 1 = 0, min = 1"),
+        // Its mistake: agents that are disabled or offline were idle to it. They serve, and are not free.
+        ((2, 0), have(3, 0, 0, 1), 4, "3 + (2 - 1) / 1 = 4"),
+    ];
+    for ((queued, running), have, size, formula) in table {
+        let target = target(&pool, load(queued, running), have, &Sight::default());
+        assert_eq!((target.size, target.formula.as_str()), (size, formula));
+    }
+}
+
+#[test]
 fn a_machine_that_is_wanted_is_wanted_for_its_jobs_or_its_minimum() {
     let pool = pool(drone(), 2, 4, 10);
     let load = load(3, 0);
@@ -119,5 +145,32 @@ proptest! {
             let missing = queued.saturating_sub(room).div_ceil(per);
             prop_assert_eq!(target.wanted, have.serving + missing);
         }
+    }
+
+    /// Against what a person would do with a list of agents: each job that waits is given to an agent that is idle, then to one that
+    /// boots, then to a new one; who is left over goes.
+    #[test]
+    fn ado_delta_does_what_a_person_would(
+        queued in 0..60_u32, running in 0..60_u32, idle in 0..30_u32, busy in 0..30_u32, booting in 0..30_u32, offline in 0..10_u32,
+        min in 0..20_u32, more in 0..60_u32,
+    ) {
+        let pool = pool(Policy::AdoDelta, 1, min, min + more);
+        let mut have = have(idle, busy, booting, idle);
+        have.serving += offline;
+        let (mut free, mut coming, mut new) = (idle, booting, 0);
+        for _ in 0..queued {
+            if free > 0 {
+                free -= 1;
+            } else if coming > 0 {
+                coming -= 1;
+            } else {
+                new += 1;
+            }
+        }
+        let by_hand = have.serving - free - coming + new;
+        let target = target(&pool, load(queued, running), have, &Sight::default());
+        prop_assert_eq!(target.wanted, by_hand);
+        prop_assert_eq!(target.size, by_hand.clamp(pool.min, pool.max));
+        prop_assert!(target.wanted >= busy, "who is at work stays");
     }
 }

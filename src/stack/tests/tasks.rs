@@ -65,7 +65,10 @@ fn a_stack_on_fargate_is_read() {
     assert!(pool.runs_tasks());
     assert_eq!(pool.cloud_init, "templates/ecs/azure-devops-agent.json.tera");
     let offering = &pool.offerings[0];
-    assert_eq!((&offering.image, offering.market), (&ImageRef::TaskTemplate, Market::Spot));
+    assert_eq!(
+        (&offering.image, offering.market),
+        (&ImageRef::TaskTemplate, Market::Spot)
+    );
     let Some(TaskSpec::Ecs(task)) = offering.task.as_deref() else {
         panic!("{offering:?}")
     };
@@ -77,12 +80,24 @@ fn a_stack_on_fargate_is_read() {
 
 #[test]
 fn what_is_left_out_of_fargate_has_its_default() {
-    let stack = good("cluster = \"ci\"\nlog_group = \"/runfleet/ci\"\ncreate = true\n", "");
+    let stack = good(
+        "cluster = \"ci\"\nlog_group = \"/runfleet/ci\"\ncreate = true\n",
+        "",
+    );
     let home = stack.providers.values().next().unwrap().ecs.clone().unwrap();
-    assert_eq!((home.cluster.as_str(), home.create, home.log_group), ("default", false, None));
+    assert_eq!(
+        (home.cluster.as_str(), home.create, home.log_group),
+        ("default", false, None)
+    );
     for (from, to) in [
-        ("platform_version = \"1.4.0\"\n", "platform_version = \"LATEST\"\n"),
-        ("security_groups = [\"sg-0a1b2c3d\"]\nplatform_version = \"1.4.0\"\n", ""),
+        (
+            "platform_version = \"1.4.0\"\n",
+            "platform_version = \"LATEST\"\n",
+        ),
+        (
+            "security_groups = [\"sg-0a1b2c3d\"]\nplatform_version = \"1.4.0\"\n",
+            "",
+        ),
         ("type = \"0.25vcpu-0.5gb\"", "type = \"16vcpu-120gb-arm64\""),
         ("type =", "locations = [\"eu-central-1\"]\ntype ="),
     ] {
@@ -94,7 +109,10 @@ fn what_is_left_out_of_fargate_has_its_default() {
 fn what_fargate_does_not_have_is_told_with_what_to_type() {
     let many: String = (0..17).map(|n| format!("\"subnet-{n}\", ")).collect();
     let cases = [
-        ("cluster = \"ci\"", "cluster = \"arn:aws:ecs:eu-central-1:123456789012:cluster/ci\""),
+        (
+            "cluster = \"ci\"",
+            "cluster = \"arn:aws:ecs:eu-central-1:123456789012:cluster/ci\"",
+        ),
         ("cluster = \"ci\"", "cluster = \"my cluster\""),
         ("\"/runfleet/ci\"", "\"/runfleet/ci:1\""),
         ("create = true", "namespace = \"ci\""),
@@ -113,8 +131,14 @@ fn what_fargate_does_not_have_is_told_with_what_to_type() {
         ("type =", "cpu = \"1\"\ntype ="),
         ("type =", "max_price = \"1 USD\"\ntype ="),
         ("task = \"templates/ecs/azure-devops-agent.json.tera\"\n", ""),
-        ("task = \"templates/ecs/azure-devops-agent.json.tera\"\n", "task = \"/etc/passwd\"\n"),
-        ("max = 5", "max = 5\ncloud_init = \"cloud-init/machine.yaml.tera\""),
+        (
+            "task = \"templates/ecs/azure-devops-agent.json.tera\"\n",
+            "task = \"/etc/passwd\"\n",
+        ),
+        (
+            "max = 5",
+            "max = 5\ncloud_init = \"cloud-init/machine.yaml.tera\"",
+        ),
     ];
     let all: String = cases.iter().map(|(from, to)| said(from, to)).collect();
     insta::assert_snapshot!(all, @"");

@@ -26,26 +26,11 @@ pub(super) async fn connect(
     let made = Azure::new(AzureConfig {
         name: config.name.clone(),
         stack: stack.name.clone(),
-        client: client(
-            config,
-            &root,
-            |token| auth(kind, token),
-            embedded,
-            folder,
-            trust,
-        )
-        .await?,
+        client: client(config, &root, |token| auth(kind, token), embedded, folder, trust).await?,
         root,
         settle: config.settle,
         agent_pools: agent_pools.collect(),
-        tokens: joining(
-            stack,
-            config,
-            embedded.map(|at| at.token.as_str()),
-            folder,
-            trust,
-        )
-        .await?,
+        tokens: joining(stack, config, embedded.map(|at| at.token.as_str()), folder, trust).await?,
     });
     both(made, config)
 }

@@ -247,7 +247,10 @@ fn say_whose(container: &mut Map<String, Value>, whose: &[(&str, &str)]) {
     let all = container.entry("environment").or_insert_with(|| json!([]));
     let Value::Array(all) = all else { return };
     for (name, value) in whose {
-        if all.iter().all(|variable| variable.get("name") != Some(&json!(name))) {
+        if all
+            .iter()
+            .all(|variable| variable.get("name") != Some(&json!(name)))
+        {
             all.push(json!({"name": name, "value": value}));
         }
     }
@@ -420,7 +423,14 @@ mod tests {
             create: true,
         };
         let arm = size("1vcpu-2gb-arm64");
-        let document = Document::of(&small().to_string(), "runfleet-prod-linux", arm, &WHOSE, Some(&logs)).unwrap();
+        let document = Document::of(
+            &small().to_string(),
+            "runfleet-prod-linux",
+            arm,
+            &WHOSE,
+            Some(&logs),
+        )
+        .unwrap();
         assert_eq!(document.container, "agent");
         let tags = [("runfleet-stack".to_owned(), "prod".to_owned())];
         let request: Value = serde_json::from_slice(&document.request(&tags)).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! A pod of a Job whose `restartPolicy` is `OnFailure` is treated as with `Never`: its failure is the pod's.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -68,12 +69,7 @@ pub(super) fn defaults(kind: Kind, object: &mut Value, uid: &str) {
             object["status"] = json!({});
         }
         Kind::Secret => {
-            let texts = object.as_object_mut().and_then(|object| object.shift_remove("stringData"));
-            let data = map(object, "data");
-            for (key, value) in texts.as_ref().and_then(Value::as_object).into_iter().flatten() {
-                use base64::{Engine, engine::general_purpose::STANDARD};
-                data.insert(key.clone(), STANDARD.encode(value.as_str().unwrap_or_default()).into());
-            }
+            normalise(kind, object);
             if object.get("type").is_none() {
                 object["type"] = "Opaque".into();
             }
@@ -86,6 +82,21 @@ pub(super) fn defaults(kind: Kind, object: &mut Value, uid: &str) {
         }
         Kind::Pod => super::pods::defaults(object),
         _ => {}
+    }
+}
+
+/// What may be written in two ways is kept in one: the texts of a Secret.
+pub(crate) fn normalise(kind: Kind, object: &mut Value) {
+    let texts = object
+        .as_object_mut()
+        .filter(|_| kind == Kind::Secret)
+        .and_then(|object| object.shift_remove("stringData"));
+    let Some(Value::Object(texts)) = texts else {
+        return;
+    };
+    let data = map(object, "data");
+    for (key, value) in texts {
+        data.insert(key, STANDARD.encode(value.as_str().unwrap_or_default()).into());
     }
 }
 
@@ -124,7 +135,10 @@ fn job_defaults(object: &mut Value, uid: &str) {
 /// Whether a Job has a condition of this type.
 fn has_condition(job: &Value, kind: &str) -> bool {
     let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
-    conditions.into_iter().flatten().any(|known| known["type"] == kind && known["status"] == "True")
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|known| known["type"] == kind && known["status"] == "True")
 }
 
 pub(crate) fn is_over(job: &Value) -> bool {
@@ -214,7 +228,8 @@ impl World {
 
     fn arm_deadline(&mut self, key: &Key) {
         let job = self.cluster.get(key);
-        let limit = job.and_then(|job| Some((uid(job).to_owned(), number(job, "/spec/activeDeadlineSeconds")?)));
+        let limit =
+            job.and_then(|job| Some((uid(job).to_owned(), number(job, "/spec/activeDeadlineSeconds")?)));
         if let Some((uid, limit)) = limit {
             self.act_after(&uid, Act::Deadline, length(limit) + LAG);
         }
@@ -270,15 +285,27 @@ impl World {
             status.insert("uncountedTerminatedPods".to_owned(), json!({}));
         });
         if failed > limit {
-            self.close_job(key, "Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+            self.close_job(
+                key,
+                "Failed",
+                "BackoffLimitExceeded",
+                "Job has reached the specified backoff limit",
+            );
         } else if succeeded >= completions {
-            self.close_job(key, "Complete", "CompletionsReached", "Reached expected number of succeeded pods");
+            self.close_job(
+                key,
+                "Complete",
+                "CompletionsReached",
+                "Reached expected number of succeeded pods",
+            );
         } else if started {
             let parallel = number(&job, "/spec/parallelism").unwrap_or(1);
             let missing = parallel.min(completions - succeeded).saturating_sub(active);
             let before = number(&job, "/status/failed").unwrap_or(0);
             if failed > before {
-                let doubled = 1_i32.checked_shl(u32::try_from(failed - 1).unwrap_or(31).min(6)).unwrap_or(64);
+                let doubled = 1_i32
+                    .checked_shl(u32::try_from(failed - 1).unwrap_or(31).min(6))
+                    .unwrap_or(64);
                 self.act_after(&id, Act::Sync, (BACK_OFF * doubled).min(BACK_OFF_MAX));
             } else {
                 (0..missing).for_each(|_| self.make_pod(&job));
@@ -315,7 +342,11 @@ impl World {
     fn close_job(&mut self, key: &Key, kind: &str, reason: &str, message: &str) {
         let now = self.now;
         let stamp = seconds(now);
-        let target = if kind == "Complete" { "SuccessCriteriaMet" } else { "FailureTarget" };
+        let target = if kind == "Complete" {
+            "SuccessCriteriaMet"
+        } else {
+            "FailureTarget"
+        };
         let conditions: Vec<Value> = [target, kind]
             .into_iter()
             .map(|kind| json!({"type": kind, "status": "True", "lastProbeTime": stamp, "lastTransitionTime": stamp, "reason": reason, "message": message}))
@@ -357,7 +388,12 @@ impl World {
             return;
         };
         if self.now >= add(started, length(limit)) {
-            self.close_job(key, "Failed", "DeadlineExceeded", "Job was active longer than specified deadline");
+            self.close_job(
+                key,
+                "Failed",
+                "DeadlineExceeded",
+                "Job was active longer than specified deadline",
+            );
         } else {
             let id = uid(job).to_owned();
             let rest = add(started, length(limit)).duration_since(self.now);
@@ -402,7 +438,9 @@ impl World {
             }
             if !finalizers.is_empty() {
                 metadata.insert("finalizers".to_owned(), finalizers.into());
-                metadata.entry("deletionTimestamp").or_insert_with(|| seconds(now).into());
+                metadata
+                    .entry("deletionTimestamp")
+                    .or_insert_with(|| seconds(now).into());
                 metadata.entry("deletionGracePeriodSeconds").or_insert(0.into());
             }
         });
@@ -461,7 +499,9 @@ impl World {
         let now = self.now;
         self.cluster.edit(key, now, |space| {
             let metadata = map(space, "metadata");
-            metadata.entry("deletionTimestamp").or_insert_with(|| seconds(now).into());
+            metadata
+                .entry("deletionTimestamp")
+                .or_insert_with(|| seconds(now).into());
             space["status"] = json!({"phase": "Terminating"});
         });
         let inside: Vec<Key> = self.keys_in(&key.name);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 pub(crate) use kind::{Kind, RESOURCES, Resource};
-pub(crate) use live::{Act, Policy, is_over};
+pub(crate) use live::{Act, Policy, is_over, normalise};
 pub(crate) use pods::is_quantity;
 
 use super::{super::scenario::KubernetesSpec, World, dice, seconds, sub};
@@ -120,7 +120,10 @@ pub(crate) struct Cluster {
 
 /// The text at a pointer, empty where there is none.
 pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 pub(crate) fn uid(object: &Value) -> &str {
@@ -398,11 +401,19 @@ impl World {
         if self.cluster.revision > 0 {
             return;
         }
-        for name in ["default", "kube-system"].into_iter().map(str::to_owned).chain(spec.namespaces.clone()) {
+        for name in ["default", "kube-system"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(spec.namespaces.clone())
+        {
             self.cluster_create(&Key::new(Kind::Namespace, "", &name), json!({}));
         }
         for node in spec.nodes() {
-            let taints: Vec<Value> = node.taints.iter().map(|taint| json!({"key": taint.key, "value": taint.value, "effect": taint.effect})).collect();
+            let taints: Vec<Value> = node
+                .taints
+                .iter()
+                .map(|taint| json!({"key": taint.key, "value": taint.value, "effect": taint.effect}))
+                .collect();
             let mut node_labels = json!({"kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"});
             for (key, value) in &node.labels {
                 node_labels[key] = value.as_str().into();
@@ -447,12 +458,20 @@ impl World {
 mod objects {
     use super::{Arc, BTreeMap, Deserialize, Deserializer, Key, Serializer, Value};
 
-    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Key, Arc<Value>>, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<Key, Arc<Value>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_seq(map.iter().map(|(key, object)| (key, &**object)))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Key, Arc<Value>>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<Key, Arc<Value>>, D::Error> {
         let pairs = Vec::<(Key, Value)>::deserialize(from)?;
-        Ok(pairs.into_iter().map(|(key, object)| (key, Arc::new(object))).collect())
+        Ok(pairs
+            .into_iter()
+            .map(|(key, object)| (key, Arc::new(object)))
+            .collect())
     }
 }

@@ -40,10 +40,19 @@ pub(super) fn spec_defaults(spec: &mut Value) {
             spec[key] = value;
         }
     }
-    for container in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
-        let latest = text(container, "/image").ends_with(":latest") || !text(container, "/image").contains(':');
+    for container in spec
+        .get_mut("containers")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        let latest =
+            text(container, "/image").ends_with(":latest") || !text(container, "/image").contains(':');
         for (key, value) in [
-            ("imagePullPolicy", json!(if latest { "Always" } else { "IfNotPresent" })),
+            (
+                "imagePullPolicy",
+                json!(if latest { "Always" } else { "IfNotPresent" }),
+            ),
             ("terminationMessagePath", json!("/dev/termination-log")),
             ("terminationMessagePolicy", json!("File")),
             ("resources", json!({})),
@@ -67,7 +76,9 @@ fn quantity(amount: &Value, unit: f64) -> Option<u64> {
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
-    let at = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
+    let at = text
+        .find(|letter: char| letter.is_ascii_alphabetic())
+        .unwrap_or(text.len());
     let (digits, suffix) = text.split_at(at);
     let value: f64 = digits.parse().ok()?;
     let factor = match suffix {
@@ -100,14 +111,21 @@ pub(crate) fn is_quantity(amount: &Value) -> bool {
 /// What a pod asks for.
 fn asks(pod: &Value) -> Room {
     let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
-    let mut room = Room { pods: 1, ..Room::default() };
+    let mut room = Room {
+        pods: 1,
+        ..Room::default()
+    };
     for container in containers.into_iter().flatten() {
         let asked = |name: &str| {
             let requests = container.pointer(&format!("/resources/requests/{name}"));
-            requests.or_else(|| container.pointer(&format!("/resources/limits/{name}"))).cloned()
+            requests
+                .or_else(|| container.pointer(&format!("/resources/limits/{name}")))
+                .cloned()
         };
         room.cpu += asked("cpu").and_then(|amount| thousandths(&amount)).unwrap_or(0);
-        room.memory += asked("memory").and_then(|amount| quantity(&amount, 1.0)).unwrap_or(0);
+        room.memory += asked("memory")
+            .and_then(|amount| quantity(&amount, 1.0))
+            .unwrap_or(0);
     }
     room
 }
@@ -121,7 +139,11 @@ pub(super) fn takes(kind: Kind, object: &Value) -> Option<(&str, Room)> {
 
 /// The room of a node.
 fn has(node: &Value) -> Room {
-    let of = |name: &str| node.pointer(&format!("/status/allocatable/{name}")).cloned().unwrap_or(json!("0"));
+    let of = |name: &str| {
+        node.pointer(&format!("/status/allocatable/{name}"))
+            .cloned()
+            .unwrap_or(json!("0"))
+    };
     Room {
         cpu: thousandths(&of("cpu")).unwrap_or(0),
         memory: quantity(&of("memory"), 1.0).unwrap_or(0),
@@ -136,14 +158,19 @@ fn bars<'a>(node: &'a Value, pod: &Value) -> Option<&'a Value> {
     let tolerations = tolerations.map_or(&[][..], Vec::as_slice);
     let tolerates = |taint: &Value| {
         tolerations.iter().any(|given| {
-            let effect = given.get("effect").is_none_or(|effect| *effect == taint["effect"]);
+            let effect = given
+                .get("effect")
+                .is_none_or(|effect| *effect == taint["effect"]);
             let exists = given["operator"] == "Exists";
             let key = text(given, "/key");
             let fits = (key.is_empty() && exists) || key == text(taint, "/key");
             effect && fits && (exists || text(given, "/value") == text(taint, "/value"))
         })
     };
-    let kept = taints.into_iter().flatten().filter(|taint| taint["effect"] != "PreferNoSchedule");
+    let kept = taints
+        .into_iter()
+        .flatten()
+        .filter(|taint| taint["effect"] != "PreferNoSchedule");
     kept.into_iter().find(|taint| !tolerates(taint))
 }
 
@@ -158,7 +185,11 @@ fn is_selected(node: &Value, pod: &Value) -> bool {
 
 /// The reason that a pod waits for, and what is said of it.
 fn waiting(pod: &mut Value, reason: &str, message: &str) {
-    let containers = pod.pointer("/spec/containers").and_then(Value::as_array).cloned().unwrap_or_default();
+    let containers = pod
+        .pointer("/spec/containers")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let mut state = json!({"reason": reason});
     if !message.is_empty() {
         state["message"] = message.into();
@@ -284,16 +315,28 @@ impl World {
         let mut all = 0;
         for (key, node) in self.cluster.of(Kind::Node) {
             all += 1;
-            let (has, taken) = (has(node), self.cluster.taken.get(&key.name).copied().unwrap_or_default());
+            let (has, taken) = (
+                has(node),
+                self.cluster.taken.get(&key.name).copied().unwrap_or_default(),
+            );
             let unready = node.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
             let mut refuse = |reason: String, helps: bool| why.entry(reason).or_insert((0, helps)).0 += 1;
             if unready {
                 refuse("node(s) were unschedulable".to_owned(), false);
             } else if let Some(taint) = bars(node, pod) {
                 let value = text(taint, "/value");
-                refuse(format!("node(s) had untolerated taint {{{}: {value}}}", text(taint, "/key")), false);
+                refuse(
+                    format!(
+                        "node(s) had untolerated taint {{{}: {value}}}",
+                        text(taint, "/key")
+                    ),
+                    false,
+                );
             } else if !is_selected(node, pod) {
-                refuse("node(s) didn't match Pod's node affinity/selector".to_owned(), false);
+                refuse(
+                    "node(s) didn't match Pod's node affinity/selector".to_owned(),
+                    false,
+                );
             } else if no_room || taken.cpu + ask.cpu > has.cpu {
                 refuse("Insufficient cpu".to_owned(), true);
             } else if taken.memory + ask.memory > has.memory {
@@ -313,14 +356,28 @@ impl World {
         if all == 0 {
             return Err("no nodes available to schedule pods".to_owned());
         }
-        let said: Vec<String> = why.iter().map(|(reason, (count, _))| format!("{count} {reason}")).collect();
-        let count = |helps: bool| why.values().filter(|known| known.1 == helps).map(|known| known.0).sum::<u32>();
+        let said: Vec<String> = why
+            .iter()
+            .map(|(reason, (count, _))| format!("{count} {reason}"))
+            .collect();
+        let count = |helps: bool| {
+            why.values()
+                .filter(|known| known.1 == helps)
+                .map(|known| known.0)
+                .sum::<u32>()
+        };
         let mut preemption = Vec::new();
         if count(true) > 0 {
-            preemption.push(format!("{} No preemption victims found for incoming pod", count(true)));
+            preemption.push(format!(
+                "{} No preemption victims found for incoming pod",
+                count(true)
+            ));
         }
         if count(false) > 0 {
-            preemption.push(format!("{} Preemption is not helpful for scheduling", count(false)));
+            preemption.push(format!(
+                "{} Preemption is not helpful for scheduling",
+                count(false)
+            ));
         }
         Err(format!(
             "0/{all} nodes are available: {}. preemption: 0/{all} nodes are available: {}.",
@@ -342,8 +399,11 @@ impl World {
         let image = text(&pod, "/spec/containers/0/image").to_owned();
         let now = self.now;
         if marks.gone_image || self.cluster.bad_images.contains(&image) {
-            let why = format!("failed to pull and unpack image \"{image}\": failed to resolve reference \"{image}\": {image}: not found");
-            self.cluster.edit(key, now, |pod| waiting(pod, "ErrImagePull", &why));
+            let why = format!(
+                "failed to pull and unpack image \"{image}\": failed to resolve reference \"{image}\": {image}: not found"
+            );
+            self.cluster
+                .edit(key, now, |pod| waiting(pod, "ErrImagePull", &why));
             self.note(key, "Failed", &format!("Failed to pull image \"{image}\": {why}"));
             self.act_after(&id, Act::BackOff, RETRY);
             return;
@@ -351,20 +411,30 @@ impl World {
         let variables = match self.variables(&pod) {
             Ok(variables) => variables,
             Err(why) => {
-                self.cluster.edit(key, now, |pod| waiting(pod, "CreateContainerConfigError", &why));
+                self.cluster
+                    .edit(key, now, |pod| waiting(pod, "CreateContainerConfigError", &why));
                 self.act_after(&id, Act::Start, RETRY);
                 return;
             }
         };
         if marks.fails {
-            let end = End { code: 128, reason: "StartError".to_owned(), of_pod: None };
+            let end = End {
+                code: 128,
+                reason: "StartError".to_owned(),
+                of_pod: None,
+            };
             self.cluster.ends.insert(id.clone(), end);
             self.pod_ended(&id, 0);
             return;
         }
         self.cluster.made += 1;
         let number = self.cluster.made;
-        let address = format!("10.{}.{}.{}", 42 + number / 62_500 % 200, number / 250 % 250, number % 250 + 1);
+        let address = format!(
+            "10.{}.{}.{}",
+            42 + number / 62_500 % 200,
+            number / 250 % 250,
+            number % 250 + 1
+        );
         self.cluster.edit(key, now, |pod| {
             pod["status"]["podIP"] = address.as_str().into();
             pod["status"]["podIPs"] = json!([{"ip": address}]);
@@ -384,7 +454,11 @@ impl World {
         self.cluster.edit(key, now, |pod| {
             if text(pod, "/status/phase") == "Pending" {
                 let image = text(pod, "/spec/containers/0/image").to_owned();
-                waiting(pod, "ImagePullBackOff", &format!("Back-off pulling image \"{image}\""));
+                waiting(
+                    pod,
+                    "ImagePullBackOff",
+                    &format!("Back-off pulling image \"{image}\""),
+                );
             }
         });
     }
@@ -400,7 +474,9 @@ impl World {
                 let Some(source) = from.get(source) else {
                     continue;
                 };
-                let found = self.cluster.get(&Key::new(kind, namespace, text(source, "/name")));
+                let found = self
+                    .cluster
+                    .get(&Key::new(kind, namespace, text(source, "/name")));
                 if found.is_none() && source["optional"] != true {
                     return Err(absent(kind, text(source, "/name")));
                 }
@@ -435,7 +511,10 @@ impl World {
             };
             return Ok(Some(known));
         }
-        for (kind, name) in [(Kind::Secret, "secretKeyRef"), (Kind::ConfigMap, "configMapKeyRef")] {
+        for (kind, name) in [
+            (Kind::Secret, "secretKeyRef"),
+            (Kind::ConfigMap, "configMapKeyRef"),
+        ] {
             let Some(source) = from.get(name) else {
                 continue;
             };
@@ -447,7 +526,10 @@ impl World {
             return match found["data"].get(entry) {
                 Some(value) => Ok(Some(plain(kind, value))),
                 None if optional => Ok(None),
-                None => Err(format!("couldn't find key {entry} in {} {namespace}/{of}", kind.resource().name)),
+                None => Err(format!(
+                    "couldn't find key {entry} in {} {namespace}/{of}",
+                    kind.resource().name
+                )),
             };
         }
         Ok(None)
@@ -461,7 +543,11 @@ impl World {
         let now = self.now;
         let stamp = seconds(now);
         self.cluster.edit(&key, now, |pod| {
-            for status in pod["status"]["containerStatuses"].as_array_mut().into_iter().flatten() {
+            for status in pod["status"]["containerStatuses"]
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+            {
                 status["ready"] = true.into();
                 status["started"] = true.into();
                 status["state"] = json!({"running": {"startedAt": stamp}});
@@ -487,7 +573,11 @@ impl World {
 
     fn sync_owner(&mut self, key: &Key) {
         let pod = self.cluster.get(key);
-        let of: Vec<String> = pod.into_iter().flat_map(owners).map(|owner| text(owner, "/uid").to_owned()).collect();
+        let of: Vec<String> = pod
+            .into_iter()
+            .flat_map(owners)
+            .map(|owner| text(owner, "/uid").to_owned())
+            .collect();
         for owner in of {
             self.act_after(&owner, Act::Sync, LAG);
         }
@@ -592,7 +682,12 @@ impl World {
             .collect();
         let succeeded = text(&pod, "/status/phase") == "Succeeded";
         for job in of {
-            if !known && self.cluster.get(&job).is_some_and(|job| !super::live::is_over(job)) {
+            if !known
+                && self
+                    .cluster
+                    .get(&job)
+                    .is_some_and(|job| !super::live::is_over(job))
+            {
                 let counted = if succeeded { "succeeded" } else { "failed" };
                 self.cluster.edit(&job, now, |job| {
                     let status = map(job, "status");
@@ -602,6 +697,18 @@ impl World {
             }
         }
         self.seek_nodes();
+    }
+
+    /// A pod's process ends by itself, with this exit code.
+    pub(crate) fn end_pod(&mut self, key: &Key, code: i64) {
+        let Some(pod) = self.cluster.get(key) else {
+            return;
+        };
+        let id = uid(pod).to_owned();
+        if let Some(number) = self.outside.find(&id).map(|(number, _)| number) {
+            self.cluster.ends.insert(id, ended(code));
+            self.power_off(number);
+        }
     }
 
     /// The node lacks memory: the pod fails, and what runs in it dies.
@@ -637,15 +744,30 @@ impl World {
             lines.push(problem.clone());
         }
         if let Some(runner) = self.circle.runners.get(&number) {
-            lines.push(format!("{} runner {} connected to {}", millis(runner.first_connected), runner.name, runner.setup.url));
+            lines.push(format!(
+                "{} runner {} connected to {}",
+                millis(runner.first_connected),
+                runner.name,
+                runner.setup.url
+            ));
         }
         let tasks = self.circle.tasks.values();
         for task in tasks.filter(|task| task.runner.as_ref().is_some_and(|(_, host)| *host == number)) {
             if let Some(started) = task.started {
-                lines.push(format!("{} claimed task {} ({})", millis(started), task.id, task.name));
+                lines.push(format!(
+                    "{} claimed task {} ({})",
+                    millis(started),
+                    task.id,
+                    task.name
+                ));
             }
             if let Some(finished) = task.finished {
-                lines.push(format!("{} task {} ended: {}", millis(finished), task.id, task.status.name()));
+                lines.push(format!(
+                    "{} task {} ended: {}",
+                    millis(finished),
+                    task.id,
+                    task.status.name()
+                ));
             }
         }
         Some(lines)
@@ -709,7 +831,12 @@ mod tests {
         for (text, cpu) in [("500m", 500), ("2", 2000), ("1.5", 1500), ("0.1", 100)] {
             assert_eq!(thousandths(&json!(text)), Some(cpu), "{text}");
         }
-        for (text, bytes) in [("1Gi", 1 << 30), ("512Mi", 512 << 20), ("1G", 1_000_000_000), ("7", 7)] {
+        for (text, bytes) in [
+            ("1Gi", 1 << 30),
+            ("512Mi", 512 << 20),
+            ("1G", 1_000_000_000),
+            ("7", 7),
+        ] {
             assert_eq!(quantity(&json!(text), 1.0), Some(bytes), "{text}");
         }
         assert_eq!(thousandths(&json!(2)), Some(2000));
