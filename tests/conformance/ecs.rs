@@ -419,6 +419,43 @@ async fn the_spot_market_is_a_capacity_provider_and_may_take_tasks_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_started_has_failed_until_it_was_seen() {
+    let Some(cloud) = OnMoto::start().await else {
+        return;
+    };
+    let started = cloud
+        .create(&cloud.batch("failing", 3, |_| ()))
+        .await
+        .expect("it is started");
+    let (first, second) = (started.members[0].id.clone(), started.members[1].id.clone());
+    for id in [&first, &second] {
+        cloud.layer.task_fails(id.as_str(), NO_IMAGE).await;
+    }
+    let failed = async || {
+        let seen = cloud.listed().await.remove(0);
+        let failed = seen
+            .members
+            .into_iter()
+            .filter(|member| matches!(member.status, CloudStatus::Failed(_)));
+        failed.map(|member| member.id).collect::<Vec<_>>()
+    };
+    assert_eq!(failed().await.len(), 2);
+    let target = ResourceRef {
+        kind: ResourceKind::Machine,
+        id: first,
+        ..started.target
+    };
+    cloud
+        .provider
+        .delete(&target)
+        .await
+        .expect("it is stopped already");
+    assert_eq!(failed().await, [second], "what was acted on is not told again");
+    cloud.layer.advance(Duration::from_secs(600)).await;
+    assert_eq!(failed().await, [], "nor what nobody can remove, for ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_without_the_spot_market_is_told_and_not_changed() {
     let Some(cloud) = OnMoto::start().await else {
         return;
