@@ -40,6 +40,9 @@ mod drone;
 #[path = "conformance/ec2.rs"]
 #[cfg(feature = "aws")]
 mod ec2;
+#[path = "conformance/ecs.rs"]
+#[cfg(feature = "aws")]
+mod ecs;
 #[path = "conformance/gitlab.rs"]
 mod gitlab;
 #[path = "conformance/groups.rs"]
@@ -47,6 +50,9 @@ mod gitlab;
 mod groups;
 #[path = "conformance/hetzner.rs"]
 mod hetzner;
+#[path = "conformance/kubernetes.rs"]
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 #[path = "conformance/memory.rs"]
 mod memory;
 #[path = "conformance/memory_groups.rs"]

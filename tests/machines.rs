@@ -40,6 +40,8 @@ use runfleet::{
     render::{self, Join, TemplateSet},
     stack::{Budget, CiConfig, CiKind, Endpoint, Mode, OfferingChoice, Policy, Pool, Stack, StateBackend},
     telemetry::{self, Outcomes},
+    tick::LastTick,
+    watch::board::Board,
 };
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -528,13 +530,18 @@ fn the_units_of_the_management_node_are_valid() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let units: Vec<_> = ["runfleet.service", "runfleet.timer", "runfleet-failed@.service"]
-        .into_iter()
-        .map(|name| {
-            let path = root().join("packaging/systemd").join(name);
-            (name.to_owned(), fs_err::read_to_string(path).unwrap())
-        })
-        .collect();
+    let units: Vec<_> = [
+        "runfleet.service",
+        "runfleet.timer",
+        "runfleet-failed@.service",
+        "runfleet-watch@.service",
+    ]
+    .into_iter()
+    .map(|name| {
+        let path = root().join("packaging/systemd").join(name);
+        (name.to_owned(), fs_err::read_to_string(path).unwrap())
+    })
+    .collect();
     verify(folder.path(), &units);
 }
 
@@ -580,6 +587,25 @@ fn alert_rules_are_valid_and_do_what_their_tests_say() {
         .filter(|word| word.starts_with("runfleet_"))
     {
         assert!(written.contains(&format!("# TYPE {word} gauge\n")), "{word}");
+    }
+}
+
+#[test]
+fn alert_rules_of_a_watch_are_valid_and_do_what_their_tests_say() {
+    let rules = "packaging/prometheus/watch_alerts.yml";
+    let board = Board::new("prod", Duration::from_secs(60), LastTick::default());
+    let told = board.exposition().unwrap();
+    for word in fs_err::read_to_string(root().join(rules))
+        .unwrap()
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| word.starts_with("runfleet_"))
+    {
+        assert!(told.contains(&format!("# TYPE {word} ")), "{word}");
+    }
+    if let Some(output) = tool("promtool.sh", &["check", "rules", rules]) {
+        assert_ran(&output);
+        let tests = "packaging/prometheus/watch_alerts_test.yml";
+        assert_ran(&tool("promtool.sh", &["test", "rules", tests]).unwrap());
     }
 }
 

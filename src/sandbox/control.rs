@@ -54,6 +54,7 @@ pub(crate) static ROUTES: &[Route] = &[
         machines::remove,
     ),
     route("POST", "/evict", "evict pods", kubernetes::evict),
+    route("POST", "/exit", "end a pod's process", kubernetes::exit),
     route("GET", "/world", "show everything", world),
     route("GET", "/summary", "show counts", summary),
     route("POST", "/clock", "advance the world's time", clock),

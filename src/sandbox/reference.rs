@@ -303,6 +303,23 @@ one. An agent that was disabled may be assigned a job for `azure_disable` yet; o
 `environment`, an object of variables, in place of user data; it is `off` once its runner has ended.
 "#;
 
+/// The cluster.
+const KUBERNETES: &str = r#"
+## Kubernetes
+
+`kubernetes` of the first line is an API server. kubectl sends its token over TLS alone: with `--set tls=on` the first line names a
+`kubeconfig` too, and `KUBECONFIG=… kubectl get jobs` works; `kubectl create job --from` does not, since it sends Kubernetes' binary form.
+A Job makes a pod; the pod is placed on a node with room, is `Running` after `boot`, and its first container's variables, those of Secrets
+and ConfigMaps too, start a runner in the world: CircleCI's (`CIRCLECI_RUNNER_…`, `LAUNCH_AGENT_…`) or Azure DevOps' (`AZP_…`). When that
+ends, the pod is `Succeeded` and the Job `Complete`. A container whose variables start no runner ends with 1, and with 0 if it has a
+`command`, which is taken to be done. A CronJob is never started by its schedule.
+
+A scenario's `[kubernetes]` has `nodes` (`name`, `cpu`, `memory`, `pods`, `labels`, `taints`), `namespaces`, `objects` as manifests have them,
+and `bad_images`, which cannot be pulled. Nodes, quotas (`ResourceQuota` with `count/jobs.batch` or `pods`) and roles are objects: what
+they say holds, and `kubectl create token` gives a service account's token. `POST /control/evict` `{"pod": …}` or `{"selector": …}`, with
+`namespace` where it matters, evicts pods as a node without memory does.
+"#;
+
 /// What machines tell of themselves.
 const METRICS: &str = r#"
 ## Metrics
@@ -393,6 +410,7 @@ pub fn reference() -> String {
         );
     }
     page.push_str(JOBS);
+    page.push_str(KUBERNETES);
     page.push_str(METRICS);
     let keys: Vec<String> = Settings::KEYS.iter().map(|key| format!("`{key}`")).collect();
     let _ = writeln!(

@@ -50,12 +50,15 @@ pub struct Settings {
     pub azure_offline: Duration,
     /// A job for an agent pool without any agent fails instead of being queued.
     pub azure_needs_agent: bool,
-    /// Units of use (TSTU) of Azure DevOps that are free in five minutes when `rate_limit` is on; a call costs a tenth.
+    /// Units of use (TSTU) of Azure DevOps that are free in five minutes when `rate_limit` is on; a call costs an eighth.
     pub azure_tstu: u32,
     /// What a call with a token that Azure DevOps does not know is answered: 401, or 203 or 302 for its sign-in page.
     pub azure_sign_in: u16,
     /// Further address by which machines may know this sandbox's GitLab (that of a proxy in front of it).
     pub gitlab_alias: Option<String>,
+    /// Further address by which runners may know this sandbox's CircleCI: what a CronJob of a cluster names, or is the default
+    /// of those that name none (`https://runner.circleci.com`).
+    pub circleci_alias: Option<String>,
 }
 
 impl Default for Settings {
@@ -86,6 +89,7 @@ impl Default for Settings {
             azure_tstu: 200,
             azure_sign_in: 401,
             gitlab_alias: None,
+            circleci_alias: None,
         }
     }
 }
@@ -126,6 +130,7 @@ impl Settings {
         "azure_tstu",
         "boot",
         "boot_jitter",
+        "circleci_alias",
         "digitalocean_per_hour",
         "drone",
         "drone_accept",
@@ -196,6 +201,9 @@ impl Settings {
             "gitlab_alias" => {
                 self.gitlab_alias = (!value.is_empty()).then(|| value.trim_end_matches('/').to_owned());
             }
+            "circleci_alias" => {
+                self.circleci_alias = (!value.is_empty()).then(|| value.trim_end_matches('/').to_owned());
+            }
             _ => {
                 return Err(SettingError::UnknownKey {
                     key: key.to_owned(),
@@ -262,7 +270,7 @@ mod tests {
                 "speed" | "rate_limit_per_hour" | "digitalocean_per_hour" | "server_limit" | "azure_tstu" => {
                     "60"
                 }
-                "gitlab_alias" => "http://127.0.0.1:1/gitlab/",
+                "gitlab_alias" | "circleci_alias" => "http://127.0.0.1:1/gitlab/",
                 _ => "1m 30s",
             };
             settings.set(key, value).unwrap();

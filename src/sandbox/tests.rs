@@ -6,6 +6,7 @@ mod azure;
 mod circleci;
 mod drone;
 mod exporters;
+mod kubernetes;
 mod machines;
 
 use serde_json::{Value, json};

@@ -29,9 +29,9 @@ impl Check<'_> {
             Endpoint::Default => {
                 self.only_for(
                     path,
-                    "a kubeconfig, which has its own,",
+                    "a provider without `endpoint`",
                     &["token"],
-                    "a provider with `endpoint`",
+                    "one with an address of its own",
                 );
             }
             Endpoint::Url(_) => {

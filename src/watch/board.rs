@@ -114,6 +114,8 @@ impl Board {
     pub fn is(&self, role: Role) {
         let mut facts = self.facts();
         if matches!(role, Role::StandsBy(_)) {
+            // The leader tells of the pools now; twice would be summed.
+            self.last.set(String::new());
             facts.well = Some(Instant::now());
             facts.failures = 0;
         }
@@ -385,7 +387,7 @@ mod tests {
             "runfleet_watch_ticks_total{stack=\"prod\",outcome=\"failed\"} 0.0",
             "runfleet_watch_reloads_total{stack=\"prod\",result=\"refused\"} 1.0",
             "runfleet_watch_tick_duration_seconds_sum{stack=\"prod\"} 2.0",
-            "runfleet_watch_tick_duration_seconds_bucket{le=\"2.5\",stack=\"prod\"} 1",
+            "runfleet_watch_tick_duration_seconds_bucket{stack=\"prod\",le=\"2.5\"} 1",
             "runfleet_watch_next_turn_seconds{stack=\"prod\"} 30.0",
             "runfleet_watch_last_success_timestamp_seconds{stack=\"prod\"} 77.0",
             "runfleet_watch_is_leader{stack=\"prod\"} 1.0",

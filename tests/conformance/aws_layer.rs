@@ -882,10 +882,10 @@ async fn the_price_list_is_silent_until_it_is_set() {
 
 /// A sandbox's control API in small: machines as they were reported, and whether each is off.
 #[derive(Clone, Default)]
-struct Stub(Arc<Mutex<BTreeMap<String, (Value, bool)>>>);
+pub(crate) struct Stub(Arc<Mutex<BTreeMap<String, (Value, bool)>>>);
 
 impl Stub {
-    async fn serve(&self) -> String {
+    pub(crate) async fn serve(&self) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (post, list, delete) = (self.clone(), self.clone(), self.clone());
@@ -929,7 +929,12 @@ impl Stub {
         told.collect()
     }
 
-    fn power_off(&self, id: &str) {
+    /// A machine as it was reported.
+    pub(crate) fn machine(&self, id: &str) -> Option<Value> {
+        self.0.lock().unwrap().get(id).map(|(machine, _)| machine.clone())
+    }
+
+    pub(crate) fn power_off(&self, id: &str) {
         self.0.lock().unwrap().get_mut(id).unwrap().1 = true;
     }
 }

@@ -111,7 +111,6 @@ impl Bench for Organisation {
         vec![
             Need::FinishedJobs,
             Need::OwnRegistrations,
-            Need::CordonsAhead,
             Need::HeldJobs,
             Need::MaxAges,
             Need::Trouble(Trouble::EndlessPages),

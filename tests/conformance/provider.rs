@@ -183,6 +183,10 @@ pub(crate) static SUITE: LazyLock<Suite<dyn Harness>> = LazyLock::new(|| Suite {
         crate::digitalocean::backend(),
         #[cfg(not(feature = "digitalocean"))]
         cases::Backend::new("digitalocean", "the sandbox, over HTTP", None),
+        #[cfg(feature = "kubernetes")]
+        crate::kubernetes::backend(),
+        #[cfg(not(feature = "kubernetes"))]
+        cases::Backend::new("kubernetes", "own stand-in, over HTTP", None),
         #[cfg(feature = "aws")]
         crate::ec2::backend(),
         #[cfg(not(feature = "aws"))]
@@ -191,6 +195,10 @@ pub(crate) static SUITE: LazyLock<Suite<dyn Harness>> = LazyLock::new(|| Suite {
         crate::asg::backend(),
         #[cfg(not(feature = "aws"))]
         cases::Backend::new("asg", "moto, and a layer in front of it", None),
+        #[cfg(feature = "aws")]
+        crate::ecs::backend(),
+        #[cfg(not(feature = "aws"))]
+        cases::Backend::new("ecs", "moto, and a layer in front of it", None),
     ],
     clean: |harness| Box::pin(is_empty(harness)),
     stop: |harness| harness.stop(),

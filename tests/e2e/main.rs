@@ -14,11 +14,17 @@ mod aws;
 mod moto;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/watch.rs"]
+mod watching;
 
 mod adopt;
 mod any_ci;
+#[cfg(feature = "aws")]
+mod azure_day;
 mod bad_input;
 mod clouds;
+#[cfg(feature = "kubernetes")]
+mod cluster_day;
 mod drift;
 #[cfg(feature = "aws")]
 mod ec2;
@@ -42,4 +48,5 @@ mod secrets;
 mod signals;
 mod ssh;
 mod state;
+mod watch;
 mod wide;

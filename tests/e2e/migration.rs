@@ -72,7 +72,7 @@ fn migrated(sandbox: &Sandbox, config: &str) -> Project {
 /// A machine by its pool alone: names are drawn anew in each run.
 fn nameless(address: &str) -> &str {
     match address.split_once('/') {
-        Some((kind, _)) if kind.starts_with("machine.") => kind,
+        Some((kind, _)) if kind.starts_with("machine.") || kind.starts_with("batch.") => kind,
         _ => address,
     }
 }

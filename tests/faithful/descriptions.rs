@@ -39,6 +39,48 @@ pub(crate) fn digitalocean() -> Option<Description> {
     Some(Description { document })
 }
 
+/// Agent pools and agents of Azure DevOps, Swagger 2, with its errors mended, each of which the official package contradicts:
+/// a list is wrapped with its count; a pool is listed by any name or none; an agent is read, and not only whether it may be
+/// managed; a demand is a text; what is removed leaves nothing to tell; fields are null. It is asked with the version in a header
+/// where the package asks, and its security is OAuth alone, though a personal access token is taken.
+pub(crate) fn azure() -> Option<Description> {
+    let mut document = read("azdo-distributedTask-7.1-taskAgent.json")?;
+    let top = document.as_object_mut().unwrap();
+    top.remove("securityDefinitions");
+    top["parameters"]["api-Version"]["required"] = false.into();
+    for operation in top["paths"].as_object_mut().unwrap().values_mut() {
+        for operation in operation.as_object_mut().unwrap().values_mut() {
+            let operation = operation.as_object_mut().unwrap();
+            operation.remove("security");
+            let list = &mut operation["responses"]["200"]["schema"];
+            if list["type"] == "array" {
+                *list = json!({
+                    "type": "object", "required": ["count", "value"],
+                    "properties": {"count": {"type": "integer"}, "value": list.take()},
+                });
+            }
+        }
+    }
+    let pools = "/{organization}/_apis/distributedtask/pools";
+    let agent = format!("{pools}/{{poolId}}/agents/{{agentId}}");
+    let optional = |operation: &mut Value, name: &str| {
+        let parameters = operation["parameters"].as_array_mut().unwrap();
+        let parameter = parameters.iter_mut().find(|one| one["name"] == name).unwrap();
+        parameter["required"] = false.into();
+    };
+    optional(&mut document["paths"][pools]["get"], "poolIds");
+    let read = &mut document["paths"][&agent]["get"];
+    optional(read, "isCheckPermissions");
+    assert_eq!(read["responses"]["200"]["schema"]["type"], "boolean");
+    read["responses"]["200"]["schema"] = json!({"$ref": "#/definitions/TaskAgent"});
+    document["paths"][&agent]["delete"]["responses"] = json!({"204": {"description": "it is gone"}});
+    document["definitions"]["Demand"] = json!({"type": "string"});
+    for field in ["targetSize", "agentCloudId"] {
+        document["definitions"]["TaskAgentPool"]["properties"][field]["x-nullable"] = true.into();
+    }
+    Some(Description { document })
+}
+
 /// Listings that the description calls one object: its generator was not told that they are arrays.
 const LISTINGS: [&str; 7] = [
     "/api/v4/groups/{id}/runners",

@@ -11,8 +11,10 @@
     reason = "a test fails by panicking, tells what it skips, and is no part of the program"
 )]
 
+mod agents;
 mod descriptions;
 mod droplets;
+mod kubectl;
 mod operations;
 mod prism;
 mod proxy;

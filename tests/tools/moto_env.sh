@@ -12,7 +12,7 @@ import re
 import sys
 from importlib.metadata import version
 
-import boto3, moto.autoscaling.models, moto.ec2.models, moto.s3.models, moto.server, moto.ssm.models
+import boto3, moto.autoscaling.models, moto.ec2.models, moto.ecs.models, moto.s3.models, moto.server, moto.ssm.models
 
 for line in open(sys.argv[1]):
     pin = re.fullmatch(r"(\w+)(?:\[[\w,]+\])?==(\S+)", line.strip())

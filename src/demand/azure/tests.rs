@@ -482,7 +482,11 @@ async fn an_agent_is_disabled_read_again_and_removed() {
         ci.uncordon(&runner).await,
         Err(DemandError::Rejected { .. })
     ));
-    assert_eq!(live.changes().len(), 3, "nothing was sent for it");
+    // It might come yet: a service that takes it has a disabled registration of its name then.
+    assert_eq!(
+        live.changes()[3..],
+        ["POST /_apis/distributedtask/pools/1/agents"]
+    );
 }
 
 #[tokio::test]

@@ -167,6 +167,19 @@ pub(super) fn one_batch(
     })
 }
 
+/// What these Jobs and pods would be told as.
+#[cfg(test)]
+pub(super) fn by_hand(
+    provider: &str,
+    jobs: serde_json::Value,
+    pods: serde_json::Value,
+    whole: bool,
+) -> Vec<Observed> {
+    let jobs = serde_json::from_value(jobs).unwrap_or_default();
+    let pods = serde_json::from_value(pods).unwrap_or_default();
+    batches(&provider.into(), jobs, by_job(pods, true), whole)
+}
+
 /// The newest pod of each Job.
 fn by_job(pods: Vec<Pod>, whole: bool) -> Pods {
     let mut of: BTreeMap<String, Pod> = BTreeMap::new();

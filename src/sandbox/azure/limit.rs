@@ -10,7 +10,7 @@ use super::super::{
 /// The window in which use is counted.
 const WINDOW: f64 = 300.0;
 /// What a call costs, in units of a user's usual use (TSTU). The service measures; here each costs the same.
-const COST: f64 = 0.1;
+const COST: f64 = 0.125;
 /// Calls are delayed by at most so many seconds.
 const DELAY_MAX: f64 = 30.0;
 

@@ -5,21 +5,23 @@
 //!
 //! # Caveats
 //! A CronJob is never started by its schedule. Server-side apply is a strategic merge that takes every field and tracks no
-//! manager. A field that Kubernetes does not know is refused, where that is asked for, in Jobs, CronJobs and pods alone.
+//! manager. Its binary form is read of two questions alone, so that `kubectl create job --from` is refused. A field that Kubernetes does not know is refused, where that is asked for, in Jobs, CronJobs and pods alone.
 
 mod check;
 mod discovery;
 mod known;
+mod list;
 mod objects;
 mod patch;
 mod pods;
+pub(crate) mod protobuf;
 mod rights;
 mod table;
 mod watch;
 
 use serde_json::{Value, json};
 
-pub(crate) use pods::evict;
+pub(crate) use pods::{evict, exit};
 pub(crate) use watch::{Watch, poll};
 
 use super::{
@@ -42,16 +44,16 @@ macro_rules! resource {
                 "GET",
                 $all,
                 concat!("list ", $many, " of every namespace"),
-                objects::list,
+                list::list,
             ),
-            route("GET", $path, concat!("list or watch ", $many), objects::list),
+            route("GET", $path, concat!("list or watch ", $many), list::list),
             route("POST", $path, concat!("create ", $one), objects::create),
             route("DELETE", $path, concat!("delete ", $many), objects::delete_all),
             route(
                 "GET",
                 concat!($path, "/{name}"),
                 concat!("read ", $one),
-                objects::read,
+                list::read,
             ),
             route(
                 "PUT",
@@ -177,7 +179,7 @@ static MORE: &[Route] = &[
         "GET",
         "/api/v1/{resource}/{name}",
         "read a node or a namespace",
-        objects::read,
+        list::read,
     ),
     route(
         "PUT",
@@ -207,7 +209,7 @@ static MORE: &[Route] = &[
         "GET",
         "/apis/{group}/v1/{resource}/{name}",
         "read an object of the cluster",
-        objects::read,
+        list::read,
     ),
     route(
         "PUT",

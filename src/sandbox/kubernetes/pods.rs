@@ -71,6 +71,22 @@ pub(super) fn eviction(world: &mut World, call: &Call) -> Answer {
     ))
 }
 
+/// `POST /control/exit`: the process of a pod ends by itself: `{"pod": …, "code": 3}`, in `namespace` or anywhere; without a code, with 0.
+pub(crate) fn exit(world: &mut World, call: &Call) -> Answer {
+    let (Some(pod), namespace) = (call.text("pod"), call.text("namespace")) else {
+        return Err(bad("pod is missing"));
+    };
+    let code = call.body["code"].as_i64().unwrap_or(0);
+    let all = world.cluster.of(Kind::Pod).map(|(key, _)| key);
+    let meant = all.filter(|key| key.name == pod && namespace.is_none_or(|name| name == key.namespace));
+    let meant: Vec<Key> = meant.cloned().collect();
+    for key in &meant {
+        world.end_pod(key, code);
+    }
+    let names: Vec<&str> = meant.iter().map(|key| key.name.as_str()).collect();
+    Ok(Reply::json(200, &json!({"ended": names})))
+}
+
 /// `POST /control/evict`: nodes run out of memory, and evict pods: `{"pod": …}`, or `{"selector": …}`, in `namespace` or anywhere.
 pub(crate) fn evict(world: &mut World, call: &Call) -> Answer {
     let selector = call.text("selector").unwrap_or_default();

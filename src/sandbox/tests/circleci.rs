@@ -25,7 +25,7 @@ impl Client {
         }
     }
 
-    async fn circle(&self, path: &str) -> Value {
+    pub(super) async fn circle(&self, path: &str) -> Value {
         let got = self
             .circle_as(&self.sandbox.addresses().token.clone(), path)
             .await;

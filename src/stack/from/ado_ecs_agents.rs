@@ -3,8 +3,8 @@
 //! Its first version has a JSON file for each queue (`config/*.json`), and an organisation that only Terraform and the Lambda
 //! know; the later one has Terraform's variables (`terraform.tfvars.json`), a module for each agent pool. Several files become
 //! several pools. A personal access token is never copied: it stays where it is, in Secrets Manager or in the parameter that
-//! Terraform made of it. What no file says (the first version's network) is written as something to be replaced, and the pool
-//! only plans until it is.
+//! Terraform made of it. What no file says (the role, the first version's network) is written as something to be replaced; every
+//! pool only plans until somebody has read it through.
 
 mod read;
 mod text;
@@ -62,15 +62,8 @@ struct Queue {
     public: bool,
     /// The repository of its image.
     image: String,
-    /// The parameter that a container has its token from.
-    parameter: Option<String>,
-}
-
-impl Queue {
-    /// Whether nothing is left to be replaced.
-    fn is_whole(&self) -> bool {
-        self.account.organisation.is_some() && !self.subnets.is_empty()
-    }
+    /// The number of Amazon's account.
+    owner: Option<String>,
 }
 
 /// What variables say.
@@ -82,6 +75,7 @@ struct Variables {
     cluster: Option<String>,
     secret: Option<String>,
     region: Option<String>,
+    owner: Option<String>,
     subnets: Vec<String>,
     security_groups: Vec<String>,
     public: Option<bool>,
@@ -99,6 +93,7 @@ impl Variables {
             cluster: self.cluster.or(other.cluster),
             secret: self.secret.or(other.secret),
             region: self.region.or(other.region),
+            owner: self.owner.or(other.owner),
             subnets: longer(self.subnets, other.subnets),
             security_groups: longer(self.security_groups, other.security_groups),
             public: self.public.or(other.public),
@@ -219,6 +214,7 @@ fn variables(keys: &mut Keys<'_>, left: &mut Vec<Left>) -> Result<Variables, Fro
         cluster: keys.text("agent_cluster_name")?,
         secret: secret(keys)?,
         region: keys.text("region")?,
+        owner: None,
         subnets,
         security_groups: keys.ids("agent_security_group", "sg-")?,
         public,
@@ -259,6 +255,11 @@ fn arn_of<'a>(arn: &'a str, service: &str) -> Option<&'a str> {
 /// The region of an ARN.
 fn region_of(arn: &str) -> Option<String> {
     arn.split(':').nth(3).map(str::to_owned)
+}
+
+/// The account of an ARN.
+fn owner_of(arn: &str) -> Option<String> {
+    arn.split(':').nth(4).map(str::to_owned)
 }
 
 /// An agent pool of Terraform's variables.
@@ -344,6 +345,7 @@ fn of_queue(
         pool_id: keys.pool_id()?,
         secret: secret(keys)?,
         region: region_of(&service),
+        owner: owner_of(&service),
         cluster: path.split_once('/').map(|(cluster, _)| cluster.to_owned()),
         ..Variables::default()
     };
@@ -374,17 +376,16 @@ fn metrics(keys: &mut Keys<'_>) -> Result<(), FromError> {
 /// A queue in our words; `stem` is what its file is called, where that names it.
 fn queue(said: Variables, agent_pool: String, stem: Option<String>) -> Queue {
     let cluster = said.cluster.filter(|name| is_cluster(name));
-    // Terraform keeps the token in a parameter of this name, for the containers.
-    let parameter = cluster.as_ref().map(|cluster| format!("{cluster}-PAT"));
-    let token = match (said.secret, &parameter, &stem) {
-        (Some(arn), _, _) => Token::Secret(arn),
-        (None, Some(parameter), None) => Token::Parameter(parameter.clone()),
-        _ => Token::Env,
+    let (secret_region, secret_owner) = match &said.secret {
+        Some(arn) => (region_of(arn), owner_of(arn)),
+        None => (None, None),
     };
-    let region = said.region.or_else(|| match &token {
-        Token::Secret(arn) => region_of(arn),
-        _ => None,
-    });
+    let token = match (said.secret, &cluster) {
+        (Some(arn), _) => Token::Secret(arn),
+        (None, Some(cluster)) => Token::Parameter(parameter(cluster)),
+        (None, None) => Token::Env,
+    };
+    let region = said.region.or(secret_region);
     Queue {
         name: stem.unwrap_or_else(|| agent_pool.clone()),
         agent_pool,
@@ -397,8 +398,13 @@ fn queue(said: Variables, agent_pool: String, stem: Option<String>) -> Queue {
         security_groups: said.security_groups,
         public: said.public.unwrap_or(false),
         image: said.image.unwrap_or_else(|| "adoagent".to_owned()),
-        parameter,
+        owner: said.owner.or(secret_owner),
     }
+}
+
+/// The parameter in which Terraform keeps the token for a cluster's containers.
+fn parameter(cluster: &str) -> String {
+    format!("{cluster}-PAT")
 }
 
 /// Whether it may be a cluster's name, and part of a command.
@@ -445,40 +451,43 @@ fn named_apart(queues: &mut [Queue], stack: &str) {
 
 /// What is to be written into the stack file by hand.
 fn unsaid(queues: &[Queue], left: &mut Vec<Left>) {
-    let mut tell = |key: &str, why: String| {
-        left.push(Left {
-            key: key.to_owned(),
-            why,
-        });
+    let is_id = |queue: &Queue| queue.agent_pool.bytes().all(|byte| byte.is_ascii_digit());
+    let mut tell = |is: bool, key: &str, why: String| {
+        if is {
+            left.push(Left {
+                key: key.to_owned(),
+                why,
+            });
+        }
     };
-    if queues.iter().any(|queue| queue.account.organisation.is_none()) {
-        tell(
-            "ado_org_name",
-            format!(
-                "no file names the organisation: write it in place of {ORGANISATION}, or begin anew with terraform.tfvars.json \
-                 beside these files. The pools only plan until then (mode = \"advise\")"
-            ),
-        );
-    }
-    if queues.iter().any(|queue| queue.subnets.is_empty()) {
-        tell(
-            "subnet",
-            format!(
-                "Terraform made the network, and no file names it: write its subnets in place of {SUBNET}, and security_groups. \
-                 The pools only plan until then (mode = \"advise\")"
-            ),
-        );
-    }
-    if queues
-        .iter()
-        .any(|queue| queue.agent_pool.bytes().all(|byte| byte.is_ascii_digit()))
-    {
-        tell(
-            "ado_pool_id",
-            "an agent joins its pool by the pool's name: write that as agent_pool in place of the number"
-                .to_owned(),
-        );
-    }
+    tell(
+        queues.iter().any(|queue| queue.account.organisation.is_none()),
+        "ado_org_name",
+        format!(
+            "no file names the organisation: write it in place of {ORGANISATION}, or begin anew with terraform.tfvars.json beside \
+             these files"
+        ),
+    );
+    tell(
+        queues.iter().any(|queue| queue.subnets.is_empty()),
+        "subnet",
+        format!(
+            "Terraform made the network, and no file names it: write its subnets in place of {SUBNET}, and security_groups"
+        ),
+    );
+    tell(
+        queues.iter().any(is_id),
+        "ado_pool_id",
+        "an agent joins its pool by the pool's name: write that as agent_pool in place of the number"
+            .to_owned(),
+    );
+    tell(
+        true,
+        "executionRoleArn",
+        "the role, the image's registry and the parameter with the token stand in its task definition: write them below `vars` of \
+         each pool (aws ecs describe-task-definition shows all three), then mode = \"act\""
+            .to_owned(),
+    );
 }
 
 #[cfg(test)]

@@ -131,7 +131,58 @@ fn what_kubernetes_does_not_know_is_told_with_what_to_type() {
         ("effect = \"NoSchedule\"", "effect = \"NoRun\""),
     ];
     let all: String = cases.iter().map(|(from, to)| said(from, to)).collect();
-    insta::assert_snapshot!(all, @"");
+    insta::assert_snapshot!(all, @r#"
+    6:13 stack::bad_value "CI_jobs" is no name of a namespace
+      = at most 63 lower-case letters, digits and `-`, a letter or digit at either end
+    7:1 stack::contradiction `providers.cluster.kubeconfig` says nothing to a provider with in_cluster
+      = take `kubeconfig` out
+    8:1 stack::contradiction `providers.cluster.token` says nothing to a provider without `endpoint`
+      = take `token` out
+    4:1 stack::missing_key missing key `token` in `providers.cluster`
+      = add token = { env = "KUBE_TOKEN" }
+    7:1 stack::contradiction `providers.cluster.kubeconfig` says nothing to an address with a token
+      = take `kubeconfig` out
+    8:1 stack::contradiction `providers.cluster.region` says nothing to kubernetes
+      = take `region` out
+    13:1 stack::missing_key missing key `task` in `pools.linux`
+      = say what runs: add task = "templates/kubernetes/circleci-runner.yaml.tera", or let every offering name its `cronjob`
+    13:1 stack::missing_key missing key `task` in `pools.linux`
+      = say what runs: add task = "templates/kubernetes/circleci-runner.yaml.tera", or let every offering name its `cronjob`
+    17:1 stack::contradiction `pools.linux.cloud_init` says nothing to containers
+      = take `cloud_init` out
+    16:1 stack::contradiction `pools.linux.tags` says nothing to what is discovered
+      = take `tags` out
+    17:20 stack::bad_value "acme/linux" cannot be a label's value here
+      = write what stands before the slash of the resource class: "acme"
+    22:7 stack::bad_value `pools.linux.offerings.cpu` cannot be "0.5 cores"
+      = write whole processors or thousandths: "2", "500m"
+    23:10 stack::bad_value `pools.linux.offerings.memory` cannot be "512m"
+      = `m` is a thousandth of a byte here; write "512Mi"
+    23:10 stack::bad_value `pools.linux.offerings.memory` cannot be "2GB"
+      = write bytes, or with Mi or Gi behind: "512Mi", "4Gi"
+    24:1 stack::contradiction `pools.linux.offerings.locations` says nothing to kubernetes
+      = take `locations` out
+    24:1 stack::contradiction `pools.linux.offerings.image` says nothing to kubernetes
+      = take `image` out
+    24:10 stack::contradiction Kubernetes has no spot market
+      = take `market` out, or write market = "on-demand"
+    17:1 stack::contradiction `pools.linux.task` says nothing to a pool whose template is a CronJob
+      = take `task` out
+    24:11 stack::bad_value "Runner" is no name of a CronJob
+      = at most 52 lower-case letters, digits, `-` and `.`: `kubectl get cronjobs` lists them
+    26:19 stack::bad_value "arch of node" is no label of a node
+      = write it as `kubectl get nodes --show-labels` does: "kubernetes.io/arch" = "amd64"
+    26:42 stack::bad_value "amd 64" is no value of a label
+      = at most 63 letters, digits, `-`, `_` and `.`
+    27:41 stack::bad_value there is no operator "exists"
+      = write "Equal" or "Exists"
+    27:51 stack::contradiction `pools.linux.offerings.tolerations.value` says nothing to the operator Exists
+      = take `value` out
+    27:16 stack::contradiction `pools.linux.offerings.tolerations` names no taint
+      = add its `key`, or operator = "Exists" for every taint
+    27:60 stack::bad_value there is no effect "NoRun"
+      = write one of NoSchedule, PreferNoSchedule, NoExecute
+    "#);
 }
 
 #[test]
@@ -146,5 +197,12 @@ fn words_of_kubernetes_say_nothing_elsewhere() {
         "token = { env = \"HCLOUD_TOKEN\" }\nnamespace = \"ci\"",
         1,
     );
-    insta::assert_snapshot!(brief(&parse(&text, "stacks/prod.toml").unwrap_err()), @"");
+    insta::assert_snapshot!(brief(&parse(&text, "stacks/prod.toml").unwrap_err()), @r"
+    6:1 stack::contradiction `providers.hetzner.namespace` says nothing to hetzner
+      = take `namespace` out
+    33:1 stack::contradiction `pools.linux.offerings.cpu` says nothing to hetzner
+      = take `cpu` out
+    34:1 stack::contradiction `pools.linux.offerings.cronjob` says nothing to hetzner
+      = take `cronjob` out
+    ");
 }

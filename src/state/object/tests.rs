@@ -232,3 +232,31 @@ async fn a_fence_replaces_the_one_before() {
         "{\n  \"fence\": {\"epoch\":2,\"writer\":\"w\"},\n  \"version\": 1\n}\n"
     );
 }
+
+#[tokio::test]
+async fn the_lease_of_a_process_of_this_host_that_died_is_taken_at_once() {
+    let objects = Arc::new(InMemory::new());
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let mut dead = lock_info("watch");
+    (dead.pid, dead.pid_start) = (child.id(), 7);
+    let elsewhere = LockInfo {
+        id: "elsewhere".into(),
+        pid_namespace: "pid:[1]".into(),
+        ..dead.clone()
+    };
+    let _of_the_dead = store(&objects, LONG).lock(&dead, Duration::ZERO).await.unwrap();
+    let lease = store(&objects, LONG)
+        .lock(&elsewhere, Duration::ZERO)
+        .await
+        .unwrap();
+    assert_eq!(lease.taken_from, Some(dead));
+    let refused = store(&objects, LONG)
+        .lock(&lock_info("scale"), Duration::ZERO)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&refused, StateError::Locked { holder } if holder.id == "elsewhere"),
+        "its process may live where we cannot see: {refused}"
+    );
+}

@@ -20,6 +20,7 @@ use runfleet::{
 };
 
 use super::{
+    azure,
     races::{Kind, Race},
     scene::{Scene, timestamp},
     world::{Fate, Ms, SETTLE, World},
@@ -40,6 +41,7 @@ impl Ci {
             Kind::Drone => (CordonKind::PauseAll, false),
             Kind::Circleci => (CordonKind::Leaves, true),
             Kind::Exec => (CordonKind::Pause, false),
+            Kind::Azure => (CordonKind::Pause, true),
         };
         let profile = ControlProfile {
             ci: kind.as_str().into(),
@@ -55,6 +57,7 @@ impl Ci {
         self.scene.at(|world| match self.kind {
             Kind::Gitlab | Kind::Drone | Kind::Exec => jobs(world, pool, since),
             Kind::Circleci => (counts(world, pool), false),
+            Kind::Azure => azure::requests(world, pool),
         })
     }
 
@@ -63,6 +66,7 @@ impl Ci {
             Kind::Gitlab => gitlab_runners(world),
             Kind::Drone | Kind::Exec => (Vec::new(), false),
             Kind::Circleci => circleci_runners(world, wanted),
+            Kind::Azure => azure::agents(world),
         })
     }
 }
@@ -84,9 +88,17 @@ impl Demand for Ci {
         if fails {
             return Err(unavailable());
         }
-        let (wanted, some_lost) = self.wanted(&pools[0], since);
-        self.scene.travel().await;
-        let (runners, more_lost) = self.runners(&wanted);
+        let ((wanted, some_lost), (runners, more_lost)) = if self.kind == Kind::Azure {
+            // Agents first: what one is assigned meanwhile is listed then.
+            let runners = self.runners(&Wanted::Jobs(Vec::new()));
+            self.scene.travel().await;
+            (self.wanted(&pools[0], since), runners)
+        } else {
+            let wanted = self.wanted(&pools[0], since);
+            self.scene.travel().await;
+            let runners = self.runners(&wanted.0);
+            (wanted, runners)
+        };
         let now = self.scene.at(|world| {
             note_truth(world);
             world.now
@@ -117,7 +129,7 @@ impl Demand for Ci {
 }
 
 /// Notes that a source said of a busy runner what is not so.
-fn lie(world: &mut World, runner: &RegistrationId, race: Race) {
+pub fn lie(world: &mut World, runner: &RegistrationId, race: Race) {
     world.told.entry(runner.clone()).or_default().lies.insert(race);
 }
 
@@ -219,7 +231,7 @@ fn gitlab_runners(world: &mut World) -> (Vec<RunnerView>, bool) {
 }
 
 /// The busy flag of a runner: late, and wrong now and then.
-fn flag(world: &mut World, id: &RegistrationId) -> bool {
+pub fn flag(world: &mut World, id: &RegistrationId) -> bool {
     let flips = world.chance(8);
     let Some(runner) = world.runners.get(id) else {
         return false;
@@ -357,7 +369,7 @@ impl RunnerControl for Ci {
             if how == CordonKind::Leaves {
                 return Err(no_cordon());
             }
-            if how == CordonKind::Pause && !world.runners.contains_key(runner) {
+            if how == CordonKind::Pause && (!world.runners.contains_key(runner) || world.is_absent(runner)) {
                 return Err(rejected("404 Not Found"));
             }
             if world.chance(25) {
@@ -383,6 +395,7 @@ impl RunnerControl for Ci {
                 Kind::Gitlab => gitlab_reading(world, runner),
                 Kind::Drone | Kind::Exec => Some(listed_reading(world, runner)),
                 Kind::Circleci => Some(circleci_reading(world)),
+                Kind::Azure => azure::reading(world, runner),
             };
             if world.chance(4) {
                 Err(unavailable())

@@ -4,6 +4,7 @@
 //! goes on while calls are under way. Its seed decides everything: `RUNFLEET_SEED=… cargo test --test crash leaving` plays
 //! that one again and tells its steps. `RUNFLEET_SCHEDULES` says how many there are of each CI.
 
+mod azure;
 mod ci;
 mod cloud;
 mod races;
@@ -174,6 +175,11 @@ fn no_job_is_killed_by_leaving_a_drone_that_lies() {
 #[test]
 fn no_job_is_killed_by_leaving_a_circleci_that_lies() {
     leave(Kind::Circleci, |text| println!("{text}"));
+}
+
+#[test]
+fn no_job_is_killed_by_leaving_an_azure_devops_that_lies() {
+    leave(Kind::Azure, |text| println!("{text}"));
 }
 
 #[test]

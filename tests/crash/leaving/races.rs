@@ -16,6 +16,8 @@ pub enum Kind {
     Circleci,
     /// A program: one runner is paused, and none is listed.
     Exec,
+    /// One agent is disabled; what it is assigned is said late.
+    Azure,
 }
 
 impl Kind {
@@ -25,6 +27,7 @@ impl Kind {
             Self::Drone => "drone",
             Self::Circleci => "circleci",
             Self::Exec => "exec",
+            Self::Azure => "azure-devops",
         }
     }
 
@@ -41,6 +44,8 @@ pub enum Race {
     FlagLags,
     /// What says that it is busy says for a moment that it is not.
     FlagFlips,
+    /// A job is assigned to it, and told as waiting until it has received that.
+    NotReceived,
     /// A job came after the reading that the plan goes by, and before the pause took effect.
     LandsBeforePause,
     /// A job was handed out after the pause took effect, within the settle time.
@@ -56,9 +61,10 @@ pub enum Race {
 }
 
 impl Race {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::FlagLags,
         Self::FlagFlips,
+        Self::NotReceived,
         Self::LandsBeforePause,
         Self::LandsAfterPause,
         Self::PageMissing,
@@ -71,6 +77,7 @@ impl Race {
         match self {
             Self::FlagLags => "the busy flag lags",
             Self::FlagFlips => "the busy flag flips during a job",
+            Self::NotReceived => "a job is assigned and not yet received",
             Self::LandsBeforePause => "a job lands between reading and pausing",
             Self::LandsAfterPause => "a job is handed out after the pause",
             Self::PageMissing => "a page is missing",
@@ -83,6 +90,9 @@ impl Race {
     /// Why it cannot happen at this CI; none where it can.
     pub fn impossible(self, kind: Kind) -> Option<&'static str> {
         match (kind, self) {
+            (Kind::Gitlab | Kind::Drone | Kind::Circleci | Kind::Exec, Self::NotReceived) => {
+                Some("a job that a runner has taken is not told to be without one")
+            }
             (Kind::Drone, Self::FlagFlips) => {
                 Some("Drone has no flag: a stage that runs is listed as running until it ends")
             }

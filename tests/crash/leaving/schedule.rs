@@ -80,6 +80,7 @@ impl Template {
         let pool = match kind {
             Kind::Gitlab | Kind::Exec => "tags = [\"linux\"]",
             Kind::Drone => "tags = [\"os=linux\"]\nrunner_token = { env = \"DRONE_RPC_SECRET\" }",
+            Kind::Azure => "agent_pool = \"linux\"\nrunner_token = { env = \"AZP_TOKEN\" }",
             Kind::Circleci => "tags = [\"acme/linux\"]\nrunner_token = { env = \"CIRCLE_RUNNER_TOKEN\" }",
         };
         let calls = match kind {
@@ -329,7 +330,12 @@ impl Play {
         self.scene.at(|world| {
             let min = usize::try_from(self.min).unwrap();
             let waiting = world.waiting().count();
-            let registered = world.runners.len();
+            let registered = match world.kind {
+                // An agent registers itself when it comes up.
+                Kind::Azure => world.runners.keys().filter(|id| !world.is_absent(id)).count(),
+                _ => world.runners.len(),
+            };
+            let tells_registrations = matches!(world.kind, Kind::Gitlab | Kind::Azure);
             let whole = there == min && on_record == min && world.machines() == min;
             let wrong = [
                 (!rests, "the last tick had something to do".to_owned()),
@@ -342,7 +348,7 @@ impl Play {
                     format!("{there} machines, {on_record} on record, and not {min}"),
                 ),
                 (
-                    world.kind == Kind::Gitlab && registered != min,
+                    tells_registrations && registered != min,
                     format!("{registered} registrations, and not {min}"),
                 ),
             ];

@@ -26,8 +26,10 @@ pub type Ms = i64;
 pub const SETTLE: Ms = 5_000;
 /// The part of it in which jobs are handed out where the list of what runs lags too (Drone).
 const HANDED_LATE: Ms = 2_500;
-/// The other part: a stage that a runner took is listed as waiting for at most so long.
+/// The other part: a stage, or a job, that a runner took is listed as waiting for at most so long.
 const LISTED_LATE: Ms = SETTLE - HANDED_LATE;
+/// A job that an agent was assigned is received by it after at most so long (Azure DevOps).
+const RECEIVED_LATE: Ms = 9_000;
 /// Runners ask for jobs at least so often.
 const HAND_OUT: Ms = 2_500;
 
@@ -114,6 +116,8 @@ pub struct World {
     /// How far the busy flag lags.
     pub lag: Ms,
     pub slots: usize,
+    /// Whether a runner ends after one job, and its machine with it (Azure DevOps, in half of the schedules).
+    once: bool,
     /// After how long without a job a runner ends (CircleCI).
     idle_out: Ms,
     pub slow_boots: u32,
@@ -152,6 +156,11 @@ impl World {
         let mut dice = Dice(seed);
         let lag = *dice.pick(&[0, 4_000, 15_000, 40_000]);
         let slots = *dice.pick(&[1, 2]);
+        // Its agents run one job at a time.
+        let (slots, once) = match kind {
+            Kind::Azure => (1, dice.below(2) == 0),
+            _ => (slots, false),
+        };
         let idle_out = 15_000 + 1_000 * i64::try_from(dice.below(45)).unwrap();
         Self {
             kind,
@@ -160,6 +169,7 @@ impl World {
             lies: true,
             lag,
             slots,
+            once,
             idle_out,
             slow_boots: 0,
             runners: BTreeMap::new(),
@@ -361,6 +371,13 @@ impl World {
             }
         }
         self.say(|| format!("{runner} has done job {id}"));
+        if self.once {
+            let off = now + self.between(500, 8_000);
+            if let Some(own) = self.runners.get_mut(&runner) {
+                own.exited = true;
+            }
+            self.at(off, Event::Off(runner.clone()));
+        }
         self.idle(&runner);
         self.hand_out_soon();
     }
@@ -489,6 +506,7 @@ impl World {
 
     pub fn pause(&mut self, runner: &RegistrationId, how: CordonKind) {
         let now = self.now;
+        let is_absent = self.is_absent(runner);
         self.cordoned.insert(runner.clone(), now);
         match how {
             CordonKind::PauseAll => {
@@ -501,9 +519,10 @@ impl World {
             }
         }
         self.say(|| format!("{runner} is paused"));
-        if self.chance(20) {
+        // What registers disabled was never to be handed anything.
+        if self.chance(20) && !is_absent {
             let late = match self.kind {
-                Kind::Drone | Kind::Exec => HANDED_LATE,
+                Kind::Drone | Kind::Exec | Kind::Azure => HANDED_LATE,
                 _ => SETTLE,
             };
             let when = now + self.between(0, late);
@@ -569,6 +588,18 @@ impl World {
     /// Whether a stage that a runner took is not yet listed as running (Drone).
     pub fn is_unlisted(&self, job: &Job) -> bool {
         self.lies && self.now - job.started < self.lag.min(LISTED_LATE)
+    }
+
+    /// Whether a job is assigned to a runner that has not received it yet (Azure DevOps).
+    pub fn is_not_received(&self, job: &Job) -> bool {
+        self.lies && self.now - job.started < self.lag.min(RECEIVED_LATE)
+    }
+
+    /// Whether nothing is registered by that name yet, where runners register themselves (Azure DevOps). A pause registers one that
+    /// is disabled.
+    pub fn is_absent(&self, runner: &RegistrationId) -> bool {
+        let is_known = |own: &Runner| own.up || own.paused.is_some();
+        self.kind == Kind::Azure && !self.runners.get(runner).is_some_and(is_known)
     }
 
     /// Whether a pause stands that nobody needs.

@@ -35,7 +35,7 @@ impl Refusal {
     /// The body of this refusal as that service spells it.
     pub fn body(&self, service: Service, request: &str) -> Body {
         match service {
-            Service::Ssm | Service::Pricing => Body {
+            Service::Ssm | Service::Pricing | Service::Ecs => Body {
                 status: self.status,
                 content_type: "application/x-amz-json-1.1",
                 text: json!({"__type": self.code, "message": self.message}).to_string(),

@@ -118,7 +118,7 @@ impl Inner {
             }
             Some(Effect::Answer(text)) => {
                 let content_type = match asked.service {
-                    Service::Ssm | Service::Pricing => "application/x-amz-json-1.1",
+                    Service::Ssm | Service::Pricing | Service::Ecs => "application/x-amz-json-1.1",
                     _ => "text/xml;charset=UTF-8",
                 };
                 let body = Body {
@@ -131,7 +131,9 @@ impl Inner {
             Some(Effect::LoseReply) | None => {}
         }
         let lost = matches!(effect, Some(Effect::LoseReply));
-        let done = if asked.writes() {
+        let done = if asked.service == Service::Ecs {
+            self.tasks_answer(&mut asked, arrived, &request).await
+        } else if asked.writes() {
             let _one = self.one_writer.lock().await;
             self.write(&mut asked, arrived, &request).await
         } else {
@@ -325,7 +327,7 @@ impl Inner {
         }
     }
 
-    async fn forward(&self, asked: &Asked, arrived: &Arrived) -> Reply {
+    pub(super) async fn forward(&self, asked: &Asked, arrived: &Arrived) -> Reply {
         // Between two hops, or no longer true of what goes on.
         let own: [HeaderName; 6] = [
             header::HOST,

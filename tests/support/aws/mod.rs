@@ -36,6 +36,7 @@ pub mod refuse_groups;
 pub mod rules;
 pub mod server;
 pub mod state;
+pub mod tasks;
 pub mod wire;
 pub mod world;
 pub mod xml;

@@ -11,6 +11,7 @@ use super::{
     errors::Body,
     market::SpotPrice,
     rules::Rule,
+    tasks::Tasks,
     wire::{Asked, Service},
 };
 
@@ -131,6 +132,8 @@ pub struct State {
     pub tokens: HashMap<String, Token>,
     pub machines: BTreeMap<String, Machine>,
     pub groups: BTreeMap<String, Group>,
+    /// Of ECS.
+    pub tasks: Tasks,
     /// How many more machines of a type may be launched; without an entry any number.
     pub capacity: HashMap<String, i64>,
     pub disabled_policies: Vec<String>,

@@ -11,6 +11,7 @@ pub enum Service {
     AutoScaling,
     Ssm,
     Pricing,
+    Ecs,
     Other,
 }
 
@@ -22,6 +23,7 @@ impl Service {
             Self::AutoScaling => "autoscaling",
             Self::Ssm => "ssm",
             Self::Pricing => "pricing",
+            Self::Ecs => "ecs",
             Self::Other => "other",
         }
     }
@@ -31,7 +33,7 @@ impl Service {
         match self {
             Self::Ec2 => "2016-11-15",
             Self::AutoScaling => "2011-01-01",
-            Self::Ssm | Self::Pricing | Self::Other => "",
+            Self::Ssm | Self::Pricing | Self::Ecs | Self::Other => "",
         }
     }
 }
@@ -84,6 +86,7 @@ impl Asked {
         let service = match prefix {
             "AmazonSSM" => Service::Ssm,
             "AWSPriceListService" => Service::Pricing,
+            super::tasks::TARGET => Service::Ecs,
             _ => Service::Other,
         };
         let value: Value = serde_json::from_slice(body).unwrap_or_default();

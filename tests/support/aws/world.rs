@@ -6,6 +6,8 @@
 //! command line that it would run; compressed user data says nothing. A machine of a group that says nothing is terminated and
 //! replaced, as AWS does.
 
+use std::collections::BTreeMap;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
@@ -44,7 +46,20 @@ impl World {
         self.done(request, &machine.id).await
     }
 
-    async fn ended(&self, id: &str) -> Result<(), String> {
+    /// A container, by what its process is started with.
+    pub(super) async fn report_container(
+        &self,
+        id: &str,
+        name: &str,
+        address: &str,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        let body = json!({"id": id, "name": name, "address": address, "environment": environment});
+        let request = self.http.post(format!("{}/machines", self.control)).json(&body);
+        self.done(request, id).await
+    }
+
+    pub(super) async fn ended(&self, id: &str) -> Result<(), String> {
         let request = self.http.delete(format!("{}/machines/{id}", self.control));
         self.done(request, id).await
     }
@@ -62,7 +77,7 @@ impl World {
     }
 
     /// The machines that are off.
-    async fn off(&self) -> Result<Vec<String>, String> {
+    pub(super) async fn off(&self) -> Result<Vec<String>, String> {
         let said = async {
             let reply = self.http.get(format!("{}/machines", self.control)).send().await?;
             reply.error_for_status()?.json::<Value>().await

@@ -2,7 +2,8 @@
 //!
 //! A template is the JSON that `RegisterTaskDefinition` takes, with Amazon's own keys; a key that Amazon adds next year passes
 //! through. What the provider says: the family, the size (that of the offering), the network mode, that it is Fargate's, the
-//! processor, and where a container that names no log driver logs to, if the stack names a log group.
+//! processor, where a container that names no log driver logs to, if the stack names a log group, and variables that say whose
+//! the container is ([`STACK`] and its like), by which a CI knows an agent of ours though its task is gone.
 //!
 //! # Guarantees
 //! - No error holds a value of the template: only its keys, and the names of containers and variables.
@@ -89,6 +90,11 @@ const SECRET: [&str; 8] = [
 /// How many hexadecimal characters of a document's SHA-256 tell it from another one.
 const DIGEST: usize = 32;
 
+/// Variables of the container whose end is the task's: whose it is.
+pub(super) const STACK: &str = "RUNFLEET_STACK";
+pub(super) const LINEAGE: &str = "RUNFLEET_LINEAGE";
+pub(super) const POOL: &str = "RUNFLEET_POOL";
+
 /// Where logs go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Logs {
@@ -120,6 +126,7 @@ impl Document {
         rendered: &str,
         family: &str,
         size: Size,
+        variables: &[(&str, &str)],
         logs: Option<&Logs>,
     ) -> Result<Self, ProviderError> {
         let body: Value = serde_json::from_str(rendered).map_err(|error| {
@@ -133,7 +140,7 @@ impl Document {
         for key in body.keys() {
             misspelt(key, &KEYS, "a task definition")?;
         }
-        let container = containers(&mut body, family, logs)?;
+        let container = containers(&mut body, family, variables, logs)?;
         ours(&mut body, "family", json!(family))?;
         sized(&mut body, "cpu", size.cpu, size)?;
         sized(&mut body, "memory", size.memory, size)?;
@@ -185,6 +192,7 @@ impl Document {
 fn containers(
     body: &mut Map<String, Value>,
     family: &str,
+    whose: &[(&str, &str)],
     logs: Option<&Logs>,
 ) -> Result<String, ProviderError> {
     let all = match body.get_mut("containerDefinitions") {
@@ -224,6 +232,7 @@ fn containers(
             )));
         }
         if container.get("essential") != Some(&Value::Bool(false)) && main.is_none() {
+            say_whose(container, whose);
             main = Some(name);
         }
         if let (Some(logs), false) = (logs, container.contains_key("logConfiguration")) {
@@ -231,6 +240,20 @@ fn containers(
         }
     }
     main.ok_or_else(|| wrong("none of its containers is `essential`".to_owned()))
+}
+
+/// Adds the variables that the template has not.
+fn say_whose(container: &mut Map<String, Value>, whose: &[(&str, &str)]) {
+    let all = container.entry("environment").or_insert_with(|| json!([]));
+    let Value::Array(all) = all else { return };
+    for (name, value) in whose {
+        if all
+            .iter()
+            .all(|variable| variable.get("name") != Some(&json!(name)))
+        {
+            all.push(json!({"name": name, "value": value}));
+        }
+    }
 }
 
 impl Logs {
@@ -363,6 +386,8 @@ mod tests {
         Size::parse(name).unwrap()
     }
 
+    const WHOSE: [(&str, &str); 2] = [(STACK, "prod"), (POOL, "linux")];
+
     fn small() -> Value {
         json!({"containerDefinitions": [{"name": "agent", "image": "example/agent:1"}]})
     }
@@ -372,6 +397,7 @@ mod tests {
             &template.to_string(),
             "runfleet-prod-linux",
             size("0.25vcpu-0.5gb"),
+            &WHOSE,
             None,
         )
     }
@@ -397,7 +423,14 @@ mod tests {
             create: true,
         };
         let arm = size("1vcpu-2gb-arm64");
-        let document = Document::of(&small().to_string(), "runfleet-prod-linux", arm, Some(&logs)).unwrap();
+        let document = Document::of(
+            &small().to_string(),
+            "runfleet-prod-linux",
+            arm,
+            &WHOSE,
+            Some(&logs),
+        )
+        .unwrap();
         assert_eq!(document.container, "agent");
         let tags = [("runfleet-stack".to_owned(), "prod".to_owned())];
         let request: Value = serde_json::from_slice(&document.request(&tags)).unwrap();
@@ -408,6 +441,9 @@ mod tests {
             "tags": [{"key": "runfleet-stack", "value": "prod"}],
             "containerDefinitions": [{
                 "name": "agent", "image": "example/agent:1",
+                "environment": [
+                    {"name": "RUNFLEET_STACK", "value": "prod"}, {"name": "RUNFLEET_POOL", "value": "linux"},
+                ],
                 "logConfiguration": {"logDriver": "awslogs", "options": {
                     "awslogs-group": "/runfleet/agents", "awslogs-region": "eu-central-1",
                     "awslogs-stream-prefix": "runfleet-prod-linux", "awslogs-create-group": "true",
@@ -427,6 +463,9 @@ mod tests {
             template["tags"] =
                 json!([{"key": "team", "value": "blue"}, {"key": "runfleet-stack", "value": "no"}]);
             template["containerDefinitions"][0]["logConfiguration"] = json!({"logDriver": "splunk"});
+            template["containerDefinitions"][0]["environment"] = json!([
+                {"name": "RUNFLEET_POOL", "value": "mine"}, {"name": "RUNFLEET_STACK", "value": "mine too"},
+            ]);
             template["containerDefinitions"][0]["secrets"] =
                 json!([{"name": "AZP_TOKEN", "valueFrom": "arn:aws:ssm:eu-central-1:1:parameter/pat"}]);
         });
@@ -456,6 +495,7 @@ mod tests {
             &small().to_string(),
             "runfleet-prod-b",
             size("0.25vcpu-0.5gb"),
+            &WHOSE,
             None,
         )
         .unwrap();
@@ -464,6 +504,7 @@ mod tests {
             &small().to_string(),
             "runfleet-prod-linux",
             size("0.25vcpu-1gb"),
+            &WHOSE,
             None,
         );
         assert_ne!(larger.unwrap().digest, first.digest);
@@ -559,7 +600,7 @@ mod tests {
             let why = why(&template);
             assert!(why.contains(expected), "{why}");
         }
-        let broken = Document::of("{\"a\": hunter2}", "f", size("1vcpu-2gb"), None).unwrap_err();
+        let broken = Document::of("{\"a\": hunter2}", "f", size("1vcpu-2gb"), &[], None).unwrap_err();
         assert!(!format!("{broken:?}").contains("hunter2"), "{broken}");
         assert!(broken.to_string().contains("line 1, column 7"), "{broken}");
     }

@@ -22,7 +22,7 @@ use crate::{
 use super::{
     BATCH, Ecs,
     api::{CONFLICT, NO_CLUSTER, Start},
-    document::Document,
+    document::{self, Document},
     meaning, rejected,
     size::{self, Size},
     wire::{self, ADDRESS, CONTAINER, NAME, PRIVATE, PUBLIC, TYPE},
@@ -166,12 +166,14 @@ impl Ecs {
             ));
         };
         let pool = claim.labels.pool.as_ref().map_or("default", |pool| pool.as_str());
-        Document::of(
-            rendered.expose_secret(),
-            &family(claim.labels.stack.as_str(), pool),
-            size,
-            self.logs.as_ref(),
-        )
+        let stack = claim.labels.stack.as_str();
+        let whose = [
+            (document::STACK, stack),
+            (document::LINEAGE, claim.labels.lineage.as_str()),
+            (document::POOL, pool),
+        ];
+        let (rendered, family) = (rendered.expose_secret(), family(stack, pool));
+        Document::of(rendered, &family, size, &whose, self.logs.as_ref())
     }
 
     /// Makes the cluster where it is missing and ours to make: looked at once.

@@ -1,4 +1,5 @@
 use jiff::SignedDuration;
+use serde_json::json;
 
 use super::*;
 use crate::{
@@ -92,7 +93,7 @@ fn terraforms_variables_become_a_pool_that_behaves_the_same() {
     assert_eq!(pool.policy, Policy::AdoDelta);
     assert_eq!(
         (pool.mode, pool.min, pool.max, pool.jobs_per_runner),
-        (Mode::Act, 0, 20, 1)
+        (Mode::Advise, 0, 20, 1)
     );
     assert_eq!(pool.idle_timeout, SignedDuration::ZERO);
     assert_eq!(pool.cloud_init, "templates/ecs/azure-devops-agent.json.tera");
@@ -114,8 +115,13 @@ fn terraforms_variables_become_a_pool_that_behaves_the_same() {
             "ado_pat",
             "agent_cw_namespace",
             "agent_cw_metric_prefix",
-            "function_timeout_seconds"
+            "function_timeout_seconds",
+            "executionRoleArn"
         ]
+    );
+    assert_eq!(
+        pool.vars["image"],
+        "ACCOUNT.dkr.ecr.REGION.amazonaws.com/adoagent:latest"
     );
     assert!(!format!("{} {:?}", made.text, made.left).contains("verysecret"));
 }
@@ -137,15 +143,23 @@ fn a_queue_of_the_first_version_names_its_cluster_and_its_secret_and_lacks_the_r
         (pool.name.as_str(), pool.agents.as_ref().unwrap().pool.as_str()),
         ("queue1", "7")
     );
-    assert_eq!(
-        pool.mode,
-        Mode::Advise,
-        "it has no organisation and no subnet yet"
-    );
+    let expected = json!({
+        "image": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/adoagent:latest",
+        "execution_role": "arn:aws:iam::123456789012:role/ROLE",
+        "token_from": "arn:aws:ssm:eu-west-1:123456789012:parameter/agents-PAT",
+    });
+    assert_eq!(json!(pool.vars), expected);
     assert!(made.text.contains("https://dev.azure.com/ORGANISATION"));
     assert_eq!(
         left(&made),
-        ["Namespace", "MetricData", "ado_org_name", "subnet", "ado_pool_id"]
+        [
+            "Namespace",
+            "MetricData",
+            "ado_org_name",
+            "subnet",
+            "ado_pool_id",
+            "executionRoleArn"
+        ]
     );
 }
 
@@ -170,10 +184,16 @@ fn each_queue_is_a_pool_and_variables_beside_them_hold_for_all() {
             )
         })
         .collect();
-    assert_eq!(pools, [("queue1", "7", Mode::Act), ("queue2", "8", Mode::Act)]);
+    assert_eq!(
+        pools,
+        [("queue1", "7", Mode::Advise), ("queue2", "8", Mode::Advise)]
+    );
     assert_eq!((made.stack.ci.len(), made.stack.providers.len()), (1, 1));
     assert!(made.stack.pools.iter().all(|pool| pool.offerings[0].public_ipv4));
-    assert_eq!(left(&made), ["Namespace", "MetricData", "ado_pool_id"]);
+    assert_eq!(
+        left(&made),
+        ["Namespace", "MetricData", "ado_pool_id", "executionRoleArn"]
+    );
 }
 
 #[test]
@@ -194,7 +214,10 @@ fn with_one_queue_the_variables_name_its_pool() {
     let common = "// the first version\nado_org_name  = \"acme\"\nado_pool_name = \"Linux\"   # its agents\n";
     let made = made(&[("q.json", &queue_file("7")), ("terraform.tfvars", common)]);
     assert_eq!(made.stack.pools[0].agents.as_ref().unwrap().pool, "Linux");
-    assert_eq!(left(&made), ["Namespace", "MetricData", "subnet"]);
+    assert_eq!(
+        left(&made),
+        ["Namespace", "MetricData", "subnet", "executionRoleArn"]
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Account, Home, ORGANISATION, Queue, SUBNET, TOKEN, Token};
+use super::{Account, Home, ORGANISATION, Queue, SUBNET, TOKEN, Token, parameter};
 use crate::stack::from::quoted;
 
 /// Why CloudWatch's metrics are not taken over.
@@ -145,14 +145,6 @@ fn list(texts: &[String]) -> String {
 }
 
 fn pool(queue: &Queue, ci: &str, provider: &str) -> String {
-    let (mode, why) = if queue.is_whole() {
-        ("act", "\"advise\" plans and reports, and changes nothing")
-    } else {
-        (
-            "advise",
-            "plans and reports only; \"act\" when what is not known is written below and above",
-        )
-    };
     let replace = if queue.agent_pool.bytes().all(|byte| byte.is_ascii_digit()) {
         "            # write the pool's name in place of its id: agents join by it"
     } else {
@@ -174,12 +166,14 @@ fn pool(queue: &Queue, ci: &str, provider: &str) -> String {
 [pools.{name}]
 ci           = "{ci}"
 agent_pool   = {agent_pool}{replace}
-mode         = "{mode}"          # {why}
+mode         = "advise"       # plans and reports, and changes nothing; then "act"
 min          = 0
 max          = {MAX}             # it had none
 idle_timeout = "0s"           # it went by numbers alone
 policy       = "ado-delta"    # or "queue": see stacks/azure-ecs.toml
 task         = "templates/ecs/azure-devops-agent.json.tera"
+
+[pools.{name}.vars]             # what its task definition says: docs/guides/ecs.md
 {vars}
 [[pools.{name}.offerings]]
 provider        = "{provider}"
@@ -195,8 +189,22 @@ public_ipv4     = {public}       # assign_public_ip
     )
 }
 
-/// What the template is told.
+/// What the template is told: as far as it is known, with what stands for the rest.
 fn vars(queue: &Queue) -> String {
-    let _ = queue;
-    String::new()
+    let owner = queue.owner.as_deref().unwrap_or("ACCOUNT");
+    let region = queue.home.region.as_deref().unwrap_or("REGION");
+    let cluster = queue.home.cluster.as_deref().unwrap_or("CLUSTER");
+    [
+        (
+            "image         ",
+            format!("{owner}.dkr.ecr.{region}.amazonaws.com/{}:latest", queue.image),
+        ),
+        ("execution_role", format!("arn:aws:iam::{owner}:role/ROLE")),
+        (
+            "token_from    ",
+            format!("arn:aws:ssm:{region}:{owner}:parameter/{}", parameter(cluster)),
+        ),
+    ]
+    .map(|(key, value)| format!("{key} = {}\n", quoted(&value)))
+    .concat()
 }
