@@ -1,4 +1,6 @@
 //! The cluster over HTTP: Jobs that make pods that start runners, what keeps them from it, and how objects are kept.
+//!
+//! Long because each test plays a whole life of a Job or of a list, and they share one client.
 
 use serde_json::{Value, json};
 
