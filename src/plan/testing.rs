@@ -992,7 +992,7 @@ impl World {
             created_at: seen.created_at,
             spec: rung.spec.clone(),
             price: rung.price.clone(),
-            ci: (address.kind == ResourceKind::Machine).then(|| "gitlab".into()),
+            ci: matches!(address.kind, ResourceKind::Machine | ResourceKind::Batch).then(|| "gitlab".into()),
             registration: claim.registration,
             phase: Phase::Live,
         };

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     model::{
+        demand::AgentPool,
         offering::{Market, OfferingKey},
         resource::{Direction, FirewallRule, FirewallSpec, ImageRef, ResourceSpec, SshKeySpec},
     },
@@ -315,6 +316,81 @@ fn the_hash_covers_what_a_machine_is_made_from() {
     ];
     let different: BTreeSet<_> = others.iter().chain([&hash]).collect();
     assert_eq!(different.len(), others.len() + 1);
+}
+
+#[test]
+fn the_task_of_an_azure_devops_agent_refers_to_its_token() {
+    let mut pool = pool();
+    "templates/ecs/azure-devops-agent.json.tera".clone_into(&mut pool.cloud_init);
+    let agents = |capabilities: &[(&str, &str)]| {
+        let pairs = capabilities
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Some(Box::new(AgentPool {
+            pool: "linux-fargate".to_owned(),
+            capabilities: pairs.collect(),
+        }))
+    };
+    pool.vars = BTreeMap::from([
+        ("image".into(), json!("example/agent:4")),
+        ("execution_role".into(), json!("arn:aws:iam::1:role/ci")),
+        (
+            "token_from".into(),
+            json!("arn:aws:ssm:eu-central-1:1:parameter/pat"),
+        ),
+    ]);
+    pool.agents = agents(&[]);
+    let join = Join {
+        system_id: None,
+        url: "https://dev.azure.com/acme/".into(),
+        token: TOKEN.into(),
+    };
+    let rendered = |pool: &Pool| {
+        let text = user_data(&builtin(), &stack(), pool, &spec("brave-otter"), &join)?;
+        assert!(!text.expose_secret().contains(TOKEN), "no token of ours");
+        Ok::<serde_json::Value, RenderError>(serde_json::from_str(text.expose_secret()).expect("JSON"))
+    };
+    let expected = json!({
+        "executionRoleArn": "arn:aws:iam::1:role/ci",
+        "containerDefinitions": [{
+            "name": "agent", "image": "example/agent:4", "essential": true, "command": ["--once"], "stopTimeout": 120,
+            "environment": [
+                {"name": "AZP_URL", "value": "https://dev.azure.com/acme"}, {"name": "AZP_POOL", "value": "linux-fargate"},
+            ],
+            "secrets": [{"name": "AZP_TOKEN", "valueFrom": "arn:aws:ssm:eu-central-1:1:parameter/pat"}],
+        }],
+    });
+    assert_eq!(rendered(&pool).unwrap(), expected);
+    pool.agents = agents(&[
+        ("Agent.Version", "4.0"),
+        ("docker", ""),
+        ("size", "a \"small\" one"),
+    ]);
+    pool.vars
+        .insert("environment".into(), json!({"HTTPS_PROXY": "http://proxy:3128"}));
+    pool.vars
+        .insert("task_role".into(), json!("arn:aws:iam::1:role/jobs"));
+    pool.vars.insert("disk_gib".into(), json!(40));
+    pool.vars.insert("log".into(), json!({"logDriver": "splunk"}));
+    let full = rendered(&pool).unwrap();
+    assert_eq!(full["ephemeralStorage"], json!({"sizeInGiB": 40}));
+    assert_eq!(full["taskRoleArn"], "arn:aws:iam::1:role/jobs");
+    let container = &full["containerDefinitions"][0];
+    assert_eq!(container["logConfiguration"], json!({"logDriver": "splunk"}));
+    let more = json!([
+        {"name": "docker", "value": "true"}, {"name": "size", "value": "a \"small\" one"},
+        {"name": "HTTPS_PROXY", "value": "http://proxy:3128"},
+    ]);
+    assert_eq!(
+        container["environment"].as_array().unwrap()[2..],
+        *more.as_array().unwrap()
+    );
+    pool.vars.remove("token_from");
+    let error = rendered(&pool).unwrap_err();
+    assert!(
+        error.to_string().contains("there is no variable vars.token_from"),
+        "{error}"
+    );
 }
 
 #[test]

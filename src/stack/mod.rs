@@ -17,6 +17,7 @@ mod parse_accounts;
 mod parse_aws;
 mod parse_azure;
 mod parse_digitalocean;
+mod parse_ecs;
 mod parse_group;
 mod parse_hooks;
 mod parse_kubernetes;
@@ -264,7 +265,7 @@ pub struct EcsHome {
     pub cluster: String,
     /// Whether the cluster and the log group are made where they are missing; they stay when the stack goes.
     pub create: bool,
-    /// The log group that task definitions name; none: it is not looked at.
+    /// The log group of containers whose template names no log driver; none: it is not looked at.
     pub log_group: Option<String>,
 }
 

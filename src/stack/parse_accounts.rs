@@ -63,7 +63,7 @@ impl Check<'_> {
                         _ => "HCLOUD_TOKEN",
                     };
                     self.token(&path, raw.token.as_ref(), &endpoint, variable);
-                    self.only_for(&path, kind.as_str(), &AWS_KEYS, "ec2 and asg");
+                    self.only_for(&path, kind.as_str(), &AWS_KEYS, "ec2, asg and ecs");
                 }
                 // Whether it has a token its kind says.
                 None => {
@@ -72,8 +72,8 @@ impl Check<'_> {
                     }
                 }
             }
-            if kind == Some(ProviderKind::Asg) {
-                self.only_for(&path, "asg", &["vpc"], "ec2");
+            if let Some(other @ (ProviderKind::Asg | ProviderKind::Ecs)) = kind {
+                self.only_for(&path, other.as_str(), &["vpc"], "ec2");
             }
             self.file(&["providers", &name, "ca_file"], raw.ca_file.as_deref());
             self.aws_words(&path, &raw);

@@ -179,23 +179,24 @@ impl Check<'_> {
         }))
     }
 
-    /// Ids and names of what is there already.
-    fn launch_words(&mut self, offering: &[&str; 4], raw: &RawOffering) {
-        for (key, ids, prefix) in [
-            ("subnets", &raw.subnets, "subnet-"),
-            ("security_groups", &raw.security_groups, "sg-"),
-        ] {
-            let path = [&offering[..], &[key]].concat();
-            self.duplicates(&path, ids);
-            for (at, id) in ids.iter().enumerate() {
-                if !id.starts_with(prefix) {
-                    let what = format!("\"{id}\" in `{}` is not an id", dotted(&path));
-                    let at = at.to_string();
-                    let path = [&path[..], &[at.as_str()]].concat();
-                    self.bad(&path, what, "not an id", format!("write \"{prefix}0a1b2c3d\""));
-                }
+    /// Ids of what is there already, each once.
+    pub(super) fn ids(&mut self, offering: &[&str; 4], key: &str, ids: &[String], prefix: &str) {
+        let path = [&offering[..], &[key]].concat();
+        self.duplicates(&path, ids);
+        for (at, id) in ids.iter().enumerate() {
+            if !id.starts_with(prefix) {
+                let what = format!("\"{id}\" in `{}` is not an id", dotted(&path));
+                let at = at.to_string();
+                let path = [&path[..], &[at.as_str()]].concat();
+                self.bad(&path, what, "not an id", format!("write \"{prefix}0a1b2c3d\""));
             }
         }
+    }
+
+    /// Ids and names of what is there already.
+    fn launch_words(&mut self, offering: &[&str; 4], raw: &RawOffering) {
+        self.ids(offering, "subnets", &raw.subnets, "subnet-");
+        self.ids(offering, "security_groups", &raw.security_groups, "sg-");
         for (key, word) in [
             ("launch_template", &raw.launch_template),
             ("template_version", &raw.template_version),
@@ -261,7 +262,7 @@ impl Check<'_> {
 }
 
 /// `eu-central-1`, `us-gov-west-1`: a zone ends in a letter, and the names of zones outside a region's are longer.
-fn is_region(word: &str) -> bool {
+pub(super) fn is_region(word: &str) -> bool {
     let parts: Vec<&str> = word.split('-').collect();
     matches!(parts.len(), 3 | 4)
         && parts

@@ -21,7 +21,12 @@ impl Check<'_> {
     /// The words of a provider.
     pub(super) fn ecs_home(&mut self, path: &[&str; 2], raw: &RawProvider) {
         let [table, name] = *path;
-        if let Some(cluster) = raw.cluster.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+        if let Some(cluster) = raw
+            .cluster
+            .as_deref()
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+        {
             let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
             if cluster.len() > CLUSTER_MAX || !cluster.chars().all(fits) {
                 let help = match cluster.rsplit_once("cluster/") {
@@ -50,12 +55,17 @@ impl Check<'_> {
             let text = size.strip_suffix("-arm64").unwrap_or(size);
             let number = |text: &str, unit: &str| {
                 let number = text.strip_suffix(unit)?;
-                (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')).then_some(())
+                (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+                    .then_some(())
             };
             let parts = text.split_once('-');
-            if parts.and_then(|(cpu, memory)| number(cpu, "vcpu").and(number(memory, "gb"))).is_none() {
+            if parts
+                .and_then(|(cpu, memory)| number(cpu, "vcpu").and(number(memory, "gb")))
+                .is_none()
+            {
                 let what = format!("\"{size}\" is no size of a task");
-                let help = "write processors and memory: \"0.25vcpu-0.5gb\", \"2vcpu-4gb\", \"2vcpu-4gb-arm64\"";
+                let help =
+                    "write processors and memory: \"0.25vcpu-0.5gb\", \"2vcpu-4gb\", \"2vcpu-4gb-arm64\"";
                 self.bad(&path, what, "not a size", help);
             }
         }
@@ -65,7 +75,12 @@ impl Check<'_> {
             if version != "LATEST" && !(numbers.len() == 3 && numbers.iter().all(number)) {
                 let path = [&offering[..], &["platform_version"]].concat();
                 let what = format!("\"{version}\" is no version of Fargate's platform");
-                self.bad(&path, what, "not a version", "write \"1.4.0\", or take it out for the latest");
+                self.bad(
+                    &path,
+                    what,
+                    "not a version",
+                    "write \"1.4.0\", or take it out for the latest",
+                );
             }
         }
         for (at, location) in raw.locations.iter().enumerate() {
@@ -100,7 +115,11 @@ impl Check<'_> {
         ] {
             if ids.len() > most {
                 let path = [&offering[..], &[key]].concat();
-                let what = format!("`{}` names {}, and a task has {most} at most", dotted(&path), ids.len());
+                let what = format!(
+                    "`{}` names {}, and a task has {most} at most",
+                    dotted(&path),
+                    ids.len()
+                );
                 self.bad(&path, what, "too many", format!("leave {most} of them"));
             }
         }

@@ -1,11 +1,11 @@
-//! Checks of what runs containers: where tasks and Jobs run, and how one is started. The words of Kubernetes's own are in
-//! `parse_kubernetes`.
+//! Checks of what runs containers: where tasks and Jobs run, and how one is started. The words of each alone are in
+//! `parse_ecs` and `parse_kubernetes`.
 
 use jiff::SignedDuration;
 
 use super::{
     CronJobs, EcsHome, KubernetesHome, OfferingChoice, ProviderConfig, ProviderKind, StackProblem,
-    parse::{Check, dotted},
+    parse::Check,
     raw::{RawOffering, RawPool, RawProvider},
 };
 use crate::model::resource::{EcsTask, KubernetesJob, TaskSpec};
@@ -47,6 +47,9 @@ impl Check<'_> {
             self.only_for(path, word, &KUBERNETES_HOME, "kubernetes");
         }
         let [table, name] = *path;
+        if ecs {
+            self.ecs_home(path, raw);
+        }
         if kubernetes {
             if let Some(namespace) = &raw.namespace {
                 self.dns_label(&[table, name, "namespace"], namespace, "a namespace");
@@ -108,17 +111,7 @@ impl Check<'_> {
         }
         match provider.kind {
             ProviderKind::Ecs => {
-                if raw.subnets.is_empty() && self.untouched(&[&offering[..], &["subnets"]].concat()) {
-                    self.report(
-                        StackProblem::new(
-                            "stack::missing_key",
-                            self.span(offering),
-                            format!("missing key `subnets` in `{}`", dotted(offering)),
-                            "needs `subnets`",
-                        )
-                        .help("a task of Fargate has an address in a subnet: add subnets = [\"subnet-0a1b2c3d\"]"),
-                    );
-                }
+                self.ecs_words(offering, raw);
                 Some(Box::new(TaskSpec::Ecs(EcsTask {
                     cluster: provider.ecs.as_ref().map(|home| home.cluster.clone())?,
                     subnets: raw.subnets.clone(),

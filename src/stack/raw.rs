@@ -205,17 +205,17 @@ pub(super) struct RawProvider {
     /// How many requests an hour the account is allowed. Without: what the vendor allows everybody (Hetzner: 3600, DigitalOcean: 5000).
     #[schemars(range(min = 1))]
     pub(super) requests_per_hour: Option<u32>,
-    /// `ec2`, `asg`: the region. Without: what `AWS_REGION` or the profile says.
+    /// `ec2`, `asg`, `ecs`: the region. Without: what `AWS_REGION` or the profile says.
     #[schemars(extend("examples" = ["eu-central-1"]))]
     pub(super) region: Option<String>,
-    /// `ec2`, `asg`: a profile of `~/.aws/config`, one with SSO too. Without: `AWS_PROFILE`, the environment's keys, the machine's own role.
+    /// `ec2`, `asg`, `ecs`: a profile of `~/.aws/config`, one with SSO too. Without: `AWS_PROFILE`, the environment's keys, the machine's own role.
     pub(super) profile: Option<String>,
-    /// `ec2`, `asg`: a role to take on.
+    /// `ec2`, `asg`, `ecs`: a role to take on.
     #[schemars(extend("examples" = ["arn:aws:iam::123456789012:role/runfleet"]))]
     pub(super) role_arn: Option<String>,
-    /// `ec2`, `asg`: the id of a key. Without: as Amazon's own tools are let in.
+    /// `ec2`, `asg`, `ecs`: the id of a key. Without: as Amazon's own tools are let in.
     pub(super) access_key: Option<SecretRef>,
-    /// `ec2`, `asg`: the key's secret.
+    /// `ec2`, `asg`, `ecs`: the key's secret.
     pub(super) secret_key: Option<SecretRef>,
     /// `ec2`: the VPC in which security groups are made for the stack's firewalls. Without: the default one.
     #[schemars(extend("examples" = ["vpc-0a1b2c3d"]))]
@@ -223,10 +223,10 @@ pub(super) struct RawProvider {
     /// `ecs`: the cluster, by its name. Without: `default`.
     #[schemars(extend("examples" = ["ci"]))]
     pub(super) cluster: Option<String>,
-    /// `ecs`: the log group that task definitions name.
+    /// `ecs`: the log group that containers log to whose template names no log driver. Without: they log where their template says.
     #[schemars(extend("examples" = ["/runfleet/ci"]))]
     pub(super) log_group: Option<String>,
-    /// `ecs`: whether the cluster and the log group are made where they are missing. They stay when the stack goes.
+    /// `ecs`: whether the cluster and the log group are made where they are missing, the log group by Fargate with the tasks' execution role. They stay when the stack goes.
     #[serde(default)]
     pub(super) create: bool,
     /// `kubernetes`: the namespace. Without: `default`.
@@ -765,11 +765,11 @@ pub(super) struct RawOffering {
     /// `ec2`: the launch template's version. Without: its default one.
     #[schemars(extend("examples" = ["3", "$Latest"]))]
     pub(super) template_version: Option<String>,
-    /// `ec2`: subnets by id; the first in the location's zone is taken. Without: the launch template's, or the zone's default one.
+    /// `ec2`: subnets by id; the first in the location's zone is taken. Without: the launch template's, or the zone's default one. `ecs`: those that tasks have an address in, at least one; Fargate takes any of them.
     #[serde(default)]
     #[schemars(extend("examples" = [["subnet-0a1b2c3d"]]))]
     pub(super) subnets: Vec<String>,
-    /// `ec2`: security groups by id that exist already, besides those that are made for `firewalls`.
+    /// `ec2`: security groups by id that exist already, besides those that are made for `firewalls`. `ecs`: those of its tasks; without: the VPC's default one.
     #[serde(default)]
     #[schemars(extend("examples" = [["sg-0a1b2c3d"]]))]
     pub(super) security_groups: Vec<String>,

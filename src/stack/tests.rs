@@ -19,6 +19,7 @@ mod metrics;
 mod money;
 mod program;
 mod step;
+mod tasks;
 mod watch;
 
 const LOCAL: &str = include_str!("../../stacks/local.toml");

@@ -336,7 +336,7 @@ async fn a_batch_is_one_call_with_the_attempts_token_and_its_claim_as_tags() {
     assert_eq!(registered["family"], "runfleet-conformance-linux");
     assert_eq!(
         (&registered["cpu"], &registered["memory"]),
-        (&json!("256"), &json!("512"))
+        (&json!(256), &json!(512))
     );
     let container = &registered["containerDefinitions"][0];
     assert_eq!(container["secrets"][0]["name"], "AZP_TOKEN");
@@ -419,6 +419,43 @@ async fn the_spot_market_is_a_capacity_provider_and_may_take_tasks_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_started_has_failed_until_it_was_seen() {
+    let Some(cloud) = OnMoto::start().await else {
+        return;
+    };
+    let started = cloud
+        .create(&cloud.batch("failing", 3, |_| ()))
+        .await
+        .expect("it is started");
+    let (first, second) = (started.members[0].id.clone(), started.members[1].id.clone());
+    for id in [&first, &second] {
+        cloud.layer.task_fails(id.as_str(), NO_IMAGE).await;
+    }
+    let failed = async || {
+        let seen = cloud.listed().await.remove(0);
+        let failed = seen
+            .members
+            .into_iter()
+            .filter(|member| matches!(member.status, CloudStatus::Failed(_)));
+        failed.map(|member| member.id).collect::<Vec<_>>()
+    };
+    assert_eq!(failed().await.len(), 2);
+    let target = ResourceRef {
+        kind: ResourceKind::Machine,
+        id: first,
+        ..started.target
+    };
+    cloud
+        .provider
+        .delete(&target)
+        .await
+        .expect("it is stopped already");
+    assert_eq!(failed().await, [second], "what was acted on is not told again");
+    cloud.layer.advance(Duration::from_secs(600)).await;
+    assert_eq!(failed().await, [], "nor what nobody can remove, for ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_without_the_spot_market_is_told_and_not_changed() {
     let Some(cloud) = OnMoto::start().await else {
         return;
@@ -460,7 +497,7 @@ async fn both_kinds_of_address_tell_what_the_runner_is_called() {
         for member in &seen.members {
             let name = member.hostname.as_deref().expect("it runs");
             assert_eq!(
-                name.starts_with("ip-") && name.ends_with(".compute.internal"),
+                name.starts_with("ip-") && name.ends_with(".internal"),
                 public,
                 "{name}"
             );

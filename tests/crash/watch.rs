@@ -109,6 +109,8 @@ fn killed_in_turn(sandbox: &Sandbox, project: &Project, seed: u64) -> Duration {
 fn project(sandbox: &Sandbox, state: &str) -> Project {
     let text = stack_text(sandbox.hetzner(), sandbox.gitlab(), "")
         .replace("interval = \"3m\"", "interval = \"1s\"")
+        // Hetzner's 3,600 would stretch the second.
+        .replace("endpoint = ", "requests_per_hour = 1000000\nendpoint = ")
         .replace("state = \"file\"", state);
     Project::with_stack(&text, sandbox.token())
 }

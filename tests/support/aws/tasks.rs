@@ -65,6 +65,8 @@ pub struct Task {
     created: i64,
     /// From when it runs; none: not before it is told.
     up: Option<Duration>,
+    /// The world knows of it.
+    reported: bool,
     pub end: Option<End>,
 }
 
@@ -72,6 +74,8 @@ pub struct Task {
 #[derive(Clone, Debug)]
 pub struct End {
     at: Duration,
+    /// By the wall's clock and the layer's, in seconds.
+    stopped: i64,
     pub code: Option<i32>,
     pub stop_code: &'static str,
     pub reason: String,
@@ -135,6 +139,11 @@ impl Refusal {
             ),
         )
     }
+}
+
+/// What time it is, in seconds, as answers are dated.
+fn wall(now: Duration) -> i64 {
+    (jiff::Timestamp::now() + now).as_second()
 }
 
 fn said(value: &Value) -> Body {
@@ -351,14 +360,14 @@ impl Inner {
         let id = id_of(&arn).to_owned();
         let mut state = self.state();
         let now = state.now;
-        let wall = jiff::Timestamp::now() + now;
         let up = (state.pending < Duration::MAX).then(|| now + state.pending);
         let task = Task {
             definition: text(motos, "taskDefinitionArn").to_owned(),
             spot,
             born: now,
-            created: wall.as_second(),
+            created: wall(now),
             up,
+            reported: false,
             end: None,
             id: id.clone(),
             arn,
@@ -414,6 +423,9 @@ impl Inner {
         let reported = world
             .report_container(&id, &name, &detail("privateIPv4Address"), &environment)
             .await;
+        if let Some(task) = self.state().tasks.known.get_mut(&id) {
+            task.reported = true;
+        }
         if let Err(problem) = reported {
             self.problem(problem);
         }
@@ -467,6 +479,7 @@ impl Inner {
         if let Some(end) = &task.end {
             shown["stopCode"] = json!(end.stop_code);
             shown["stoppedReason"] = json!(end.reason);
+            shown["stoppedAt"] = json!(end.stopped);
             if end.bare {
                 shown["tags"] = json!([]);
             }
@@ -624,22 +637,38 @@ impl Inner {
             }
             let end = End {
                 at: now,
+                stopped: wall(now),
                 code: task.runs(now).then_some(143),
                 stop_code: "UserInitiated",
                 reason: text(body, "reason").to_owned(),
                 bare: true,
             };
             self.task_ended(&id, end).await;
+        } else if let Some(end) = self
+            .state()
+            .tasks
+            .known
+            .get_mut(&id)
+            .and_then(|task| task.end.as_mut())
+        {
+            // "Any tags associated with the task will be deleted": of one that stopped before, too. `[unverified]`
+            end.bare = true;
         }
         let shown = self.described(&[id]).await.into_iter().next();
         Ok((said(&json!({"task": shown})).into(), Spoke::Moto))
     }
 
     async fn task_ended(&self, id: &str, end: End) {
-        if let Some(task) = self.state().tasks.known.get_mut(id) {
-            task.end = Some(end);
-        }
+        let reported = {
+            let mut state = self.state();
+            let task = state.tasks.known.get_mut(id);
+            task.is_some_and(|task| {
+                task.end = Some(end);
+                task.reported
+            })
+        };
         if let Some(world) = &self.world
+            && reported
             && let Err(problem) = world.ended(id).await
         {
             self.problem(problem);
@@ -655,8 +684,10 @@ impl Inner {
         let cluster = task.arn.rsplit('/').nth(1).unwrap_or_default();
         let stop = json!({"cluster": cluster, "task": task.arn, "reason": reason});
         self.ask_tasks("StopTask", &stop).await;
+        let now = self.state().now;
         let end = End {
-            at: self.state().now,
+            at: now,
+            stopped: wall(now),
             code,
             stop_code,
             reason: reason.to_owned(),

@@ -9,7 +9,7 @@ use aws_sdk_ecs::{
     primitives::DateTime,
     types::{Container, Task, TaskStopCode},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::model::{
@@ -38,6 +38,9 @@ pub(super) const SPOT: &str = "FARGATE_SPOT";
 /// The longest `startedBy` that every version of the API took, and the longest `clientToken` (API reference, `RunTask`).
 const STARTED_BY: usize = 36;
 const TOKEN: usize = 64;
+/// For how long a task that could not be started is told as failed, so that what is wrong is seen and acted on. Nothing can
+/// remove it, and Amazon tells of it for an hour: from then on it is merely gone.
+const FAILED: SignedDuration = SignedDuration::from_mins(10);
 /// How many hexadecimal characters of a SHA-256 stand for a nonce that is too long or has other characters.
 const SHORT: usize = 32;
 
@@ -225,7 +228,7 @@ fn member(task: &Task, labels: &Labels, place: Place<'_>) -> Option<Member> {
     };
     Some(Member {
         id: id(task)?.into(),
-        status: status(task, main),
+        status: status(task, main, place.now),
         created_at: task.created_at().and_then(time).unwrap_or(place.now),
         offering,
         addresses: address.into_iter().collect(),
@@ -250,12 +253,12 @@ fn time(at: &DateTime) -> Option<Timestamp> {
 }
 
 /// Where a task stands. Source: ECS developer guide, "Task lifecycle".
-fn status(task: &Task, main: Option<&Container>) -> CloudStatus {
+fn status(task: &Task, main: Option<&Container>, now: Timestamp) -> CloudStatus {
     let ending = task.desired_status() == Some("STOPPED");
     match task.last_status().unwrap_or_default() {
         "PROVISIONING" | "PENDING" | "ACTIVATING" if !ending => CloudStatus::Pending,
         "RUNNING" if !ending => CloudStatus::Running,
-        "STOPPED" | "DELETED" => over(task, main),
+        "STOPPED" | "DELETED" => over(task, main, now),
         "PROVISIONING" | "PENDING" | "ACTIVATING" | "RUNNING" | "DEACTIVATING" | "STOPPING"
         | "DEPROVISIONING" => {
             match (task.stop_code(), main.and_then(Container::exit_code)) {
@@ -272,14 +275,24 @@ fn status(task: &Task, main: Option<&Container>) -> CloudStatus {
 }
 
 /// How a task came to its end.
-fn over(task: &Task, main: Option<&Container>) -> CloudStatus {
+fn over(task: &Task, main: Option<&Container>, now: Timestamp) -> CloudStatus {
     let code = main.and_then(Container::exit_code);
-    match task.stop_code() {
-        Some(TaskStopCode::TaskFailedToStart) => CloudStatus::Failed(why(task, main)),
-        Some(TaskStopCode::EssentialContainerExited) => CloudStatus::Ended(code),
-        Some(other) => CloudStatus::Terminated(format!("{}: {}", other.as_str(), why(task, main))),
-        None if code.is_some() || task.started_at().is_some() => CloudStatus::Ended(code),
-        None => CloudStatus::Failed(why(task, main)),
+    let never_started = match task.stop_code() {
+        Some(TaskStopCode::TaskFailedToStart) => true,
+        Some(TaskStopCode::EssentialContainerExited) => return CloudStatus::Ended(code),
+        Some(other) => return CloudStatus::Terminated(format!("{}: {}", other.as_str(), why(task, main))),
+        None => code.is_none() && task.started_at().is_none(),
+    };
+    if !never_started {
+        return CloudStatus::Ended(code);
+    }
+    let stopped = task.stopped_at().and_then(time);
+    let fresh = stopped.is_none_or(|at| now.duration_since(at) < FAILED);
+    // One without tags was stopped by us, or by somebody: it was seen.
+    if fresh && !task.tags().is_empty() {
+        CloudStatus::Failed(why(task, main))
+    } else {
+        CloudStatus::Terminated(format!("TaskFailedToStart: {}", why(task, main)))
     }
 }
 
@@ -557,6 +570,22 @@ mod tests {
             let task = task.set_stop_code(stop).stopped_reason(reason).build();
             assert_eq!(status(&task, Some(&main)), expected, "{last} {desired} {code:?}");
         }
+    }
+
+    #[test]
+    fn one_that_could_not_be_started_has_failed_for_a_while_and_until_it_is_stopped() {
+        let task = |tags: Vec<Tag>| {
+            let task = Task::builder().last_status("STOPPED").desired_status("STOPPED");
+            let task = task
+                .stop_code(TaskStopCode::TaskFailedToStart)
+                .stopped_at(DateTime::from_secs(0));
+            task.set_tags(Some(tags)).build()
+        };
+        let failed = |task: &Task, now: Timestamp| matches!(status(task, None, now), CloudStatus::Failed(_));
+        let ours = task(claimed("prod", "i-1"));
+        assert!(failed(&ours, NOW + SignedDuration::from_mins(9)));
+        assert!(!failed(&ours, NOW + FAILED));
+        assert!(!failed(&task(Vec::new()), NOW));
     }
 
     #[test]
