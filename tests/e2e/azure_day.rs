@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Somebody else's agents: one that is offline, and one at work.
-const WORLD: &str = "[[azure.agent_pools]]\nname = \"linux-fargate\"\n[[azure.agent_pools.agents]]\nname = \"old-agent\"\n";
+const WORLD: &str =
+    "[[azure.agent_pools]]\nname = \"linux-fargate\"\n[[azure.agent_pools.agents]]\nname = \"old-agent\"\n";
 const TOKEN_FROM: &str = "arn:aws:ssm:eu-central-1:123456789012:parameter/ci/azp-token";
 
 struct Stage {
@@ -58,7 +59,10 @@ impl Stage {
         let endpoint = format!("endpoint = \"{}\"\nregion ", layer.endpoint);
         project.edit("region ", &endpoint);
         let azure = sandbox.addresses["azure"].as_str().unwrap();
-        project.edit("https://dev.azure.com/acme\"", &format!("{azure}\"\nsettle = \"50ms\""));
+        project.edit(
+            "https://dev.azure.com/acme\"",
+            &format!("{azure}\"\nsettle = \"50ms\""),
+        );
         Some(Self {
             sandbox,
             layer,
@@ -98,12 +102,21 @@ impl Stage {
             "/jobs",
             &json!({"ci": "azure", "pool": "linux-fargate", "demands": ["docker"], "count": count, "duration": duration}),
         );
-        made["jobs"].as_array().unwrap().iter().filter_map(Value::as_u64).collect()
+        made["jobs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_u64)
+            .collect()
     }
 
     /// Tasks that have not ended.
     fn alive(&self) -> usize {
-        self.layer.tasks().iter().filter(|task| task.end.is_none()).count()
+        self.layer
+            .tasks()
+            .iter()
+            .filter(|task| task.end.is_none())
+            .count()
     }
 
     fn jobs(&self, status: &str) -> usize {
@@ -116,7 +129,9 @@ impl Stage {
     fn agents(&self) -> Vec<String> {
         let world = self.sandbox.world();
         let agents = world["agents"].as_array().unwrap().iter();
-        let mut names: Vec<String> = agents.map(|agent| agent["name"].as_str().unwrap().to_owned()).collect();
+        let mut names: Vec<String> = agents
+            .map(|agent| agent["name"].as_str().unwrap().to_owned())
+            .collect();
         names.sort();
         names
     }
@@ -124,7 +139,9 @@ impl Stage {
     fn created(&self) -> usize {
         let plan = self.run(&["plan", "--json"]).exits(0).json();
         let changes = plan["changes"].as_array().unwrap().iter();
-        changes.filter(|change| change["actions"] == json!(["create"])).count()
+        changes
+            .filter(|change| change["actions"] == json!(["create"]))
+            .count()
     }
 }
 
@@ -162,7 +179,11 @@ fn a_day_of_agents_on_fargate() {
     assert_eq!(stage.jobs("running"), 13);
     let status = stage.run(&["status", "--json"]).exits(0).json();
     let pool = &status["pools"][0];
-    assert_eq!((&pool["queued"], &pool["running"]), (&json!(0), &json!(13)), "{status}");
+    assert_eq!(
+        (&pool["queued"], &pool["running"]),
+        (&json!(0), &json!(13)),
+        "{status}"
+    );
     stage.tick();
     assert_eq!(stage.alive(), 12, "nobody who works is sent away");
 
@@ -189,7 +210,11 @@ fn a_day_of_agents_on_fargate() {
     assert_eq!(stage.agents(), ["old-agent", "theirs"]);
     let state = stage.project.state();
     let batches = state["resources"].as_object().unwrap().keys();
-    assert_eq!(batches.filter(|address| address.starts_with("batch.")).count(), 0, "{state}");
+    assert_eq!(
+        batches.filter(|address| address.starts_with("batch.")).count(),
+        0,
+        "{state}"
+    );
     stage.run(&["destroy"]).exits(0);
     assert_eq!(stage.project.state()["resources"], json!({}));
 }

@@ -119,19 +119,30 @@ fn ado_ecs_agents_files_are_taken_over_and_what_has_no_equivalent_is_named() {
         let words = [&["init", "--from", "ado-ecs-agents"], paths, &["--out", out]].concat();
         project.run(&words)
     };
-    from(&["config"], "stacks/queues.toml").exits(0).says("ado_org_name: no file names");
+    from(&["config"], "stacks/queues.toml")
+        .exits(0)
+        .says("ado_org_name: no file names");
     let text = std::fs::read_to_string(project.path("stacks/queues.toml")).unwrap();
-    assert!(text.contains("[pools.linux]") && text.contains("[pools.windows]"), "{text}");
+    assert!(
+        text.contains("[pools.linux]") && text.contains("[pools.windows]"),
+        "{text}"
+    );
     project.run(&["-s", "queues", "validate"]).exits(0);
     from(&["config/linux.json", "config/windows.json"], "stacks/both.toml").exits(0);
     project.run(&["-s", "both", "validate"]).exits(0);
-    std::fs::write(project.path("config/linux.json"), queue(7).replace("Namespace", "namespace")).unwrap();
+    std::fs::write(
+        project.path("config/linux.json"),
+        queue(7).replace("Namespace", "namespace"),
+    )
+    .unwrap();
     from(&["config"], "stacks/none.toml")
         .exits(1)
         .says("linux.json: Namespace is missing")
         .says("nothing was written");
     std::fs::create_dir(project.path("empty")).unwrap();
-    from(&["empty"], "stacks/none.toml").exits(1).says("there is no file of JSON there");
+    from(&["empty"], "stacks/none.toml")
+        .exits(1)
+        .says("there is no file of JSON there");
     assert!(!project.path("stacks/none.toml").exists());
     project
         .run(&["init", "--from", "do-scaler", "config", "empty"])

@@ -74,7 +74,8 @@ fn state_machine(waiting: u32, agents: &[Agent]) -> Turn {
 
 /// The policy that takes its place.
 fn ado_delta(pool: &Pool, waiting: u32, agents: &[Agent]) -> Turn {
-    let count = |is: fn(&Agent) -> bool| u32::try_from(agents.iter().filter(|agent| is(agent)).count()).unwrap();
+    let count =
+        |is: fn(&Agent) -> bool| u32::try_from(agents.iter().filter(|agent| is(agent)).count()).unwrap();
     let busy = count(|agent| matches!(agent, Agent::Works(_)));
     let have = Have {
         serving: u32::try_from(agents.len()).unwrap(),
@@ -97,7 +98,11 @@ fn day(jobs: &[Job], boot: u32, turn: impl Fn(u32, &[Agent]) -> Turn) -> Day {
     let mut agents: Vec<Agent> = Vec::new();
     let mut queue: Vec<u32> = Vec::new();
     for now in (0..END).step_by(STEP.try_into().unwrap()) {
-        queue.extend(jobs.iter().filter(|job| job.at / STEP == now / STEP).map(|job| job.takes));
+        queue.extend(
+            jobs.iter()
+                .filter(|job| job.at / STEP == now / STEP)
+                .map(|job| job.takes),
+        );
         agents.retain_mut(|agent| match *agent {
             Agent::Boots(until) if until <= now => {
                 *agent = Agent::Free;
@@ -148,7 +153,9 @@ fn the_old_state_machine_starts_what_boots_again_and_again_and_ours_once() {
     let jobs = [Job { at: 0, takes: 600 }; 3];
     let old = day(&jobs, 300, state_machine);
     assert_eq!((old.started, old.most, old.done), (9, 9, 3));
-    let ours = day(&jobs, 300, |waiting, agents| ado_delta(&licensed(20), waiting, agents));
+    let ours = day(&jobs, 300, |waiting, agents| {
+        ado_delta(&licensed(20), waiting, agents)
+    });
     assert_eq!((ours.started, ours.most, ours.done), (3, 3, 3));
     assert_eq!(ours.last, old.last, "and nobody waits for longer");
 }
@@ -159,7 +166,9 @@ fn the_old_state_machine_deregisters_who_works_and_ours_nobody() {
     let jobs = [Job { at: 0, takes: 3600 }];
     let old = day(&jobs, 200, state_machine);
     assert!(old.cut > 0, "{old:?}");
-    let ours = day(&jobs, 200, |waiting, agents| ado_delta(&licensed(20), waiting, agents));
+    let ours = day(&jobs, 200, |waiting, agents| {
+        ado_delta(&licensed(20), waiting, agents)
+    });
     assert_eq!((ours.cut, ours.started, ours.left), (0, 1, 0));
 }
 
