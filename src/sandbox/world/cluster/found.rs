@@ -106,10 +106,11 @@ impl World {
         metadata.insert("generation".to_owned(), 1.into());
         metadata.shift_remove("deletionTimestamp");
         metadata.shift_remove("selfLink");
-        if key.kind != Kind::Node && key.kind != Kind::Pod {
-            if let Some(object) = object.as_object_mut() {
-                object.shift_remove("status");
-            }
+        if key.kind != Kind::Node
+            && key.kind != Kind::Pod
+            && let Some(object) = object.as_object_mut()
+        {
+            object.shift_remove("status");
         }
         live::defaults(key.kind, &mut object, &uid);
         let now = self.now;

@@ -93,6 +93,8 @@ impl World {
             match text(pod, "/status/phase") {
                 "Succeeded" => tally.succeeded += counts,
                 "Failed" => tally.failed += counts,
+                // A pod that was asked to end has failed for its Job, whatever comes of it.
+                _ if is_leaving(pod) => tally.failed += counts,
                 phase => {
                     tally.active += 1;
                     tally.ready += u64::from(phase == "Running");

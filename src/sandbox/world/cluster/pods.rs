@@ -278,6 +278,9 @@ impl World {
         let Some(pod) = self.cluster.get(key) else {
             return;
         };
+        if is_leaving(pod) && grace.is_none() {
+            return;
+        }
         let id = uid(pod).to_owned();
         let own = number(pod, "/spec/terminationGracePeriodSeconds").unwrap_or(GRACE);
         let grace = grace.unwrap_or(own);
@@ -293,6 +296,7 @@ impl World {
             metadata.insert("deletionTimestamp".to_owned(), seconds(add(now, length)).into());
             metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
         });
+        self.sync_owner(key);
         if grace == 0 {
             self.cluster.ends.insert(id, ended(137));
             self.power_off(number);

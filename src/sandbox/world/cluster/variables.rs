@@ -104,18 +104,15 @@ fn expanded(text: &str, variables: &BTreeMap<String, String>) -> String {
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
         let named = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
-        match named {
-            Some((name, tail)) => {
-                match variables.get(name) {
-                    Some(value) => out.push_str(value),
-                    None => out.push_str(&format!("$({name})")),
-                }
-                rest = tail;
+        if let Some((name, tail)) = named {
+            match variables.get(name) {
+                Some(value) => out.push_str(value),
+                None => out.extend(["$(", name, ")"]),
             }
-            None => {
-                out.push('$');
-                rest = after.strip_prefix('$').unwrap_or(after);
-            }
+            rest = tail;
+        } else {
+            out.push('$');
+            rest = after.strip_prefix('$').unwrap_or(after);
         }
     }
     out.push_str(rest);
