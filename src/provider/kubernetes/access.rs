@@ -323,6 +323,14 @@ users:
         Access::of_kubeconfig(Kubeconfig::File(file.path()), context, programs).await
     }
 
+    /// Why there is no client.
+    async fn no_client(access: &Access) -> AccessError {
+        match access.client(ClientConfig::new("", Auth::None)).await {
+            Ok(_) => panic!("a client of {access:?}"),
+            Err(error) => error,
+        }
+    }
+
     #[tokio::test]
     async fn a_kubeconfig_says_where_the_cluster_is_and_is_shown_without_its_token() {
         let found = access(KUBECONFIG, None, false).await.unwrap();
@@ -341,7 +349,7 @@ users:
         assert!(matches!(refused, AccessError::Program), "{refused}");
         let found = access(KUBECONFIG, dev, true).await.unwrap();
         assert_eq!(found.place(), "arn-aws-eks-eu-central-1-1-cluster-dev");
-        let failed = found.client(ClientConfig::new("", Auth::None)).await.unwrap_err();
+        let failed = no_client(&found).await;
         assert!(failed.to_string().contains("/bin/false"), "{failed}");
     }
 
@@ -357,14 +365,14 @@ users:
         let plain = access(&KUBECONFIG.replace("https://", "http://"), None, true)
             .await
             .unwrap();
-        let refused = plain.client(ClientConfig::new("", Auth::None)).await.unwrap_err();
+        let refused = no_client(&plain).await;
         assert!(
             matches!(refused, AccessError::Net(NetError::Insecure { .. })),
             "{refused}"
         );
         let half = KUBECONFIG.replace("{ token: s3cret }", "{ client-certificate-data: czNjcmV0 }");
         let half = access(&half, None, true).await.unwrap();
-        let refused = half.client(ClientConfig::new("", Auth::None)).await.unwrap_err();
+        let refused = no_client(&half).await;
         assert!(matches!(refused, AccessError::Unsupported(_)), "{refused}");
         let nowhere = access(KUBECONFIG, Some("nowhere"), true).await.unwrap_err();
         assert!(nowhere.to_string().contains("nowhere"), "{nowhere}");
