@@ -144,7 +144,8 @@ impl Bench for Organisation {
     }
 
     async fn order(&self, trouble: Trouble) {
-        let agents = "/azure/acme/_apis/distributedtask/pools/*/agents";
+        // The first agent pool is `Default`.
+        let agents = "/azure/acme/_apis/distributedtask/pools/2/agents";
         let rule = match trouble {
             Trouble::PartFails => json!({"path": agents, "fault": "server-error", "count": 1000}),
             Trouble::NothingAnswers => json!({"path": "/azure/*", "fault": "server-error", "count": 1000}),
