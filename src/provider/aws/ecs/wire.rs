@@ -567,8 +567,13 @@ mod tests {
         for (last, desired, stop, code, reason, expected) in rows {
             let main = Container::builder().name("agent").set_exit_code(code).build();
             let task = Task::builder().last_status(last).desired_status(desired);
-            let task = task.set_stop_code(stop).stopped_reason(reason).build();
-            assert_eq!(status(&task, Some(&main)), expected, "{last} {desired} {code:?}");
+            let task = task.set_stop_code(stop).stopped_reason(reason);
+            let task = task.set_tags(Some(claimed("prod", "i-1"))).build();
+            assert_eq!(
+                status(&task, Some(&main), NOW),
+                expected,
+                "{last} {desired} {code:?}"
+            );
         }
     }
 
