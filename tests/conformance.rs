@@ -16,6 +16,8 @@ mod aws;
 #[path = "conformance/aws_layer.rs"]
 #[cfg(feature = "sandbox")]
 mod aws_layer;
+#[path = "conformance/azure.rs"]
+mod azure;
 #[path = "conformance/batches.rs"]
 mod batches;
 #[path = "conformance/cases.rs"]

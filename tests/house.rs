@@ -320,6 +320,7 @@ fn an_example_stack_is_built_with_what_it_needs_and_no_more() {
             ("aws", kinds.iter().any(|kind| kind.is_aws())),
             ("digitalocean", kinds.contains(&ProviderKind::Digitalocean)),
             ("hetzner", kinds.contains(&ProviderKind::Hetzner)),
+            ("kubernetes", kinds.contains(&ProviderKind::Kubernetes)),
             ("object", matches!(stack.state, StateBackend::Object(_))),
             (
                 "sandbox",

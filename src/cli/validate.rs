@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     provider::Problem,
+    stack::Pool,
     tick::{self, LoadedStack},
 };
 
@@ -101,7 +102,9 @@ pub(super) fn run(context: &Context, args: &Validate) -> Result<Exit, Failure> {
 /// Templates that cannot be rendered, and values that no template reads.
 fn of_templates(loaded: &LoadedStack) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for pool in &loaded.stack.pools {
+    // What a CronJob is the template of has none here.
+    let with_template = |pool: &&Pool| !pool.cloud_init.is_empty();
+    for pool in loaded.stack.pools.iter().filter(with_template) {
         let place = |key: &str| format!("pools.{}.{key}", pool.name);
         if let Err(error) = super::render::preview(&loaded.templates, &loaded.stack, pool) {
             problems.push(Problem {

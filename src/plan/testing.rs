@@ -182,7 +182,7 @@ impl World {
             keep_states: 10,
             plan_key: None,
             metrics_file: None,
-            watch: Default::default(),
+            watch: crate::stack::Watching::default(),
             sandbox: None,
             source_hash: String::new(),
         };
@@ -992,7 +992,7 @@ impl World {
             created_at: seen.created_at,
             spec: rung.spec.clone(),
             price: rung.price.clone(),
-            ci: (address.kind == ResourceKind::Machine).then(|| "gitlab".into()),
+            ci: matches!(address.kind, ResourceKind::Machine | ResourceKind::Batch).then(|| "gitlab".into()),
             registration: claim.registration,
             phase: Phase::Live,
         };

@@ -1,4 +1,6 @@
 //! One request against the world: faults, rate limit, token, route, handler. Synchronous; the transport waits and writes.
+//!
+//! Long because every party words its refusals in its own way, and this is where they stand side by side.
 
 use std::time::Duration;
 
@@ -51,21 +53,7 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
     let found = api::find(party, &request.method, &rest);
     count(world, party, &request.method, &found);
     let body = parse_body(&request);
-    let (blow, twists) = if party == Party::Control {
-        (None, Twists::default())
-    } else {
-        let known = body.as_ref().unwrap_or(&Value::Null);
-        let seed = world.seed;
-        let (blow, mut twists) = world.faults.strike(seed, &Target::of(&request, known));
-        match blow {
-            // A cluster takes the Job in; its pods wait.
-            Some(Blow::NoCapacity) if party == Party::Kubernetes => {
-                twists.no_room = true;
-                (None, twists)
-            }
-            blow => (blow, twists),
-        }
-    };
+    let (blow, twists) = struck(world, party, &request, body.as_ref().unwrap_or(&Value::Null));
     let base = if party == Party::Control {
         Duration::ZERO
     } else {
@@ -121,6 +109,23 @@ pub(crate) fn handle(world: &mut World, request: Request, wall: Timestamp) -> St
         wait: wait + held,
         reply: step.reply.filter(|_| !reply_lost),
         changed,
+    }
+}
+
+/// What the faults in force do to a call.
+fn struck(world: &mut World, party: Party, request: &Request, body: &Value) -> (Option<Blow>, Twists) {
+    if party == Party::Control {
+        return (None, Twists::default());
+    }
+    let seed = world.seed;
+    let (blow, mut twists) = world.faults.strike(seed, &Target::of(request, body));
+    match blow {
+        // A cluster takes the Job in; its pods wait.
+        Some(Blow::NoCapacity) if party == Party::Kubernetes => {
+            twists.no_room = true;
+            (None, twists)
+        }
+        blow => (blow, twists),
     }
 }
 

@@ -50,7 +50,9 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -325,7 +327,6 @@ fn kubeconfig(addresses: &Addresses, ca_file: &std::path::Path) -> Result<String
         path: path.clone(),
         source,
     };
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
     // It holds the token: nobody else reads it. One that is there from before is replaced, so that its rights are ours.
     let _ = fs_err::remove_file(&path);
     let mut file = std::fs::OpenOptions::new()

@@ -9,6 +9,7 @@ use crate::{
     },
 };
 
+mod ado_ecs_agents;
 mod replaced;
 
 fn load(queued: u32, running: u32) -> Load {

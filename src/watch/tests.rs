@@ -381,3 +381,174 @@ async fn a_lock_that_cannot_be_asked_for_is_tried_more_and_more_seldom() {
     assert!((4..=5).contains(&troubles), "{said:?}");
     assert_eq!(ticks.len(), 1, "{said:?}");
 }
+
+#[cfg(feature = "object")]
+mod over_a_bucket {
+    use std::sync::{Arc, Mutex};
+
+    use object_store::{ObjectStore, memory::InMemory};
+
+    use super::*;
+    use crate::state::{
+        Lease, StateStore as _,
+        object::{LeaseTimes, ObjectOptions, ObjectState, ServerClock},
+    };
+
+    const LEASE: Duration = Duration::from_secs(2);
+    const LONGEST_CALL: Duration = Duration::from_millis(200);
+
+    /// A watch that does nothing in its ticks but count them.
+    struct Over {
+        store: ObjectState,
+        lease: Option<Lease>,
+        said: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Over {
+        fn new(objects: &Arc<InMemory>, said: &Arc<Mutex<Vec<String>>>) -> Self {
+            let options = ObjectOptions {
+                prefix: String::new(),
+                place: "s3://bucket".to_owned(),
+                keep: 1,
+                times: LeaseTimes {
+                    length: LEASE,
+                    longest_call: LONGEST_CALL,
+                },
+                clock: ServerClock::default(),
+            };
+            let objects = Arc::clone(objects) as Arc<dyn ObjectStore>;
+            Self {
+                store: ObjectState::new(objects, &"prod".into(), options),
+                lease: None,
+                said: Arc::clone(said),
+            }
+        }
+
+        async fn run(mut self, stop: watch::Receiver<u32>) {
+            let board = Board::new("prod", self.interval(), LastTick::default());
+            let (_never, reload) = watch::channel(0);
+            let orders = Orders { stop, reload };
+            run(&mut self, &board, &Notifier::default(), orders, 3).await;
+        }
+    }
+
+    #[async_trait(?Send)]
+    impl Ticker for Over {
+        async fn lead(&mut self) -> Result<Lead, String> {
+            match self.store.lock(&lock_info("watch"), Duration::ZERO).await {
+                Ok(lease) => {
+                    self.lease = Some(lease);
+                    Ok(Lead::Ours(Vec::new()))
+                }
+                Err(crate::state::StateError::Locked { holder }) => Ok(Lead::Anothers(holder)),
+                Err(error) => Err(error.to_string()),
+            }
+        }
+
+        async fn tick(&mut self) -> Ended {
+            ended(Outcome::Done)
+        }
+
+        fn holds(&self) -> bool {
+            let until = self.lease.as_ref().and_then(|lease| lease.until.as_ref());
+            until.is_some_and(|until| until.at() > Clock::system().now())
+        }
+
+        async fn still_holds(&mut self) -> bool {
+            self.holds()
+        }
+
+        async fn reload(&mut self, _: Trigger) -> Reloaded {
+            Reloaded::Same
+        }
+
+        fn changed(&mut self) -> bool {
+            false
+        }
+
+        fn interval(&self) -> Duration {
+            Duration::from_secs(1)
+        }
+
+        fn now(&self) -> Timestamp {
+            Clock::system().now()
+        }
+
+        fn say(&mut self, said: &Said<'_>) {
+            let word = match said {
+                Said::Leads { .. } => "leads",
+                Said::StandsBy { .. } => "stands by",
+                Said::Lost => "lost",
+                Said::Trouble { .. } => "trouble",
+                _ => return,
+            };
+            self.said.lock().unwrap().push(word.to_owned());
+        }
+    }
+
+    async fn until(said: &Arc<Mutex<Vec<String>>>, wanted: &[&str]) {
+        let heard = async {
+            while *said.lock().unwrap() != wanted {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let heard = tokio::time::timeout(Duration::from_secs(30), heard).await;
+        assert!(heard.is_ok(), "{:?} and not {wanted:?}", said.lock().unwrap());
+    }
+
+    /// A process that stops for good, or whose host does: whatever it did, it renews no more.
+    #[tokio::test]
+    async fn when_a_leader_renews_its_lease_no_more_the_other_takes_over_once_it_has_ended() {
+        let objects = Arc::new(InMemory::new());
+        let (first, second) = (Arc::default(), Arc::default());
+        let (stop, stopped) = watch::channel(0);
+        let frozen = Over::new(&objects, &first);
+        let dies = stopped.clone();
+        let host = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let mut dies = dies;
+            runtime.block_on(async {
+                tokio::select! {
+                    () = frozen.run(watch::channel(0).1) => {}
+                    _ = dies.wait_for(|count| *count > 0) => {}
+                }
+            });
+        });
+        until(&first, &["leads"]).await;
+        let (ends, ended) = watch::channel(0);
+        let other = Over::new(&objects, &second).run(ended);
+        let checks = async {
+            until(&second, &["stands by"]).await;
+            stop.send_replace(1);
+            tokio::task::spawn_blocking(|| host.join().unwrap())
+                .await
+                .unwrap();
+            let died = Instant::now();
+            until(&second, &["stands by", "leads"]).await;
+            let took = died.elapsed();
+            assert!(took < LEASE + LONGEST_CALL + Duration::from_secs(5), "{took:?}");
+            ends.send_replace(1);
+        };
+        tokio::join!(other, checks);
+    }
+
+    #[tokio::test]
+    async fn a_leader_whose_lock_is_taken_by_force_says_so_and_asks_for_it_again() {
+        let objects = Arc::new(InMemory::new());
+        let said = Arc::default();
+        let (ends, ended) = watch::channel(0);
+        let leader = Over::new(&objects, &said).run(ended);
+        let checks = async {
+            until(&said, &["leads"]).await;
+            let person = Over::new(&objects, &Arc::default());
+            let holder = person.store.holder().await.unwrap().unwrap();
+            person.store.unlock_by_force(&holder.id).await.unwrap();
+            until(&said, &["leads", "lost", "leads"]).await;
+            ends.send_replace(1);
+        };
+        tokio::join!(leader, checks);
+    }
+}

@@ -26,6 +26,7 @@ use runfleet::{
 };
 
 use crate::{
+    azure,
     cases::{self, Case, Fit, Suite},
     circleci, control, demand, drone, gitlab, program, prometheus,
 };
@@ -88,6 +89,8 @@ pub(crate) enum Need {
     ReadsJobs,
     /// What it cordons takes no job: it hands the jobs out itself.
     Cordons,
+    /// What it cordons before it has joined takes no job once it has.
+    CordonsAhead,
     /// It tells whether a runner is paused.
     TellsPauses,
     /// Registering leaves something that it knows, with a token for that machine alone.
@@ -163,6 +166,7 @@ pub(crate) static SUITE: LazyLock<Suite<dyn Bench>> = LazyLock::new(|| Suite {
         gitlab::backend(),
         drone::backend(),
         circleci::backend(),
+        azure::backend(),
         prometheus::backend(),
         program::exec(),
         program::http(),

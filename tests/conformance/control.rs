@@ -9,7 +9,10 @@ use secrecy::ExposeSecret;
 
 use crate::ci::{
     Bench, Cases, MACHINE,
-    Need::{Cordons, CountsJobs, ListsRunners, OwnRegistrations, ReadsJobs, TellsPauses, Trouble as Makes},
+    Need::{
+        Cordons, CordonsAhead, CountsJobs, ListsRunners, OwnRegistrations, ReadsJobs, TellsPauses,
+        Trouble as Makes,
+    },
     OTHER, Trouble, Work, case, counted, joined, registered, view, whole,
 };
 
@@ -41,7 +44,7 @@ pub(crate) fn cases() -> Cases {
             "a reading of no jobs, begun a settle time after it, is true from then on"),
         case!(reading_again_after_the_cordon_sees_the_job_that_landed_between, Pausing, [],
             "idle at first, then given a job, then paused: it is read as busy"),
-        case!(a_pause_is_lifted, Pausing, [Cordons],
+        case!(a_pause_is_lifted, Pausing, [Cordons, CordonsAhead],
             "and jobs are taken again"),
         case!(a_cordon_and_its_end_may_be_repeated, Pausing, [Cordons],
             "twice each"),

@@ -19,6 +19,8 @@ mod watching;
 
 mod adopt;
 mod any_ci;
+#[cfg(feature = "aws")]
+mod azure_day;
 mod bad_input;
 mod clouds;
 #[cfg(feature = "kubernetes")]

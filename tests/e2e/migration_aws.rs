@@ -71,14 +71,83 @@ fn circleci_runner_autoscalers_environment_is_taken_over_and_what_has_no_equival
     ];
     let told = project.run(&arguments).exits(0).json();
     assert_eq!(told["stack"], "runners");
-    assert_eq!(told["left"][0]["key"], "APP_KUBERNETES_SCALER_ENABLED");
-    assert_eq!(told["left"].as_array().unwrap().len(), 1);
+    assert_eq!(told["left"], serde_json::json!([]));
     let text = std::fs::read_to_string(project.path("stacks/runners.toml")).unwrap();
     assert!(
-        text.contains("namespace = \"acme\"") && !text.contains("verysecret"),
+        text.contains("namespace = \"acme\"")
+            && text.contains("org = \"acme\"")
+            && text.contains("in_cluster = true")
+            && !text.contains("verysecret"),
         "{text}"
     );
     project.run(&["-s", "runners", "validate"]).exits(0);
+}
+
+/// The variables of ado-ecs-agents's Terraform.
+const VARIABLES: &str = r#"{
+  "ado_org_name": "acme", "ado_pat": "verysecret", "ado_pool_name": "Linux", "ado_pool_id": "12",
+  "subnet": "subnet-0a1b2c3d", "agent_security_group": "sg-0a1b2c3d", "agent_cluster_name": "agents"
+}"#;
+
+/// A queue of its first version.
+fn queue(id: u32) -> String {
+    format!(
+        r#"{{"ado_pool_id": "{id}", "ado_secret_arn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:pat-AbCdEf",
+            "ecs_service_arn": "arn:aws:ecs:eu-west-1:123456789012:service/agents/ado", "Namespace": "ADOAgentQueue",
+            "MetricData": [{{"MetricName": "Q_waiting_jobs"}}, {{"MetricName": "Q_unassigned_agents"}}]}}"#
+    )
+}
+
+#[test]
+fn ado_ecs_agents_files_are_taken_over_and_what_has_no_equivalent_is_named() {
+    let project = project("terraform.tfvars.json", VARIABLES);
+    let told = project
+        .run(&["init", "--from", "ado-ecs-agents", "terraform.tfvars.json"])
+        .exits(0)
+        .says("ado_pat: a secret that stands in a file is not copied")
+        .says("executionRoleArn: ")
+        .says("Wrote stacks/agents.toml");
+    let text = std::fs::read_to_string(project.path("stacks/agents.toml")).unwrap();
+    assert!(!format!("{text}{}{}", told.stdout, told.stderr).contains("verysecret"));
+    project.run(&["-s", "agents", "validate"]).exits(0);
+    // A folder of queues, one of them alone, and what is none.
+    std::fs::create_dir(project.path("config")).unwrap();
+    for (name, id) in [("linux", 7), ("windows", 8)] {
+        std::fs::write(project.path(&format!("config/{name}.json")), queue(id)).unwrap();
+    }
+    let from = |paths: &[&str], out: &str| {
+        let words = [&["init", "--from", "ado-ecs-agents"], paths, &["--out", out]].concat();
+        project.run(&words)
+    };
+    from(&["config"], "stacks/queues.toml")
+        .exits(0)
+        .says("ado_org_name: no file names");
+    let text = std::fs::read_to_string(project.path("stacks/queues.toml")).unwrap();
+    assert!(
+        text.contains("[pools.linux]") && text.contains("[pools.windows]"),
+        "{text}"
+    );
+    project.run(&["-s", "queues", "validate"]).exits(0);
+    from(&["config/linux.json", "config/windows.json"], "stacks/both.toml").exits(0);
+    project.run(&["-s", "both", "validate"]).exits(0);
+    std::fs::write(
+        project.path("config/linux.json"),
+        queue(7).replace("Namespace", "namespace"),
+    )
+    .unwrap();
+    from(&["config"], "stacks/none.toml")
+        .exits(1)
+        .says("linux.json: Namespace is missing")
+        .says("nothing was written");
+    std::fs::create_dir(project.path("empty")).unwrap();
+    from(&["empty"], "stacks/none.toml")
+        .exits(1)
+        .says("there is no file of JSON there");
+    assert!(!project.path("stacks/none.toml").exists());
+    project
+        .run(&["init", "--from", "do-scaler", "config", "empty"])
+        .exits(1)
+        .says("empty is a second");
 }
 
 #[test]

@@ -21,7 +21,7 @@ metadata:
   name: runner
   namespace: ci
 stringData:
-  token: "TOKEN"
+  token: "SECRET"
 ---
 apiVersion: batch/v1
 kind: CronJob
@@ -228,7 +228,7 @@ impl Stage {
 
     fn apply(&self) -> String {
         let manifest = MANIFEST
-            .replace("TOKEN", self.address("token"))
+            .replace("SECRET", self.address("token"))
             .replace("\"CIRCLECI\"", &format!("\"{}\"", self.address("circleci")));
         self.given(&["apply", "-f", "-"], &manifest)
     }
@@ -423,7 +423,7 @@ fn kubectl_asks_what_an_account_may_do() {
         "yes\n"
     );
     stage.given(&["apply", "-f", "-"], ROLE);
-    let made = "/api/v1/namespaces/ci/serviceaccounts/runfleet/token";
+    let made = "/kubernetes/api/v1/namespaces/ci/serviceaccounts/runfleet/token";
     let token = stage.given(&["create", "--raw", made, "-f", "-"], "{}");
     let token: Value = serde_json::from_str(&token).unwrap();
     let token = token["status"]["token"].as_str().unwrap().to_owned();

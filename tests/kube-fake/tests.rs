@@ -413,7 +413,7 @@ async fn members_stand_where_their_pods_do() {
     };
     let read = provider.read(&one).await.unwrap().unwrap();
     assert_eq!(
-        (read.status, read.claim()),
+        (read.status.clone(), read.claim()),
         (
             CloudStatus::Running,
             seen.labels.get("runfleet-id").and(made.claim())

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use runfleet::{
+    model::demand::AgentPool,
     render::{self, Join},
     stack::Stack,
 };
@@ -21,8 +22,49 @@ const EC2_LIMIT: usize = 16 * 1024;
 const DRONE: &str = "cloud-init/drone-runner.yaml.tera";
 const MACHINE: &str = "cloud-init/machine.yaml.tera";
 const CIRCLECI: &str = "cloud-init/circleci-runner.yaml.tera";
+const AZURE: &str = "cloud-init/azure-devops-agent.yaml.tera";
+const AZURE_ENV: &str = "/etc/azure-devops-agent.env";
+const AZURE_CAPABILITIES: &str = "/etc/azure-devops-agent.capabilities";
 const DRONE_ENV: &str = "/etc/drone-runner-docker.env";
 const CIRCLECI_CONFIG: &str = "/etc/circleci-runner/circleci-runner-config.yaml";
+
+/// A pool of agents that can do what its tags and capabilities say.
+fn azure(capabilities: &[(&str, &str)], vars: Value) -> Stack {
+    let mut stack = stack_of(AZURE, &[], vars);
+    let capabilities = capabilities.iter();
+    stack.pools[0].agents = Some(Box::new(AgentPool {
+        pool: "Build agents".to_owned(),
+        capabilities: capabilities
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+    }));
+    stack
+}
+
+fn agent(capabilities: &[(&str, &str)], vars: Value) -> String {
+    let url = "https://dev.azure.com/acme/";
+    rendered_as(
+        "test-linux-brave-otter",
+        &azure(capabilities, vars),
+        url,
+        "s3cret",
+    )
+    .unwrap()
+}
+
+fn azure_full() -> Value {
+    json!({
+        "once": true,
+        "docker": true,
+        "agent_url": "https://download.agent.dev.azure.com/agent/4.248.0/vsts-agent-linux-x64-4.248.0.tar.gz",
+        "agent_sha256": "0f1e",
+        "secret_parameter": "/runfleet/azure/token",
+        "registry_mirrors": ["https://mirror.example.com"],
+        "ca_pem": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "prune_hours": 12,
+        "ansible": {"repo": "https://git.example.com/ops/finish.git", "checkout": "v1"},
+    })
+}
 
 fn stack_of(template: &str, tags: &[&str], vars: Value) -> Stack {
     let mut stack = stack(vars);
@@ -95,7 +137,7 @@ fn machine_full() -> Value {
 }
 
 /// Every rendering that the tools are asked about.
-fn all() -> [String; 6] {
+fn all() -> [String; 8] {
     [
         rendered(MACHINE, &[], json!({})),
         rendered(MACHINE, &[], machine_full()),
@@ -103,6 +145,8 @@ fn all() -> [String; 6] {
         rendered(DRONE, &["os=linux", "pool=a"], drone_full()),
         rendered(CIRCLECI, &["acme/linux"], json!({})),
         rendered(CIRCLECI, &["acme/linux"], circleci_full()),
+        agent(&[], json!({})),
+        agent(&[("docker", ""), ("java", "21")], azure_full()),
     ]
 }
 
@@ -262,6 +306,74 @@ fn every_var_of_a_circleci_pool_reaches_its_place() {
     let stack = stack_of(CIRCLECI, &["acme/linux"], circleci_full());
     assert_eq!(
         templates().unread_vars(&stack.pools[0]).unwrap(),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn an_agent_of_azure_devops_says_of_itself_what_the_pool_says() {
+    let text = agent(
+        &[("Agent.OS", "Linux"), ("docker", ""), ("java", "21")],
+        json!({}),
+    );
+    assert_eq!(text.lines().next(), Some("#cloud-config"));
+    let data = yaml(&text);
+    assert_eq!(
+        file(&data, AZURE_ENV),
+        "AZP_URL=https://dev.azure.com/acme\nAZP_TOKEN=s3cret\nAZP_POOL=Build agents\nAZP_AGENT_NAME=test-linux-brave-otter\n\
+         RUNFLEET_STACK=test\n"
+    );
+    assert_eq!(mode(&data, AZURE_ENV), "0600");
+    let capabilities = file(&data, AZURE_CAPABILITIES);
+    let told: Vec<&str> = capabilities.lines().collect();
+    assert_eq!(
+        told,
+        [
+            "RUNFLEET_STACK=test",
+            "RUNFLEET_POOL=linux",
+            "docker=true",
+            "java=21"
+        ]
+    );
+    assert!(
+        last_step(&data).ends_with("enable --now runfleet-unregister.service azure-devops-agent.service")
+    );
+    assert_eq!(text.matches("s3cret").count(), 1, "the token is in one place");
+    let bootstrap = file(&data, "/usr/local/lib/runfleet/bootstrap");
+    assert!(
+        !bootstrap.contains("--token"),
+        "arguments are everybody's to read"
+    );
+    let unit = file(&data, "/etc/systemd/system/azure-devops-agent.service");
+    assert!(
+        unit.contains("run.sh\n") && unit.contains("Restart=always"),
+        "{unit}"
+    );
+}
+
+#[test]
+fn every_var_of_an_azure_devops_pool_reaches_its_place() {
+    let data = yaml(&agent(&[], azure_full()));
+    let bootstrap = file(&data, "/usr/local/lib/runfleet/bootstrap");
+    for part in [
+        "package='https://download.agent.dev.azure.com/agent/4.248.0/vsts-agent-linux-x64-4.248.0.tar.gz'\n",
+        "sum='0f1e'\n",
+        "--groups docker azure-agent",
+        "--name '/runfleet/azure/token'",
+        "update-ca-certificates",
+        "ansible-pull --url 'https://git.example.com/ops/finish.git'",
+    ] {
+        assert!(bootstrap.contains(part), "{part}");
+    }
+    let unit = file(&data, "/etc/systemd/system/azure-devops-agent.service");
+    assert!(
+        unit.contains("run.sh --once\n") && unit.contains("Restart=no") && unit.contains("poweroff"),
+        "{unit}"
+    );
+    assert_eq!(
+        templates()
+            .unread_vars(&azure(&[], azure_full()).pools[0])
+            .unwrap(),
         Vec::<String>::new()
     );
 }

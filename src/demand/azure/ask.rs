@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     Azure,
-    wire::{Agent, JobRequest, PoolRow, Rows},
+    wire::{Agent, JobRequest, PoolRow, Rows, STACK},
 };
 use crate::{
     demand::{
@@ -23,6 +23,8 @@ use crate::{
 const API: &str = "7.1";
 /// That of job requests, which is in no description: the one that the replaced system asked for.
 const JOB_REQUESTS: &str = "6.0";
+/// The version that a registration says it has while its agent is still to come.
+const HELD: &str = "0.0.0";
 /// Where all of it is.
 const POOLS: &str = "/_apis/distributedtask/pools";
 /// Pages of a list that are followed. The lists that are read here come whole; a server that says otherwise for ever is not believed.
@@ -74,6 +76,27 @@ impl Azure {
         date(&self.send(request, API, Effect::Write).await?)
     }
 
+    /// Registers an agent that is not there, and disabled. One that registers itself by that name with `--replace` changes that
+    /// registration and leaves it disabled (the agent's own source, `ConfigurationManager`). A service that takes no such registration
+    /// leaves us as we were; that one of this name is there already is for the next look.
+    pub(super) async fn register_disabled(&self, pool: u64, name: &str) -> Result<(), DemandError> {
+        let agent = json!({
+            "name": name, "version": HELD, "enabled": false, "maxParallelism": 1,
+            "systemCapabilities": {STACK: self.stack.as_str()},
+        });
+        let mut request = Request::new(Method::POST, format!("{POOLS}/{pool}/agents")).json(agent);
+        // Sent twice it is refused, since there is one of that name.
+        request.idempotent = true;
+        match self.send(request, API, Effect::Write).await {
+            Ok(_) => Ok(()),
+            Err(DemandError::Rejected { why }) => {
+                tracing::debug!(ci = %self.profile.ci, agent = name, why, "no disabled agent was registered beforehand");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes an agent. That it is gone already is as good.
     pub(super) async fn delete(&self, pool: u64, agent: u64) -> Result<(), DemandError> {
         let request = Request::new(Method::DELETE, format!("{POOLS}/{pool}/agents/{agent}"));
@@ -91,15 +114,14 @@ impl Azure {
             let reply = self.send(page, version, Effect::Read).await?;
             let rows = Rows::of(&reply)?;
             // The first page's time: what came later is seen as older than it is, which keeps.
-            let (mut known, at) = match all.take() {
-                Some(all) => all,
-                None => {
-                    let none = Rows {
-                        rows: Vec::new(),
-                        broken: None,
-                    };
-                    (none, date(&reply)?)
-                }
+            let (mut known, at) = if let Some(all) = all.take() {
+                all
+            } else {
+                let none = Rows {
+                    rows: Vec::new(),
+                    broken: None,
+                };
+                (none, date(&reply)?)
             };
             known.rows.extend(rows.rows);
             known.broken = known.broken.or(rows.broken);

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use super::{Azure, wire::Agent};
 use crate::{
     demand::{Cordoned, DemandError, RunnerReading},
-    model::{demand::JobState, ids::RegistrationId},
+    model::{
+        demand::JobState,
+        ids::{PoolName, RegistrationId},
+    },
     net::Priority,
 };
 
@@ -24,8 +27,16 @@ struct Meant {
 
 impl Azure {
     pub(super) async fn disable(&self, runner: &RegistrationId) -> Result<Cordoned, DemandError> {
-        let meant = self.certain(runner).await?;
-        // What is not there can be handed nothing.
+        let mut meant = self.certain(runner).await?;
+        if meant.agents.is_empty() {
+            // It may be about to register itself, between our last look at it and the end of its machine. What it finds then is a
+            // registration of its name that is disabled, which it takes over as it is.
+            for key in self.pools_of(runner) {
+                let pool = self.pool_id(key).await?;
+                self.register_disabled(pool, runner.as_str()).await?;
+            }
+            meant = self.certain(runner).await?;
+        }
         let mut since = meant.now;
         for (pool, agent) in meant.agents {
             since = since.max(self.turn(pool, agent.id, false).await?);
@@ -93,6 +104,22 @@ impl Azure {
             self.delete(pool, agent.id).await?;
         }
         Ok(())
+    }
+
+    /// The agent pools that an agent of this name would register in: that of its machine's pool, where its name begins with that
+    /// pool's; else any of ours.
+    fn pools_of(&self, runner: &RegistrationId) -> BTreeSet<&str> {
+        let own = |pool: &PoolName| runner.as_str().starts_with(&format!("{}-{pool}-", self.stack));
+        let keys = |all: bool| {
+            let pools = self.agent_pools.iter();
+            pools
+                .filter(|(pool, _)| all || own(pool))
+                .map(|(_, key)| key.as_str())
+                .collect::<BTreeSet<_>>()
+        };
+        Some(keys(false))
+            .filter(|own| !own.is_empty())
+            .unwrap_or_else(|| keys(true))
     }
 
     /// The agents that a name means, where that is certain.

@@ -26,7 +26,9 @@
 //! - `jobrequests` is in no published description. It is asked as others do that have lived on it for years (KEDA; the replaced
 //!   system), with `completedRequestCount=0`, which leaves out what has ended: lengths of jobs are not learnt.
 //! - A job is matched by what the stack file says, not by what agents said: a demand that the stack file does not name is passed over.
-//! - A machine whose agent has not registered yet cannot be disabled; it is kept until its boot has failed.
+//! - An agent that has not registered yet is disabled by a registration of its name that is disabled and that it takes over. That the
+//!   service takes a registration without a key of its agent's is not documented; where it does not, such an agent could be handed
+//!   a job in the moment in which its machine, which never became ready in time, is deleted.
 //!
 //! # Errors
 //! [`DemandError`], from HTTP status in one place (`demand/answer.rs`).

@@ -1,5 +1,7 @@
 //! What Azure DevOps says, and what is made of it, against a small scripted server and the recorded answers.
 
+#![allow(clippy::disallowed_methods, reason = "tests touch the world")]
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -18,9 +20,10 @@ use crate::{
     },
     model::{
         demand::{AgentPool, Cursor, DemandSnapshot, Job, JobState, PassedOver, PoolSelector, Wanted},
-        ids::{Lineage, PoolName},
+        ids::{Lineage, PoolName, RegistrationId},
         resource::{Completeness, CordonKind},
     },
+    net::ClientConfig,
     stack::AzureAuth,
 };
 
@@ -182,6 +185,7 @@ async fn an_agent_pool_is_its_agents_and_then_its_unfinished_jobs() {
 
 #[tokio::test]
 async fn jobs_are_told_apart_by_what_became_of_them() {
+    use JobState::{Finished, Queued, Running};
     let on = |id: u64, name: &str| json!({"id": id, "name": name});
     let assigned = "2026-01-01T11:59:30Z";
     let world = World::default()
@@ -202,11 +206,10 @@ async fn jobs_are_told_apart_by_what_became_of_them() {
     let told: Vec<(&str, JobState, Option<&str>)> = jobs(&seen)
         .iter()
         .map(|job| {
-            let runner = job.runner.as_ref().map(|runner| runner.as_str());
+            let runner = job.runner.as_ref().map(RegistrationId::as_str);
             (job.id.as_str(), job.state, runner)
         })
         .collect();
-    use JobState::{Finished, Queued, Running};
     assert_eq!(
         told,
         [
@@ -391,6 +394,14 @@ async fn a_page_to_sign_in_on_is_a_token_that_does_not_do() {
     }
 }
 
+#[tokio::test]
+async fn a_list_that_goes_on_for_ever_is_not_followed_for_ever() {
+    let (root, calls) = slow(&[("x-ms-continuationtoken", "more")], 200).await;
+    let error = client_of(root).pools(None, false).await.unwrap_err();
+    assert!(matches!(error, DemandError::Malformed { .. }), "{error:?}");
+    assert_eq!(*calls.lock().unwrap(), 20);
+}
+
 /// A world whose agents change as they are told.
 struct Live {
     server: Server,
@@ -408,7 +419,7 @@ impl Live {
                 let words: Vec<&str> = call.what.split('/').collect();
                 if words[0] == "DELETE " {
                     let agents = world.agents.get_mut(&words[4].parse().unwrap()).unwrap();
-                    agents.retain(|agent| agent["id"].to_string() != words[6]);
+                    agents.retain(|agent| agent["id"].as_u64() != words[6].parse().ok());
                 }
                 Some(answer)
             }
@@ -473,7 +484,11 @@ async fn an_agent_is_disabled_read_again_and_removed() {
         ci.uncordon(&runner).await,
         Err(DemandError::Rejected { .. })
     ));
-    assert_eq!(live.changes().len(), 3, "nothing was sent for it");
+    // It might come yet: a service that takes it has a disabled registration of its name then.
+    assert_eq!(
+        live.changes()[3..],
+        ["POST /_apis/distributedtask/pools/1/agents"]
+    );
 }
 
 #[tokio::test]
@@ -607,7 +622,7 @@ async fn recorded_job_requests_are_understood() {
     let told: Vec<String> = jobs(&seen)
         .iter()
         .map(|job| {
-            let (state, runner) = (job.state, job.runner.as_ref().map(|runner| runner.as_str()));
+            let (state, runner) = (job.state, job.runner.as_ref().map(RegistrationId::as_str));
             let pools: Vec<&str> = job.pools.iter().flatten().map(PoolName::as_str).collect();
             format!(
                 "{} {state:?} {:?} {} {}",
@@ -694,7 +709,24 @@ fn what_is_read_and_asked_is_in_the_published_description() {
     }
 }
 
-/// A server of a few answers with headers of their own.
+/// A client that tries each call once, and waits for 10 s at most.
+fn client_of(root: String) -> Azure {
+    let mut client = ClientConfig::new(root, auth(AzureAuth::Pat, TOKEN.into()));
+    client.total_timeout = Duration::from_secs(10);
+    client.retries = 0;
+    Azure::new(AzureConfig {
+        name: "azure".into(),
+        stack: "prod".into(),
+        client,
+        root: String::new(),
+        settle: SignedDuration::ZERO,
+        agent_pools: BTreeMap::new(),
+        tokens: BTreeMap::new(),
+    })
+    .unwrap()
+}
+
+/// A server whose every answer has these headers.
 async fn slow(headers: &'static [(&'static str, &'static str)], status: u16) -> (String, Arc<Mutex<u32>>) {
     use axum::{Router, http::StatusCode};
     let calls = Arc::new(Mutex::new(0));
@@ -734,19 +766,7 @@ async fn where_it_slows_us_down_the_next_call_waits_as_it_asks() {
         ],
     ] {
         let (root, calls) = slow(headers, 200).await;
-        let mut config = crate::net::ClientConfig::new(root, auth(AzureAuth::Pat, TOKEN.into()));
-        config.total_timeout = Duration::from_secs(10);
-        config.retries = 0;
-        let ci = Azure::new(AzureConfig {
-            name: "azure".into(),
-            stack: "prod".into(),
-            client: config,
-            root: String::new(),
-            settle: SignedDuration::ZERO,
-            agent_pools: BTreeMap::new(),
-            tokens: BTreeMap::new(),
-        })
-        .unwrap();
+        let ci = client_of(root);
         assert!(ci.pools(None, false).await.is_ok(), "{headers:?}");
         // It would have to wait for longer than a call may take: it is not sent at all.
         let error = ci.pools(None, false).await.unwrap_err();
@@ -764,17 +784,7 @@ async fn where_it_slows_us_down_the_next_call_waits_as_it_asks() {
         200,
     )
     .await;
-    let server = crate::net::ClientConfig::new(root, auth(AzureAuth::Pat, TOKEN.into()));
-    let ci = Azure::new(AzureConfig {
-        name: "azure".into(),
-        stack: "prod".into(),
-        client: server,
-        root: String::new(),
-        settle: SignedDuration::ZERO,
-        agent_pools: BTreeMap::new(),
-        tokens: BTreeMap::new(),
-    })
-    .unwrap();
+    let ci = client_of(root);
     for _ in 0..2 {
         assert!(ci.pools(None, false).await.is_ok());
     }

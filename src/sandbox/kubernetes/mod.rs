@@ -10,6 +10,7 @@
 mod check;
 mod discovery;
 mod known;
+mod list;
 mod objects;
 mod patch;
 mod pods;
@@ -43,16 +44,16 @@ macro_rules! resource {
                 "GET",
                 $all,
                 concat!("list ", $many, " of every namespace"),
-                objects::list,
+                list::list,
             ),
-            route("GET", $path, concat!("list or watch ", $many), objects::list),
+            route("GET", $path, concat!("list or watch ", $many), list::list),
             route("POST", $path, concat!("create ", $one), objects::create),
             route("DELETE", $path, concat!("delete ", $many), objects::delete_all),
             route(
                 "GET",
                 concat!($path, "/{name}"),
                 concat!("read ", $one),
-                objects::read,
+                list::read,
             ),
             route(
                 "PUT",
@@ -178,7 +179,7 @@ static MORE: &[Route] = &[
         "GET",
         "/api/v1/{resource}/{name}",
         "read a node or a namespace",
-        objects::read,
+        list::read,
     ),
     route(
         "PUT",
@@ -208,7 +209,7 @@ static MORE: &[Route] = &[
         "GET",
         "/apis/{group}/v1/{resource}/{name}",
         "read an object of the cluster",
-        objects::read,
+        list::read,
     ),
     route(
         "PUT",

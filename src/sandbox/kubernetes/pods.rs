@@ -49,7 +49,10 @@ pub(super) fn log(world: &mut World, call: &Call) -> Answer {
         .number("tailLines")
         .and_then(|tail| usize::try_from(tail).ok());
     let skip = lines.len().saturating_sub(tail.unwrap_or(usize::MAX));
-    let text: String = lines.iter().skip(skip).map(|line| format!("{line}\n")).collect();
+    let mut text = lines[lines.len().min(skip)..].join("\n");
+    if !text.is_empty() {
+        text.push('\n');
+    }
     Ok(Reply {
         body: text.into_bytes(),
         ..Reply::empty(200).header("Content-Type", "text/plain; charset=utf-8")

@@ -151,6 +151,7 @@ pub(super) fn access_review(world: &mut World, call: &Call) -> Answer {
     ))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "handlers have one signature")]
 pub(super) fn rules_review(world: &mut World, call: &Call) -> Answer {
     let namespace = text(&call.body, "/spec/namespace");
     let rules = match account(world, call) {

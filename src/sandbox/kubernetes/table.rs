@@ -72,37 +72,8 @@ fn cells(kind: Kind, object: &Value, now: Timestamp) -> Value {
     let age = since(text(object, "/metadata/creationTimestamp"), now);
     let data = object["data"].as_object().map_or(0, serde_json::Map::len);
     match kind {
-        Kind::Pod => {
-            let statuses = object
-                .pointer("/status/containerStatuses")
-                .and_then(Value::as_array);
-            let all = object
-                .pointer("/spec/containers")
-                .and_then(Value::as_array)
-                .map_or(0, Vec::len);
-            let ready = statuses
-                .into_iter()
-                .flatten()
-                .filter(|one| one["ready"] == true)
-                .count();
-            json!([name, format!("{ready}/{all}"), pod_status(object), "0", age])
-        }
-        Kind::Job => {
-            let status = job_status(object);
-            let done = format!(
-                "{}/{}",
-                count(object, "/status/succeeded"),
-                count(object, "/spec/completions")
-            );
-            let started = text(object, "/status/startTime");
-            let ended = text(object, "/status/completionTime").parse().unwrap_or(now);
-            let duration = if started.is_empty() {
-                String::new()
-            } else {
-                since(started, ended)
-            };
-            json!([name, status, done, duration, age])
-        }
+        Kind::Pod => pod_cells(object, &age),
+        Kind::Job => job_cells(object, &age, now),
         Kind::CronJob => {
             let suspended = object.pointer("/spec/suspend") == Some(&Value::Bool(true));
             let suspended = if suspended { "True" } else { "False" };
@@ -150,6 +121,42 @@ fn cells(kind: Kind, object: &Value, now: Timestamp) -> Value {
         }
         _ => json!([name, age]),
     }
+}
+
+fn pod_cells(pod: &Value, age: &str) -> Value {
+    let list = |pointer: &str| {
+        pod.pointer(pointer)
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice)
+    };
+    let all = list("/spec/containers").len();
+    let ready = list("/status/containerStatuses")
+        .iter()
+        .filter(|one| one["ready"] == true)
+        .count();
+    json!([
+        text(pod, "/metadata/name"),
+        format!("{ready}/{all}"),
+        pod_status(pod),
+        "0",
+        age
+    ])
+}
+
+fn job_cells(job: &Value, age: &str, now: Timestamp) -> Value {
+    let done = format!(
+        "{}/{}",
+        count(job, "/status/succeeded"),
+        count(job, "/spec/completions")
+    );
+    let started = text(job, "/status/startTime");
+    let ended = text(job, "/status/completionTime").parse().unwrap_or(now);
+    let duration = if started.is_empty() {
+        String::new()
+    } else {
+        since(started, ended)
+    };
+    json!([text(job, "/metadata/name"), job_status(job), done, duration, age])
 }
 
 fn job_status(job: &Value) -> &'static str {

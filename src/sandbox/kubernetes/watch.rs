@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::world::{World, cluster::Kind},
-    objects::{Filter, Shape},
+    list::{Filter, Shape},
     table,
 };
 

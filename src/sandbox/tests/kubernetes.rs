@@ -1,4 +1,6 @@
 //! The cluster over HTTP: Jobs that make pods that start runners, what keeps them from it, and how objects are kept.
+//!
+//! Long because each test plays a whole life of a Job or of a list, and they share one client.
 
 use serde_json::{Value, json};
 
@@ -226,6 +228,30 @@ async fn a_jobs_pods_go_with_it_only_when_told_to_and_a_runner_has_thirty_second
     client.advance("40s").await;
     assert!(client.pods("long").await.is_empty() && client.pods("short").await.is_empty());
     assert_eq!(client.world().await["jobs_killed"], 1);
+}
+
+#[tokio::test]
+async fn a_job_whose_pod_is_taken_has_failed() {
+    let client = fresh().await;
+    client.make(client.job_of("one", "continuous")).await;
+    client.advance("30s").await;
+    let pod = client.pod("one").await["metadata"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        client.delete(&format!("{PODS}/{pod}"), "Background").await.status,
+        200
+    );
+    client.advance("1s").await;
+    let job = client.one("one").await;
+    assert_eq!(
+        (conditions(&job).1, &job["status"]["failed"]),
+        ("BackoffLimitExceeded", &json!(1))
+    );
+    client.advance("30s").await;
+    assert!(client.pods("one").await.is_empty());
+    assert_eq!(client.one("one").await["status"]["failed"], 1);
 }
 
 #[tokio::test]

@@ -83,7 +83,19 @@ fn the_address_is_an_organisations() {
         with("url = \"https://dev.azure.com\"\n"),
         with("url = \"https://dev.azure.com/acme/app\"\n"),
         with("url = \"https://dev.azure.com/acme/_apis\"\n"),
-    ]), @"");
+    ]), @r##"
+    7:1 stack::missing_key missing key `url` in `ci.azure`
+      = each organisation has its own: add url = "https://dev.azure.com/ORGANISATION"
+
+    9:7 stack::bad_value `ci.azure.url` is the organisation's root
+      = write url = "https://dev.azure.com/ORGANISATION"
+
+    9:7 stack::bad_value `ci.azure.url` is the organisation's root
+      = its agent pools are for all its projects: write url = "https://dev.azure.com/acme"
+
+    9:7 stack::bad_value `ci.azure.url` is the server's root, without `/_apis`
+      = write url = "https://dev.azure.com/acme"
+    "##);
 }
 
 #[test]
@@ -98,13 +110,43 @@ fn a_pool_says_whose_jobs_its_agents_take() {
         with("max = 5", "max = 5\njobs_per_runner = 2"),
         with("max = 5", "max = 5\nrun_untagged = true\nprotected_refs = true"),
         with("max = 12", "max = 0"),
-    ]), @"");
+    ]), @r##"
+    14:1 stack::missing_key missing key `agent_pool` in `pools.linux`
+      = say whose jobs its agents take: add agent_pool = "Default"
+
+    14:1 stack::missing_key missing key `runner_token` in `pools.linux`
+      = its machines join with a token that may register agents: add runner_token = { env = "AZP_TOKEN" }
+
+    16:14 stack::bad_value `pools.linux.agent_pool` is no agent pool's name
+      = write it as "Agent pools" in the organisation's settings has it: agent_pool = "Default"
+
+    18:48 stack::bad_value "a b" is no capability's name
+      = a demand has no spaces in its name: write it as pipelines do
+
+    22:19 stack::bad_value an agent of Azure DevOps cannot run 2 jobs at once
+      = write jobs_per_runner = 1, or take it out
+
+    22:1 stack::contradiction `pools.linux.run_untagged` says nothing to azure-devops
+      = take `run_untagged` out
+    23:1 stack::contradiction `pools.linux.protected_refs` says nothing to azure-devops
+      = take `protected_refs` out
+
+    12:7 stack::bad_value `ci.azure.max` cannot be zero
+      = write how many runners it is licensed for; to make none, write max = 0 in its pools
+    "##);
 }
 
 #[test]
 fn what_azure_devops_alone_has_is_nothing_to_others() {
     let text = AZURE.replace("kind = \"azure-devops\"", "kind = \"gitlab\"");
-    insta::assert_snapshot!(told(&text), @"");
+    insta::assert_snapshot!(told(&text), @r##"
+    11:1 stack::contradiction `ci.azure.auth` says nothing to gitlab
+      = take `auth` out
+    16:1 stack::contradiction `pools.linux.agent_pool` says nothing to gitlab
+      = take `agent_pool` out
+    18:1 stack::contradiction `pools.linux.capabilities` says nothing to gitlab
+      = take `capabilities` out
+    "##);
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub fn requests(world: &mut World, pool: &PoolSelector) -> (Wanted, bool) {
     (Wanted::Jobs(told), is_lost)
 }
 
-/// The agents that have ever registered and were not removed.
+/// The agents that have ever registered, or were registered disabled, and were not removed.
 pub fn agents(world: &mut World) -> (Vec<RunnerView>, bool) {
     if world.chance(12) {
         let busy: Vec<RegistrationId> = world
@@ -77,19 +77,15 @@ pub fn agents(world: &mut World) -> (Vec<RunnerView>, bool) {
         }
         return (Vec::new(), true);
     }
-    let known: Vec<RegistrationId> = world
-        .runners
-        .iter()
-        .filter(|(_, runner)| runner.up)
-        .map(|(id, _)| id.clone())
-        .collect();
+    let known = world.runners.keys().filter(|id| !world.is_absent(id));
+    let known: Vec<RegistrationId> = known.cloned().collect();
     let mut views = Vec::new();
     for id in known {
         let busy = flag(world, &id);
         let Some(runner) = world.runners.get(&id) else {
             continue;
         };
-        let online = !runner.exited && runner.machine.is_some();
+        let online = runner.up && !runner.exited && runner.machine.is_some();
         views.push(RunnerView {
             registration: id,
             description: runner.description.clone(),
@@ -103,10 +99,10 @@ pub fn agents(world: &mut World) -> (Vec<RunnerView>, bool) {
 }
 
 /// The jobs that are reserved for it, received or not, unless the agent says that it has one which is not listed. Of an agent that
-/// has not registered nothing is known.
+/// is not registered nothing is known.
 pub fn reading(world: &mut World, id: &RegistrationId) -> Option<RunnerReading> {
     let busy = flag(world, id);
-    let runner = world.runners.get(id).filter(|runner| runner.up)?;
+    let runner = world.runners.get(id).filter(|_| !world.is_absent(id))?;
     let reserved = |job: &&world::Job| matches!(&job.fate, Fate::Running(on) if on == id);
     let listed = world
         .jobs

@@ -332,7 +332,7 @@ impl Play {
             let waiting = world.waiting().count();
             let registered = match world.kind {
                 // An agent registers itself when it comes up.
-                Kind::Azure => world.runners.values().filter(|own| own.up).count(),
+                Kind::Azure => world.runners.keys().filter(|id| !world.is_absent(id)).count(),
                 _ => world.runners.len(),
             };
             let tells_registrations = matches!(world.kind, Kind::Gitlab | Kind::Azure);

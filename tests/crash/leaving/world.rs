@@ -506,10 +506,7 @@ impl World {
 
     pub fn pause(&mut self, runner: &RegistrationId, how: CordonKind) {
         let now = self.now;
-        if self.is_absent(runner) {
-            self.say(|| format!("{runner} is not there to be paused"));
-            return;
-        }
+        let is_absent = self.is_absent(runner);
         self.cordoned.insert(runner.clone(), now);
         match how {
             CordonKind::PauseAll => {
@@ -522,7 +519,8 @@ impl World {
             }
         }
         self.say(|| format!("{runner} is paused"));
-        if self.chance(20) {
+        // What registers disabled was never to be handed anything.
+        if self.chance(20) && !is_absent {
             let late = match self.kind {
                 Kind::Drone | Kind::Exec | Kind::Azure => HANDED_LATE,
                 _ => SETTLE,
@@ -597,9 +595,11 @@ impl World {
         self.lies && self.now - job.started < self.lag.min(RECEIVED_LATE)
     }
 
-    /// Whether it has not registered yet, and registers itself (Azure DevOps): there is nothing to pause.
+    /// Whether nothing is registered by that name yet, where runners register themselves (Azure DevOps). A pause registers one that
+    /// is disabled.
     pub fn is_absent(&self, runner: &RegistrationId) -> bool {
-        self.kind == Kind::Azure && self.runners.get(runner).is_none_or(|own| !own.up)
+        let is_known = |own: &Runner| own.up || own.paused.is_some();
+        self.kind == Kind::Azure && !self.runners.get(runner).is_some_and(is_known)
     }
 
     /// Whether a pause stands that nobody needs.

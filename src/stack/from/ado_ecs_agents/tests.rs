@@ -143,11 +143,12 @@ fn a_queue_of_the_first_version_names_its_cluster_and_its_secret_and_lacks_the_r
         (pool.name.as_str(), pool.agents.as_ref().unwrap().pool.as_str()),
         ("queue1", "7")
     );
-    assert_eq!(
-        pool.mode,
-        Mode::Advise,
-        "it has no organisation and no subnet yet"
-    );
+    let expected = json!({
+        "image": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/adoagent:latest",
+        "execution_role": "arn:aws:iam::123456789012:role/ROLE",
+        "token_from": "arn:aws:ssm:eu-west-1:123456789012:parameter/agents-PAT",
+    });
+    assert_eq!(json!(pool.vars), expected);
     assert!(made.text.contains("https://dev.azure.com/ORGANISATION"));
     assert_eq!(
         left(&made),
