@@ -568,9 +568,12 @@ mod tests {
             let main = Container::builder().name("agent").set_exit_code(code).build();
             let task = Task::builder().last_status(last).desired_status(desired);
             let task = task.set_stop_code(stop).stopped_reason(reason);
-            let task = task.set_tags(Some(claimed("prod", "i-1"))).build();
+            let task = task
+                .tags(Tag::builder().key("runfleet-stack").value("prod").build())
+                .build();
+            let now = Timestamp::UNIX_EPOCH;
             assert_eq!(
-                status(&task, Some(&main), NOW),
+                status(&task, Some(&main), now),
                 expected,
                 "{last} {desired} {code:?}"
             );
