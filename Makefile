@@ -51,6 +51,7 @@ check: ## what CI runs: format, lints, tests, docs, generated files, licences
 	@$(STAGE) clippy 900 cargo clippy --locked --all-features --all-targets -- -D warnings
 	@$(STAGE) features 600 scripts/check-features
 	@$(MAKE) --no-print-directory test
+	@$(STAGE) kube-fake 900 scripts/kube-fake
 	@$(STAGE) docs 300 env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --all-features
 	@$(STAGE) generated 120 scripts/check-generated
 	@$(STAGE) deny 900 scripts/deny

@@ -38,7 +38,9 @@ use runfleet::{
     },
     plan::{ApiUse, Cost, Held, Plan, PoolReport},
     render::{self, Join, TemplateSet},
-    stack::{Budget, CiConfig, CiKind, Endpoint, Mode, OfferingChoice, Policy, Pool, Stack, StateBackend},
+    stack::{
+        Budget, CiConfig, CiKind, Endpoint, Mode, OfferingChoice, Policy, Pool, Stack, StateBackend, Watching,
+    },
     telemetry::{self, Outcomes},
     tick::LastTick,
     watch::board::Board,
@@ -156,7 +158,7 @@ fn stack(vars: Value) -> Stack {
         keep_states: 10,
         plan_key: None,
         metrics_file: None,
-        watch: Default::default(),
+        watch: Watching::default(),
         sandbox: None,
         source_hash: String::new(),
     }

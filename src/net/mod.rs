@@ -420,7 +420,7 @@ impl Client {
         if let Some(until) = self.rests() {
             if until > deadline {
                 let left = until.saturating_duration_since(Instant::now());
-                let why = format!("the server asked for no call for {:.0?} more", left);
+                let why = format!("the server asked for no call for {left:.0?} more");
                 return Err(NetError::NotSent { why });
             }
             tokio::time::sleep_until(until).await;

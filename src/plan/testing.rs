@@ -182,7 +182,7 @@ impl World {
             keep_states: 10,
             plan_key: None,
             metrics_file: None,
-            watch: Default::default(),
+            watch: crate::stack::Watching::default(),
             sandbox: None,
             source_hash: String::new(),
         };

@@ -192,8 +192,8 @@ static SDKS: &[(Party, &[(&str, &str)])] = &[
     ]),
     (Party::Azure, &[
         ("OPTIONS /{organization}/_apis", "get_client"),
-        ("GET /{organization}/_apis/resourceAreas", "get_client"),
-        ("GET /{organization}/_apis/resourceAreas/{areaId}", "get_resource_area"),
+        ("GET /{organization}/_apis/ResourceAreas", "get_client"),
+        ("GET /{organization}/_apis/ResourceAreas/{areaId}", "get_resource_area"),
         ("GET /{organization}/_apis/connectionData", "get_connection_data"),
         ("GET /{organization}/_apis/distributedtask/pools", "get_agent_pools, get_agent_pools_by_ids"),
         ("GET /{organization}/_apis/distributedtask/pools/{poolId}", "get_agent_pool"),

@@ -16,7 +16,10 @@ use runfleet::{
     model::{
         ids::{RegistrationId, Serial, StackName},
         intent::Entry,
-        resource::{ControlProfile, Labels, Listing, Observed, ProviderProfile, ResourceRef, ResourceSpec},
+        resource::{
+            ControlProfile, JobTemplate, Labels, Listing, Observed, ProviderProfile, ResourceRef,
+            ResourceSpec,
+        },
         state::{History, State},
     },
     provider::{Choice, Claim, Offerings, Problem, Provider, ProviderError},
@@ -116,6 +119,10 @@ impl Provider for MortalProvider {
 
     async fn delete(&self, target: &ResourceRef) -> Result<(), ProviderError> {
         self.1.around(self.0.delete(target)).await
+    }
+
+    async fn job_templates(&self) -> Result<Vec<JobTemplate>, ProviderError> {
+        self.0.job_templates().await
     }
 
     async fn check(&self, choices: &[Choice]) -> Result<Vec<Problem>, ProviderError> {

@@ -164,6 +164,13 @@ fn a_day_of_runners_in_a_cluster_goes_as_its_transcript_says() {
         stage.objects(&format!("/api/v1/namespaces/{NAMESPACE}/pods")),
         Vec::<Value>::new()
     );
+    // Each task had a Job, and no Job or pod was deleted by us: they left, and their time to live did the rest.
+    let calls = world["api_calls"].as_object().unwrap();
+    let of_cluster = calls.keys().filter(|call| call.starts_with("kubernetes"));
+    let writes: Vec<_> = of_cluster.filter(|call| !call.contains(" GET ")).collect();
+    let create = "kubernetes POST /apis/batch/v1/namespaces/{namespace}/jobs";
+    assert_eq!(writes, [create]);
+    assert_eq!(calls[create], 8);
     // The CronJob is as it was: a template that nobody has touched.
     let templates = stage.objects(&format!("/apis/batch/v1/namespaces/{NAMESPACE}/cronjobs"));
     assert_eq!(templates.len(), 1);

@@ -19,7 +19,7 @@ const ROOT: &str = "/azure";
 
 /// Like a server of one's own, it names no other address for its resources, so that all is asked where the first call was.
 const AT_HOME: Bend = |_, path, body| {
-    if path.ends_with("/resourceAreas") {
+    if path.ends_with("/ResourceAreas") {
         *body = json!({"count": 0, "value": []});
     }
 };

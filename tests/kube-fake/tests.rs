@@ -413,7 +413,7 @@ async fn members_stand_where_their_pods_do() {
     };
     let read = provider.read(&one).await.unwrap().unwrap();
     assert_eq!(
-        (read.status, read.claim()),
+        (read.status.clone(), read.claim()),
         (
             CloudStatus::Running,
             seen.labels.get("runfleet-id").and(made.claim())
@@ -528,4 +528,44 @@ async fn a_check_names_what_is_missing() {
             .any(|problem| problem.what.contains("has no CronJob \"runner-linux\"")),
         "{problems:?}"
     );
+}
+
+/// A runner that starts in the moment in which its Job is removed, for its image was not found until then, may claim a task at once.
+#[tokio::test]
+async fn a_pod_that_starts_while_it_is_removed_stays() {
+    let cluster = Cluster::with(Vec::new()).await;
+    let provider = provider(&cluster, 500);
+    let made = make(&provider, &claim("brave-otter", "i1", 1, None))
+        .await
+        .unwrap();
+    let job = made.members[0].id.to_string();
+    let waiting = json!([{"name": "runner", "image": "r", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ImagePullBackOff"}}}]);
+    run(
+        &cluster,
+        &job,
+        json!({"phase": "Pending", "containerStatuses": waiting}),
+    )
+    .await;
+    let target = ResourceRef {
+        provider: "cluster".into(),
+        kind: ResourceKind::Machine,
+        id: job.as_str().into(),
+    };
+    let conflict = Fault::Refused(409, "Conflict", "Precondition failed: ResourceVersion");
+    cluster.order(Method::DELETE, "/pods/", 0, conflict);
+    let error = provider.delete(&target).await.unwrap_err();
+    assert!(
+        matches!(&error, ProviderError::Rejected { code, .. } if code == "started"),
+        "{error}"
+    );
+    assert_eq!(provider.read(&target).await.unwrap().unwrap().target, target);
+    let asked = |what: &str| {
+        let calls = cluster.calls.lock().unwrap();
+        calls.iter().filter(|call| call.starts_with(what)).count()
+    };
+    assert_eq!(asked("DELETE"), 1, "the Job was not asked to go");
+    // Nothing has changed since it was seen: the pod goes, and then its Job.
+    provider.delete(&target).await.unwrap();
+    assert_eq!(provider.read(&target).await.unwrap(), None);
 }

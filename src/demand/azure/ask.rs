@@ -114,15 +114,14 @@ impl Azure {
             let reply = self.send(page, version, Effect::Read).await?;
             let rows = Rows::of(&reply)?;
             // The first page's time: what came later is seen as older than it is, which keeps.
-            let (mut known, at) = match all.take() {
-                Some(all) => all,
-                None => {
-                    let none = Rows {
-                        rows: Vec::new(),
-                        broken: None,
-                    };
-                    (none, date(&reply)?)
-                }
+            let (mut known, at) = if let Some(all) = all.take() {
+                all
+            } else {
+                let none = Rows {
+                    rows: Vec::new(),
+                    broken: None,
+                };
+                (none, date(&reply)?)
             };
             known.rows.extend(rows.rows);
             known.broken = known.broken.or(rows.broken);

@@ -110,7 +110,7 @@ impl Gathered {
             } else if ours == known_ours
                 && let Some(known) = self.runners.get_mut(&id)
             {
-                merge(known, view);
+                merge(known, &view);
             }
         }
     }
@@ -192,7 +192,7 @@ fn view(id: &RegistrationId, agent: &Agent, ours: bool, seen: Option<Timestamp>)
 }
 
 /// Two agents of one name, of which it is not known which is meant: only what holds for both is said of them.
-fn merge(known: &mut RunnerView, other: RunnerView) {
+fn merge(known: &mut RunnerView, other: &RunnerView) {
     known.busy = match (known.busy, other.busy) {
         (Some(false), Some(false)) => Some(false),
         (Some(true), _) | (_, Some(true)) => Some(true),

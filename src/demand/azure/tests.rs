@@ -1,5 +1,7 @@
 //! What Azure DevOps says, and what is made of it, against a small scripted server and the recorded answers.
 
+#![allow(clippy::disallowed_methods, reason = "tests touch the world")]
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -18,7 +20,7 @@ use crate::{
     },
     model::{
         demand::{AgentPool, Cursor, DemandSnapshot, Job, JobState, PassedOver, PoolSelector, Wanted},
-        ids::{Lineage, PoolName},
+        ids::{Lineage, PoolName, RegistrationId},
         resource::{Completeness, CordonKind},
     },
     net::ClientConfig,
@@ -183,6 +185,7 @@ async fn an_agent_pool_is_its_agents_and_then_its_unfinished_jobs() {
 
 #[tokio::test]
 async fn jobs_are_told_apart_by_what_became_of_them() {
+    use JobState::{Finished, Queued, Running};
     let on = |id: u64, name: &str| json!({"id": id, "name": name});
     let assigned = "2026-01-01T11:59:30Z";
     let world = World::default()
@@ -203,11 +206,10 @@ async fn jobs_are_told_apart_by_what_became_of_them() {
     let told: Vec<(&str, JobState, Option<&str>)> = jobs(&seen)
         .iter()
         .map(|job| {
-            let runner = job.runner.as_ref().map(|runner| runner.as_str());
+            let runner = job.runner.as_ref().map(RegistrationId::as_str);
             (job.id.as_str(), job.state, runner)
         })
         .collect();
-    use JobState::{Finished, Queued, Running};
     assert_eq!(
         told,
         [
@@ -417,7 +419,7 @@ impl Live {
                 let words: Vec<&str> = call.what.split('/').collect();
                 if words[0] == "DELETE " {
                     let agents = world.agents.get_mut(&words[4].parse().unwrap()).unwrap();
-                    agents.retain(|agent| agent["id"].to_string() != words[6]);
+                    agents.retain(|agent| agent["id"].as_u64() != words[6].parse().ok());
                 }
                 Some(answer)
             }
@@ -620,7 +622,7 @@ async fn recorded_job_requests_are_understood() {
     let told: Vec<String> = jobs(&seen)
         .iter()
         .map(|job| {
-            let (state, runner) = (job.state, job.runner.as_ref().map(|runner| runner.as_str()));
+            let (state, runner) = (job.state, job.runner.as_ref().map(RegistrationId::as_str));
             let pools: Vec<&str> = job.pools.iter().flatten().map(PoolName::as_str).collect();
             format!(
                 "{} {state:?} {:?} {} {}",

@@ -294,3 +294,87 @@ fn plain(name: &str) -> String {
         name.to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KUBECONFIG: &str = r#"apiVersion: v1
+kind: Config
+current-context: prod
+clusters:
+  - name: one
+    cluster: { server: "https://10.0.0.1:6443" }
+contexts:
+  - name: prod
+    context: { cluster: one, user: ops }
+  - name: "arn:aws:eks:eu-central-1:1:cluster/Dev"
+    context: { cluster: one, user: plugin }
+users:
+  - name: ops
+    user: { token: s3cret }
+  - name: plugin
+    user: { exec: { apiVersion: client.authentication.k8s.io/v1, command: /bin/false } }
+"#;
+
+    async fn access(text: &str, context: Option<&str>, programs: bool) -> Result<Access, AccessError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs_err::write(file.path(), text).unwrap();
+        Access::of_kubeconfig(Kubeconfig::File(file.path()), context, programs).await
+    }
+
+    /// Why there is no client.
+    async fn no_client(access: &Access) -> AccessError {
+        match access.client(ClientConfig::new("", Auth::None)).await {
+            Ok(_) => panic!("a client of {access:?}"),
+            Err(error) => error,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_says_where_the_cluster_is_and_is_shown_without_its_token() {
+        let found = access(KUBECONFIG, None, false).await.unwrap();
+        assert_eq!(
+            (found.address().as_str(), found.place()),
+            ("https://10.0.0.1:6443", "prod")
+        );
+        assert!(!format!("{found:?}").contains("s3cret"));
+        found.client(ClientConfig::new("", Auth::None)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_plug_in_is_run_only_for_whom_it_may_and_its_failure_is_told() {
+        let dev = Some("arn:aws:eks:eu-central-1:1:cluster/Dev");
+        let refused = access(KUBECONFIG, dev, false).await.unwrap_err();
+        assert!(matches!(refused, AccessError::Program), "{refused}");
+        let found = access(KUBECONFIG, dev, true).await.unwrap();
+        assert_eq!(found.place(), "arn-aws-eks-eu-central-1-1-cluster-dev");
+        let failed = no_client(&found).await;
+        assert!(failed.to_string().contains("/bin/false"), "{failed}");
+    }
+
+    #[tokio::test]
+    async fn what_would_give_the_token_away_is_refused() {
+        let server = "server: \"https://10.0.0.1:6443\"";
+        let blind = KUBECONFIG.replace(
+            server,
+            "server: \"https://10.0.0.1:6443\", insecure-skip-tls-verify: true",
+        );
+        let refused = access(&blind, None, true).await.unwrap_err();
+        assert!(refused.to_string().contains("certificate-authority"), "{refused}");
+        let plain = access(&KUBECONFIG.replace("https://", "http://"), None, true)
+            .await
+            .unwrap();
+        let refused = no_client(&plain).await;
+        assert!(
+            matches!(refused, AccessError::Net(NetError::Insecure { .. })),
+            "{refused}"
+        );
+        let half = KUBECONFIG.replace("{ token: s3cret }", "{ client-certificate-data: czNjcmV0 }");
+        let half = access(&half, None, true).await.unwrap();
+        let refused = no_client(&half).await;
+        assert!(matches!(refused, AccessError::Unsupported(_)), "{refused}");
+        let nowhere = access(KUBECONFIG, Some("nowhere"), true).await.unwrap_err();
+        assert!(nowhere.to_string().contains("nowhere"), "{nowhere}");
+    }
+}

@@ -13,7 +13,11 @@ use std::{
 
 use http::{Method, StatusCode};
 use jiff::Timestamp;
-use k8s_openapi::{NamespaceResourceScope, api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::ListMeta};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{batch::v1::Job, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::ListMeta,
+};
 use kube::{
     Resource,
     api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams},
@@ -349,9 +353,27 @@ impl Api {
         }
     }
 
+    /// Removes a pod if it is still as it was seen; says whether it is gone.
+    pub(super) async fn delete_pod_as_seen(&self, pod: &Pod, trace: &Trace) -> Result<bool, Failed> {
+        let Some(name) = pod.metadata.name.as_deref() else {
+            return Ok(true);
+        };
+        let mut params = DeleteParams::background();
+        params.preconditions = Some(kube::api::Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: pod.metadata.resource_version.clone(),
+        });
+        match self.text(self.of::<Pod>().delete(name, &params), trace).await {
+            Ok(_) => Ok(true),
+            Err(failed) if failed.is_absent() => Ok(true),
+            Err(Failed::Refused(refusal)) if refusal.status == StatusCode::CONFLICT => Ok(false),
+            Err(failed) => Err(failed),
+        }
+    }
+
     /// The end of what a pod has written; none where the server has none.
     pub(super) async fn log(&self, pod: &str, lines: u32, trace: &Trace) -> Result<Option<String>, Failed> {
-        let path = self.path::<k8s_openapi::api::core::v1::Pod>();
+        let path = self.path::<Pod>();
         let request = http::Request::get(format!("{path}/{pod}/log?tailLines={lines}")).body(Vec::new());
         match self.send(request.map_err(|e| unbuilt(&e)), trace).await {
             Ok(body) => Ok(Some(String::from_utf8_lossy(&body).into_owned())),

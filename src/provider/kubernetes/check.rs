@@ -19,13 +19,14 @@ use super::{
 };
 
 /// What we must be allowed in the namespace: API group, resource, verb, and whether only where CronJobs are used.
-pub const VERBS: [(&str, &str, &str, bool); 9] = [
+pub const VERBS: [(&str, &str, &str, bool); 10] = [
     ("batch", "jobs", "get", false),
     ("batch", "jobs", "list", false),
     ("batch", "jobs", "create", false),
     ("batch", "jobs", "patch", false),
     ("batch", "jobs", "delete", false),
     ("", "pods", "list", false),
+    ("", "pods", "delete", false),
     ("", "pods/log", "get", false),
     ("batch", "cronjobs", "get", true),
     ("batch", "cronjobs", "list", true),

@@ -122,10 +122,14 @@ impl Kubernetes {
         Ok(by_job(read.rows, read.flaw.is_none()))
     }
 
-    /// The name of the newest pod of a Job; none: it has none.
+    /// The newest pod of a Job; none: it has none.
+    pub(super) async fn pod_of(&self, job: &str, trace: &Trace) -> Result<Option<Pod>, ProviderError> {
+        Ok(self.pods_of(job, trace).await?.of.remove(job))
+    }
+
+    /// Its name.
     pub(super) async fn pod_name(&self, job: &str, trace: &Trace) -> Result<Option<String>, ProviderError> {
-        let mut pods = self.pods_of(job, trace).await?;
-        Ok(pods.of.remove(job).and_then(|pod| pod.metadata.name))
+        Ok(self.pod_of(job, trace).await?.and_then(|pod| pod.metadata.name))
     }
 
     /// The Jobs of an attempt by name, each with its uid.

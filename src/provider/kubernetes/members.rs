@@ -184,6 +184,18 @@ fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
     first.chain(status.container_statuses.iter().flatten())
 }
 
+/// Whether no process has ever run in it, as far as it was seen.
+pub(super) fn never_ran(pod: &Pod) -> bool {
+    let status = pod.status.clone().unwrap_or_default();
+    let has_run = |container: &ContainerStatus| {
+        let began = |state: &ContainerState| state.running.is_some() || state.terminated.is_some();
+        let states = [container.state.as_ref(), container.last_state.as_ref()];
+        states.into_iter().flatten().any(began)
+    };
+    let waits = matches!(status.phase.as_deref(), None | Some("Pending"));
+    waits && !containers(&status).any(has_run)
+}
+
 /// Whether nothing of it runs any more.
 pub(super) fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());

@@ -10,7 +10,8 @@
 //! - A Job has one pod, once: `parallelism` and `completions` are 1, `backoffLimit` is 0, whatever its template says.
 //! - A delete names the Job by its uid too: another Job that got its name since is not touched. Its pod goes behind it, with its
 //!   grace period, and is listed as on its way out until it is gone.
-//! - Nothing but Jobs is made, changed or removed. CronJobs are read, never started or resumed.
+//! - A pod in which nothing has run is removed only if it is still as it was seen; one that has started meanwhile stays.
+//! - Nothing but Jobs, and such pods of theirs, is made, changed or removed. CronJobs are read, never started or resumed.
 //! - A call ends within [`CALL_TIMEOUT`].
 //!
 //! # Assumptions
@@ -186,6 +187,18 @@ impl Kubernetes {
                 let Some(job) = read.map_err(Failed::of_read)? else {
                     return Ok(());
                 };
+                // A runner that starts in this moment may claim a task at once: a pod in which nothing has run goes only as it was
+                // seen, before its Job does.
+                let pod = self.pod_of(id, &trace).await?;
+                if let Some(pod) = pod.filter(members::never_ran) {
+                    let gone = self.api.delete_pod_as_seen(&pod, &trace).await;
+                    if !gone.map_err(Failed::of_write)? {
+                        return Err(ProviderError::Rejected {
+                            code: "started".to_owned(),
+                            why: format!("the pod of {id} has changed meanwhile: it is looked at again"),
+                        });
+                    }
+                }
                 let uid = job.metadata.uid.as_deref();
                 self.api.delete(id, uid, &trace).await.map_err(Failed::of_write)
             }

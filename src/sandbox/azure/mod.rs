@@ -42,13 +42,13 @@ pub(crate) static ROUTES: &[Route] = &[
     ),
     route(
         "GET",
-        "/{organization}/_apis/resourceAreas",
+        "/{organization}/_apis/ResourceAreas",
         "list areas of resources",
         areas,
     ),
     route(
         "GET",
-        "/{organization}/_apis/resourceAreas/{areaId}",
+        "/{organization}/_apis/ResourceAreas/{areaId}",
         "read an area of resources",
         area,
     ),
