@@ -1,4 +1,5 @@
 //! Creating: the ladder's rungs in order, each a new intent; a machine's registration before its cloud call.
+//! Long because the way of one create is one thing, from its rungs to what the answer means.
 
 use std::{
     borrow::Cow,

@@ -1,4 +1,5 @@
 //! Turns typed errors into words: what, where, why, and what to type.
+//! Long because every error has its words here, and nowhere else.
 
 use std::{error::Error as StdError, fmt, io::IsTerminal};
 

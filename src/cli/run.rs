@@ -1,4 +1,5 @@
 //! What `scale`, `apply` and `destroy` have in common: lock, observe, decide, show, ask, apply, say how it ended.
+//! Long because these steps are taken in this order by each of them.
 
 use std::{
     collections::BTreeSet,

@@ -13,4 +13,5 @@ pub mod resource;
 pub mod runner;
 pub mod snapshot;
 pub mod state;
+pub mod task;
 pub mod upgrade;

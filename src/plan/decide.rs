@@ -10,7 +10,7 @@ use super::{
     Goal, Plan, PoolReport, Selection, batches,
     ceiling::Ceilings,
     cost,
-    creates::{self, Made, Maker},
+    creates::{self, Maker},
     draft::Draft,
     drift,
     facts::Facts,
@@ -117,7 +117,7 @@ fn decide_on(input: &DecideInput<'_>) -> Plan {
     let (advised, made): (Vec<_>, Vec<_>) = made
         .into_iter()
         .partition(|machine| draft.is_advised(&machine.bootstrap.pool));
-    let mut needed = creates::needed(&made);
+    let mut needed = made::needed(&made);
     if goal == Goal::Converge {
         needed.extend(parts.replace_shared(&mut draft));
     }
@@ -127,8 +127,8 @@ fn decide_on(input: &DecideInput<'_>) -> Plan {
     let mut all_wished = wished.clone();
     all_wished.extend(groups);
     let shared = shared::decide(&facts, &all_wished, &needed, &in_flight, &found, goal, &mut draft);
-    creates::push(made, &shared, &mut draft);
-    creates::push(advised, &shared, &mut draft);
+    made::push(made, &shared, &mut draft);
+    made::push(advised, &shared, &mut draft);
     drift::find(&facts, goal, &mut draft);
     recover::hold_rest(&facts, &mut draft);
     draft.close_advice(&machines);

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
     Verb,
-    creates::{Blocked, Made, Maker},
+    creates::{Blocked, Maker},
+    made::Made,
     draft::Draft,
     facts::Facts,
     fleet::{self, Health, Machine, Presence},

@@ -1,4 +1,4 @@
-//! Checks of pools and of what they may buy.
+//! Checks of pools and of what they may buy. Long because each key of a pool is checked where it is read.
 
 use std::collections::BTreeMap;
 

@@ -397,15 +397,15 @@ fn every_kind_of_problem_has_its_message() {
     insta::assert_snapshot!(text, @r#"
     max = 5 ⏎ idel_timeout = "3m"
     25:1 stack::unknown_key unknown key `idel_timeout`, did you mean `idle_timeout`?
-      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `steps`, `health`, `hooks`, `order`, `offerings`, `group`
+      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `steps`, `health`, `hooks`, `order`, `offerings`, `group`, `task`, `discover`, `agent_pool`, `capabilities`
 
     [bugdet]
     18:2 stack::unknown_key unknown key `bugdet`, did you mean `budget`?
-      = known at the top: `stack`, `providers`, `ci`, `budget`, `currency`, `ssh`, `ssh_keys`, `firewalls`, `networks`, `guard`, `moved`, `pools`, `sandbox`
+      = known at the top: `stack`, `providers`, `ci`, `budget`, `currency`, `ssh`, `ssh_keys`, `firewalls`, `networks`, `guard`, `moved`, `watch`, `pools`, `sandbox`
 
     max = 5 ⏎ frobnicate = 1
     25:1 stack::unknown_key unknown key `frobnicate`
-      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `steps`, `health`, `hooks`, `order`, `offerings`, `group`
+      = known in `pools.linux`: `ci`, `mode`, `tags`, `run_untagged`, `jobs_per_runner`, `min`, `max`, `burst`, `policy`, `ready_timeout`, `idle_timeout`, `cloud_init`, `vars`, `ssh_keys`, `firewalls`, `networks`, `spread`, `max_age`, `max_jobs`, `protect`, `ignore_changes`, `roll`, `protected_refs`, `runner_token`, `steps`, `health`, `hooks`, `order`, `offerings`, `group`, `task`, `discover`, `agent_pool`, `capabilities`
 
     token = { enf = "HCLOUD_TOKEN" }
     5:11 stack::unknown_key unknown key `enf`, did you mean `env`?
@@ -491,7 +491,7 @@ fn every_kind_of_problem_has_its_message() {
 
     max = 5 ⏎ policy = "que"
     25:10 stack::bad_value `pools.linux.policy` cannot be "que": did you mean "queue"?
-      = `pools.linux.policy` is "queue", "drone-autoscaler", "asg-increment" or "step"
+      = `pools.linux.policy` is "queue", "drone-autoscaler", "asg-increment", "ado-delta" or "step"
 
     max = 5 ⏎ ready_timeout = "0s"
     25:17 stack::bad_value `pools.linux.ready_timeout` cannot be zero

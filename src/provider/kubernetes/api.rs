@@ -1,7 +1,7 @@
 //! Asks the API server, and tells its refusals apart.
 //!
 //! Requests are built by `kube`'s own builder and sent by its client; answers are read here, since that client gives neither the
-//! answer's `Date` nor its `Retry-After`.
+//! answer's `Date` nor its `Retry-After`. Long because each call stands beside what its refusal means.
 
 use std::{
     sync::{

@@ -1,4 +1,5 @@
 //! Azure DevOps over HTTP: agent pools, agents, requests for jobs, and how they lie.
+//! Long because they are one organisation's tests, with one set of hands.
 
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@
 //! know; the later one has Terraform's variables (`terraform.tfvars.json`), a module for each agent pool. Several files become
 //! several pools. A personal access token is never copied: it stays where it is, in Secrets Manager or in the parameter that
 //! Terraform made of it. What no file says (the role, the first version's network) is written as something to be replaced; every
-//! pool only plans until somebody has read it through.
+//! pool only plans until somebody has read it through. Long because two configurations are read into one.
 
 mod read;
 mod text;

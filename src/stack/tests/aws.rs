@@ -431,7 +431,7 @@ fn every_problem_of_an_account_of_amazons_has_its_message() {
 
     [providers.ec2] ⏎ kind = "aws"
     5:8 stack::bad_value `providers.ec2.kind` cannot be "aws"
-      = `providers.ec2.kind` is "digitalocean", "hetzner", "ec2" or "asg"
+      = `providers.ec2.kind` is "digitalocean", "hetzner", "ec2", "asg", "ecs" or "kubernetes"
     "#);
     insta::assert_snapshot!(problems(DRONE, &[("region = \"eu-central-1\"", "vpc = \"vpc-1\"")]), @r#"
     vpc = "vpc-1"
@@ -728,7 +728,7 @@ fn every_problem_of_a_group_has_its_message() {
 
     max = 5 ⏎ policy = "asg_increment"
     15:10 stack::bad_value `pools.agents.policy` cannot be "asg_increment": did you mean "asg-increment"?
-      = `pools.agents.policy` is "queue", "drone-autoscaler", "asg-increment" or "step"
+      = `pools.agents.policy` is "queue", "drone-autoscaler", "asg-increment", "ado-delta" or "step"
 
     group = { provider = "asg", name = "a" } ⏎ [pools.more] ⏎ ci = "drone" ⏎ run_untagged = true ⏎ max = 1 ⏎ group = { provider = "asg", name = "a" }
     20:9 stack::duplicate the pools `agents` and `more` are the same group
@@ -772,7 +772,7 @@ fn every_problem_of_a_resource_class_has_its_message() {
       = add `namespace`, as in `namespace = "acme"`: What stands before the slash of its value
 
     max = 5 ⏎ tags = ["acme/linux"]
-    13:1 stack::contradiction `pools.runners.tags` says nothing to groups that are discovered
+    13:1 stack::contradiction `pools.runners.tags` says nothing to what is discovered
       = take `tags` out
 
     max = 5 ⏎ run_untagged = true ⏎ jobs_per_runner = 2

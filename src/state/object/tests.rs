@@ -247,10 +247,15 @@ async fn the_lease_of_a_process_of_this_host_that_died_is_taken_at_once() {
     };
     let _of_the_dead = store(&objects, LONG).lock(&dead, Duration::ZERO).await.unwrap();
     let lease = store(&objects, LONG)
-        .lock(&elsewhere, Duration::ZERO)
+        .lock(&lock_info("watch"), Duration::ZERO)
         .await
         .unwrap();
     assert_eq!(lease.taken_from, Some(dead));
+    let objects = Arc::new(InMemory::new());
+    let _of_another = store(&objects, LONG)
+        .lock(&elsewhere, Duration::ZERO)
+        .await
+        .unwrap();
     let refused = store(&objects, LONG)
         .lock(&lock_info("scale"), Duration::ZERO)
         .await
