@@ -9,7 +9,7 @@ use std::{fmt, path::Path, time::Duration};
 
 use base64::Engine as _;
 use kube::config::{AuthInfo, Config, KubeConfigOptions, KubeconfigError};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use crate::net::{self, Auth, ClientConfig, NetError, Peer};
 
@@ -233,7 +233,10 @@ fn identity(user: &AuthInfo) -> Result<Option<SecretString>, AccessError> {
         user.client_certificate.as_deref(),
         "client-certificate",
     )?;
-    let key = user.client_key_data.as_ref().map(|key| key.expose_secret());
+    let key = user
+        .client_key_data
+        .as_ref()
+        .map(secrecy::ExposeSecret::expose_secret);
     let key = material(key, user.client_key.as_deref(), "client-key")?;
     match (certificate, key) {
         (None, None) => Ok(None),

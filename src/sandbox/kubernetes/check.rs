@@ -326,9 +326,11 @@ pub(super) fn unchanged(kind: Kind, name: &str, before: &Value, after: &Value) -
         Kind::RoleBinding | Kind::ClusterRoleBinding => &["/roleRef"],
         _ => &[],
     };
+    // A pod's containers keep all but their images.
+    let (had, has) = (without_images(kind, before), without_images(kind, after));
     let changed = fixed
         .iter()
-        .filter(|pointer| before.pointer(pointer) != after.pointer(pointer));
+        .filter(|pointer| had.pointer(pointer) != has.pointer(pointer));
     let causes: Vec<Cause> = changed
         .map(|pointer| {
             let field = pointer.trim_start_matches('/').replace('/', ".");
@@ -340,6 +342,16 @@ pub(super) fn unchanged(kind: Kind, name: &str, before: &Value, after: &Value) -
         })
         .collect();
     refuse(kind, name, &causes)
+}
+
+fn without_images(kind: Kind, object: &Value) -> Value {
+    let mut object = object.clone();
+    if kind == Kind::Pod {
+        for container in object["spec"]["containers"].as_array_mut().into_iter().flatten() {
+            container["image"] = Value::Null;
+        }
+    }
+    object
 }
 
 /// A `ResourceQuota` of the namespace leaves room for one more.
