@@ -146,12 +146,14 @@ fn sandbox() -> Sandbox {
 fn of_two_watches_over_one_folder_one_may_be_killed_at_any_moment() {
     let sandbox = sandbox();
     let project = project(&sandbox, "state = \"file\"");
-    let longest = killed_in_turn(&sandbox, &project, 0x5eed_0006);
+    let journal = project.path("stacks/test.journal");
+    let (longest, inside) = killed_in_turn(&sandbox, &project, Some(&journal), 0x5eed_0006);
     println!(
-        "{} kills, the longest time without a leader: {longest:?}",
+        "{} kills, {inside} of them in an apply, the longest time without a leader: {longest:?}",
         kills()
     );
     assert!(longest < TAKEOVER, "{longest:?}");
+    assert!(inside > 0, "no kill hit an apply");
 }
 
 #[test]

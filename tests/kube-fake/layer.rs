@@ -34,6 +34,8 @@ pub struct Cluster {
     pub fake: kube::Client,
     rules: Arc<Mutex<VecDeque<Rule>>>,
     refused: Arc<Mutex<BTreeSet<String>>>,
+    /// Whether the namespace is there: the fake knows none.
+    namespace: Arc<Mutex<bool>>,
     /// Each call, as `METHOD path?query`.
     pub calls: Arc<Mutex<Vec<String>>>,
 }
@@ -45,6 +47,7 @@ impl Cluster {
             fake: fake.expect("a fake cluster"),
             rules: Arc::default(),
             refused: Arc::default(),
+            namespace: Arc::default(),
             calls: Arc::default(),
         }
     }
@@ -57,6 +60,11 @@ impl Cluster {
     /// Lets `VERB RESOURCE` be refused to whoever asks.
     pub fn refuse(&self, what: &str) {
         self.refused.lock().unwrap().insert(what.to_owned());
+    }
+
+    /// Lets the namespace be there.
+    pub fn has_namespace(&self) {
+        *self.namespace.lock().unwrap() = true;
     }
 
     /// A client that goes through this layer.
@@ -103,6 +111,14 @@ impl Cluster {
             ));
         }
         let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
+        if path == "/api/v1/namespaces/ci" {
+            return Ok(if *self.namespace.lock().unwrap() {
+                let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ci"}});
+                answered(StatusCode::OK, &body)
+            } else {
+                refused(404, "NotFound", "namespaces \"ci\" not found")
+            });
+        }
         let mut page = None;
         if parts.method == Method::GET && query.contains("limit=") {
             let get = |key: &str| {

@@ -140,9 +140,18 @@ async fn run(cluster: &Cluster, job: &str, status: Value) {
     let api: Api<Job> = Api::namespaced(cluster.fake.clone(), "ci");
     let job = api.get(job).await.unwrap();
     let name = job.metadata.name.clone().unwrap();
+    let mut labels = job
+        .spec
+        .unwrap()
+        .template
+        .metadata
+        .unwrap()
+        .labels
+        .unwrap_or_default();
+    labels.insert("job-name".to_owned(), name.clone());
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": format!("{name}-x1y2z"), "namespace": "ci",
-            "labels": job.spec.unwrap().template.metadata.unwrap().labels,
+            "labels": labels,
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.metadata.uid, "controller": true}]},
         "spec": {"containers": [{"name": "runner", "image": "r:1"}]},
         "status": status}))
@@ -500,8 +509,8 @@ async fn templates_are_the_suspended_cronjobs_of_a_class() {
 
 #[tokio::test]
 async fn a_check_names_what_is_missing() {
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ci"}});
-    let cluster = Cluster::with(vec![namespace, cronjob("runner-linux", true, json!({}))]).await;
+    let cluster = Cluster::with(vec![cronjob("runner-linux", true, json!({}))]).await;
+    cluster.has_namespace();
     assert_eq!(provider(&cluster, 500).check(&[]).await, Ok(Vec::new()));
 
     let cluster = Cluster::with(vec![cronjob("runner-linux", false, json!({}))]).await;

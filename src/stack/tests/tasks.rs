@@ -108,38 +108,80 @@ fn what_is_left_out_of_fargate_has_its_default() {
 #[test]
 fn what_fargate_does_not_have_is_told_with_what_to_type() {
     let many: String = (0..17).map(|n| format!("\"subnet-{n}\", ")).collect();
+    let subnets = "[\"subnet-0a1b2c3d\", \"subnet-0a1b2c3e\"]";
+    let task = "task = \"templates/ecs/azure-devops-agent.json.tera\"\n";
     let cases = [
         (
             "cluster = \"ci\"",
             "cluster = \"arn:aws:ecs:eu-central-1:123456789012:cluster/ci\"",
+            "write its name alone: \"ci\"",
         ),
-        ("cluster = \"ci\"", "cluster = \"my cluster\""),
-        ("\"/runfleet/ci\"", "\"/runfleet/ci:1\""),
-        ("create = true", "namespace = \"ci\""),
-        ("create = true", "vpc = \"vpc-0a1b2c3d\""),
-        ("create = true", "token = { env = \"TOKEN\" }"),
-        ("create = true", "endpoint = \"sandbox\""),
-        ("type = \"0.25vcpu-0.5gb\"", "type = \"c6i.large\""),
-        ("type = \"0.25vcpu-0.5gb\"", "type = \"256-512\""),
-        ("type =", "locations = [\"eu-central-1a\"]\ntype ="),
-        ("[\"subnet-0a1b2c3d\", \"subnet-0a1b2c3e\"]", "[\"private\"]"),
-        ("[\"subnet-0a1b2c3d\", \"subnet-0a1b2c3e\"]", "[]"),
-        ("\"subnet-0a1b2c3e\"", many.as_str()),
-        ("\"sg-0a1b2c3d\"", "\"default\""),
-        ("\"1.4.0\"", "\"1.4\""),
-        ("type =", "image = \"debian-12\"\ntype ="),
-        ("type =", "cpu = \"1\"\ntype ="),
-        ("type =", "max_price = \"1 USD\"\ntype ="),
-        ("task = \"templates/ecs/azure-devops-agent.json.tera\"\n", ""),
         (
-            "task = \"templates/ecs/azure-devops-agent.json.tera\"\n",
-            "task = \"/etc/passwd\"\n",
+            "cluster = \"ci\"",
+            "cluster = \"my cluster\"",
+            "\"my cluster\" is no name of a cluster",
         ),
+        (
+            "\"/runfleet/ci\"",
+            "\"/runfleet/ci:1\"",
+            "\"/runfleet/ci:1\" is no name of a log group",
+        ),
+        (
+            "create = true",
+            "namespace = \"ci\"",
+            "`providers.fargate.namespace` says nothing to ecs",
+        ),
+        (
+            "create = true",
+            "vpc = \"vpc-0a1b2c3d\"",
+            "`providers.fargate.vpc` says nothing to ecs",
+        ),
+        (
+            "create = true",
+            "token = { env = \"T\" }",
+            "`providers.fargate.token` says nothing to ecs",
+        ),
+        (
+            "create = true",
+            "endpoint = \"sandbox\"",
+            "the sandbox has no ecs",
+        ),
+        (
+            "\"0.25vcpu-0.5gb\"",
+            "\"c6i.large\"",
+            "\"c6i.large\" is no size of a task",
+        ),
+        ("\"0.25vcpu-0.5gb\"", "\"256-512\"", "\"2vcpu-4gb-arm64\""),
+        (
+            "type =",
+            "locations = [\"eu-central-1a\"]\ntype =",
+            "\"eu-central-1a\" is no region",
+        ),
+        (subnets, "[\"private\"]", "write \"subnet-0a1b2c3d\""),
+        ("\"subnet-0a1b2c3e\"", many.as_str(), "a task has 16 at most"),
+        ("\"sg-0a1b2c3d\"", "\"default\"", "write \"sg-0a1b2c3d\""),
+        (
+            "\"1.4.0\"",
+            "\"1.4\"",
+            "\"1.4\" is no version of Fargate's platform",
+        ),
+        (
+            "type =",
+            "image = \"debian-12\"\ntype =",
+            "image` says nothing to ecs",
+        ),
+        ("type =", "cpu = \"1\"\ntype =", "cpu` says nothing to ecs"),
+        (task, "", "missing key `task` in `pools.linux`"),
         (
             "max = 5",
             "max = 5\ncloud_init = \"cloud-init/machine.yaml.tera\"",
+            "`pools.linux.cloud_init` says nothing to containers",
         ),
     ];
-    let all: String = cases.iter().map(|(from, to)| said(from, to)).collect();
-    insta::assert_snapshot!(all, @"");
+    for (from, to, expected) in cases {
+        let said = said(from, to);
+        assert!(said.contains(expected), "{to}: {said}");
+    }
+    let without = format!("subnets = {subnets}\n");
+    assert!(said(&without, "").contains("missing key `subnets`"));
 }
