@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use super::{
-    ActionId, Bootstrap, Rung, Verb,
+    Bootstrap, Rung,
     draft::Draft,
     facts::Facts,
     fleet::{Machine, Presence},
@@ -22,7 +22,7 @@ use crate::{
         ids::{Address, PoolName, ProviderName, ResourceKind, RunnerName},
         offering::OfferingKey,
         reason::Reason,
-        resource::{BatchSpec, Completeness, MachineSpec, ResourceSpec},
+        resource::{Completeness, MachineSpec, ResourceSpec},
         state::Record,
     },
     placement::{self, Breaker, LaunchBudgets, Rated, Refused, Scale},

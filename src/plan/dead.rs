@@ -130,7 +130,13 @@ fn whose<'p, 'a>(
 }
 
 /// Decides on one of them: it is removed once two ticks have condemned it.
-pub(super) fn dead_registration(facts: &Facts<'_>, ci: &CiName, runner: &RunnerView, goal: Goal, draft: &mut Draft) {
+pub(super) fn dead_registration(
+    facts: &Facts<'_>,
+    ci: &CiName,
+    runner: &RunnerView,
+    goal: Goal,
+    draft: &mut Draft,
+) {
     let now = facts.ci_now(ci);
     let since = condemned_since(facts, &registration_key(ci, &runner.registration), now);
     let settle = facts

@@ -29,13 +29,13 @@ use crate::{
         offering::{Market, OfferingKey},
         resource::{
             ClaimLabels, CloudSnapshot, CloudStatus, CordonKind, ImageRef, Labels, MachineSpec, Member,
-            Observed, ResourceRef, ResourceSpec, TaskSpec,
+            Observed, ResourceRef, ResourceSpec,
         },
         snapshot::Snapshot,
         state::{Phase, Record, State},
     },
     plan::batches::is_over,
-    stack::{CronJobs, GroupSelector, Pool, RunnerNaming, Stack, StackPath},
+    stack::{GroupSelector, Pool, RunnerNaming, Stack, StackPath},
 };
 
 pub use super::expand::{expand, is_found_by_listing};

@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::{
     Verb,
     creates::{Blocked, Maker},
-    made::Made,
     draft::Draft,
     facts::Facts,
     fleet::{self, Health, Machine, Presence},
+    made::Made,
     outdated::{Current, ignored, told, words},
     pool::{Standing, Wish},
     recover::InFlight,

@@ -9,23 +9,21 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 
 use super::{
-    Goal, IfBusy, Stray, Verb, batches,
+    Goal, IfBusy, Stray, Verb, batches, dead,
     draft::{Draft, Leaver},
     facts::{Facts, Work, settled},
-    moved, names,
     shared::Wished,
 };
 use crate::{
     drain::Cordon,
     model::{
-        demand::{DemandSnapshot, RunnerView},
-        ids::{Address, CiName, Lineage, PoolName, RegistrationId, ResourceKind, RunnerName},
+        demand::RunnerView,
+        ids::{Address, CiName, Lineage, PoolName, RegistrationId, ResourceKind},
         intent::Intent,
         reason::Reason,
-        resource::{ClaimLabels, CordonKind, Observed, ResourceSpec},
+        resource::{ClaimLabels, Observed, ResourceSpec},
         state::State,
     },
-    stack::CiKind,
 };
 
 /// What was found without a record.

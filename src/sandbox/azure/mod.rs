@@ -3,8 +3,6 @@
 //! Agents and pools are as Microsoft's description of `distributedTask` (7.1) has them, with the collection's wrapper that
 //! the server sends; requests for jobs, which are in no description, as bodies recorded of the service.
 
-#![expect(clippy::unnecessary_wraps, reason = "handlers have one signature")]
-
 mod agents;
 mod limit;
 mod requests;

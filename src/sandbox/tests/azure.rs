@@ -1,5 +1,6 @@
 //! Azure DevOps over HTTP: agent pools, agents, requests for jobs, and how they lie.
-//! Long because they are one organisation's tests, with one set of hands.
+//!
+//! Long because one client serves a dozen small tests.
 
 use serde_json::{Value, json};
 

@@ -64,7 +64,7 @@ pub(super) fn parse(config: &CloudConfig) -> Result<AzureSetup, String> {
     } else {
         Removes::Never
     };
-    let mut setup = of(variables(CONFIG_PATH, &text)?, once, removes)
+    let mut setup = of(&variables(CONFIG_PATH, &text)?, once, removes)
         .map_err(|problem| format!("{CONFIG_PATH}: {problem}"))?;
     setup.capabilities = variables(CAPABILITIES_PATH, &told.unwrap_or_default())?;
     setup.powers_off = config.says(UNIT_PATH, &["poweroff", "shutdown", "runfleet/leave"]);
@@ -90,13 +90,13 @@ pub(super) fn container(
     variables: &BTreeMap<String, String>,
     instance: Instance<'_>,
 ) -> Result<AzureSetup, String> {
-    let mut setup = of(variables.clone(), true, Removes::Asked)?;
+    let mut setup = of(variables, true, Removes::Asked)?;
     setup.powers_off = true;
     setup.name.get_or_insert_with(|| instance.name.to_owned());
     Ok(setup)
 }
 
-fn of(variables: BTreeMap<String, String>, once: bool, removes: Removes) -> Result<AzureSetup, String> {
+fn of(variables: &BTreeMap<String, String>, once: bool, removes: Removes) -> Result<AzureSetup, String> {
     let get = |name: &str| variables.get(name).filter(|value| !value.is_empty());
     let needed = |name: &str| get(name).cloned().ok_or_else(|| format!("{name} is missing"));
     let once = match get("AZP_ONCE").map(String::as_str) {
