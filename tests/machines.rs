@@ -83,7 +83,7 @@ fn every_template_of_the_project_is_shipped() {
 
 fn stack(vars: Value) -> Stack {
     let ci = CiConfig {
-        auth: Default::default(),
+        auth: runfleet::stack::AzureAuth::default(),
         max: None,
         name: "gitlab".into(),
         kind: CiKind::Gitlab,

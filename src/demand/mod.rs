@@ -8,7 +8,7 @@ pub mod gitlab;
 pub mod program;
 pub mod prometheus;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::{fmt, time::Duration};
 

@@ -120,6 +120,6 @@ pub(super) fn sample(name: &str) -> Option<Value> {
 }
 
 /// Says aloud what is not tested here.
-pub(super) fn skipped(why: &str) {
+pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }

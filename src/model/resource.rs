@@ -320,7 +320,6 @@ pub struct BatchSpec {
 /// What a resource should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-#[expect(clippy::large_enum_variant, reason = "machines are the rule")]
 pub enum ResourceSpec {
     /// A server, a droplet, an instance.
     Machine(MachineSpec),

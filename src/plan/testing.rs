@@ -152,7 +152,7 @@ impl World {
             ci: BTreeMap::from([(
                 "gitlab".into(),
                 CiConfig {
-                    auth: Default::default(),
+                    auth: crate::stack::AzureAuth::default(),
                     max: None,
                     name: "gitlab".into(),
                     kind: CiKind::Gitlab,

@@ -74,7 +74,7 @@ fn pool() -> Pool {
 
 fn ci() -> CiConfig {
     CiConfig {
-        auth: Default::default(),
+        auth: crate::stack::AzureAuth::default(),
         max: None,
         name: "gitlab".into(),
         kind: crate::stack::CiKind::Gitlab,

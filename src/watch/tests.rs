@@ -504,6 +504,10 @@ mod over_a_bucket {
         let (stop, stopped) = watch::channel(0);
         let frozen = Over::new(&objects, &first);
         let dies = stopped.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "another process, whose clock can stand still"
+        )]
         let host = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

@@ -253,7 +253,7 @@ impl Harness for OnMoto {
             Trouble::NoCapacity => layer.room_for(0),
             Trouble::Quota => layer.rule(Rule::refuse("RunTask", Refusal::fargate_quota())),
             Trouble::PartialList => {
-                layer.rule(Rule::refuse("ListTasks", Refusal::ecs_denied("ListTasks")).nth(2))
+                layer.rule(Rule::refuse("ListTasks", Refusal::ecs_denied("ListTasks")).nth(2));
             }
             Trouble::DeleteReplyLost => layer.rule(Rule::lose_reply("StopTask")),
             Trouble::Unauthorized => layer.rule(Rule::refuse("RunTask", Refusal::ecs_denied("RunTask"))),
@@ -373,7 +373,7 @@ async fn a_task_definition_is_registered_once_and_again_only_when_it_is_another(
         .expect("it is started");
     assert_eq!(registered(), 1);
     let larger = cloud.batch("five", 1, |batch| {
-        "2vcpu-4gb".clone_into(&mut batch.each.offering.machine_type)
+        "2vcpu-4gb".clone_into(&mut batch.each.offering.machine_type);
     });
     other.create(&[larger]).await.remove(0).expect("it is started");
     assert_eq!(registered(), 2, "another size is another definition");
@@ -668,10 +668,10 @@ async fn a_batch_that_ecs_cannot_start_by_one_call_is_refused_before_any() {
         cloud.batch("eleven", 11, |_| ()),
         cloud.batch("none", 0, |_| ()),
         cloud.batch("elsewhere", 1, |batch| {
-            "eu-west-1".clone_into(&mut batch.each.offering.location)
+            "eu-west-1".clone_into(&mut batch.each.offering.location);
         }),
         cloud.batch("odd", 1, |batch| {
-            "1vcpu-1gb".clone_into(&mut batch.each.offering.machine_type)
+            "1vcpu-1gb".clone_into(&mut batch.each.offering.machine_type);
         }),
         cloud.batch("not-a-task", 1, |batch| batch.each.task = None),
     ];

@@ -175,7 +175,7 @@ fn promtool(metrics: &str) {
     let output = checker.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.code() == Some(77) {
-        println!("skipped: promtool cannot be had here: {said}");
+        eprintln!("skipped: promtool cannot be had here: {said}");
         return;
     }
     assert!(output.status.success() && said.is_empty(), "{said}\n{metrics}");

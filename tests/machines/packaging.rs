@@ -116,7 +116,10 @@ fn taken_in() -> Vec<(String, PathBuf)> {
     let mut found = Vec::new();
     for file in files_of_context() {
         let relative = file.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
-        if !relative.starts_with("src/") || !relative.ends_with(".rs") || relative.contains("tests") {
+        if !relative.starts_with("src/")
+            || Path::new(&relative).extension().is_none_or(|kind| kind != "rs")
+            || relative.contains("tests")
+        {
             continue;
         }
         let text = fs_err::read_to_string(&file).unwrap();
@@ -135,7 +138,10 @@ fn taken_in() -> Vec<(String, PathBuf)> {
         }
         // The project's own templates are a list.
         if relative == "src/render/builtin.rs" {
-            for word in text.split('"').filter(|word| word.ends_with(".tera")) {
+            for word in text
+                .split('"')
+                .filter(|word| Path::new(word).extension().is_some_and(|kind| kind == "tera"))
+            {
                 found.push((relative.clone(), PathBuf::from(word)));
             }
         }
@@ -236,7 +242,9 @@ fn templated(values: &Value) -> Option<Vec<Value>> {
     let output = helm("template", values)?;
     assert_ran(&output);
     let files: BTreeMap<String, String> = serde_json::from_slice(&output.stdout).unwrap();
-    let manifests = files.iter().filter(|(name, _)| name.ends_with(".yaml"));
+    let manifests = files
+        .iter()
+        .filter(|(name, _)| Path::new(name).extension().is_some_and(|kind| kind == "yaml"));
     Some(manifests.flat_map(|(_, text)| documents(text)).collect())
 }
 

@@ -374,7 +374,7 @@ fn kubectl_knows_every_word_of_our_jobs() {
         .output()
         .is_err()
     {
-        println!("skipped: there is no kubectl here");
+        crate::demand::testing::skipped("there is no kubectl here");
         return;
     }
     for (ci, template, more) in TEMPLATES {

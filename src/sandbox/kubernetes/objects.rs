@@ -231,16 +231,15 @@ pub(super) fn delete(world: &mut World, call: &Call) -> Answer {
     if !is_dry(call) {
         world.cluster_delete(&key, policy, grace(call));
     }
-    let reply = match world.cluster.get(&key).filter(|object| is_leaving(object)) {
-        Some(leaving) => shown(world, call, 200, &key, leaving),
-        None => {
-            let mut details = about(&target, &key.name);
-            details["uid"] = uid(&known).into();
-            Reply::json(
-                200,
-                &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
-            )
-        }
+    let reply = if let Some(leaving) = world.cluster.get(&key).filter(|object| is_leaving(object)) {
+        shown(world, call, 200, &key, leaving)
+    } else {
+        let mut details = about(&target, &key.name);
+        details["uid"] = uid(&known).into();
+        Reply::json(
+            200,
+            &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
+        )
     };
     Ok(if warns {
         reply.header("Warning", ORPHANS)

@@ -61,8 +61,8 @@ fn since(from: &str, until: Timestamp) -> String {
     match seconds {
         ..120 => format!("{seconds}s"),
         120..600 if seconds % 60 != 0 => format!("{}m{}s", seconds / 60, seconds % 60),
-        ..10_800 => format!("{}m", seconds / 60),
-        ..172_800 => format!("{}h", seconds / 3600),
+        120..10_800 => format!("{}m", seconds / 60),
+        10_800..172_800 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86_400),
     }
 }

@@ -107,7 +107,8 @@ fn what_is_left_out_of_fargate_has_its_default() {
 
 #[test]
 fn what_fargate_does_not_have_is_told_with_what_to_type() {
-    let many: String = (0..17).map(|n| format!("\"subnet-{n}\", ")).collect();
+    let many: Vec<String> = (0..17).map(|n| format!("\"subnet-{n}\", ")).collect();
+    let many = many.concat();
     let subnets = "[\"subnet-0a1b2c3d\", \"subnet-0a1b2c3e\"]";
     let task = "task = \"templates/ecs/azure-devops-agent.json.tera\"\n";
     let cases = [

@@ -37,11 +37,10 @@ pub struct Ci {
 impl Ci {
     pub fn new(kind: Kind, scene: Scene) -> Self {
         let (cordon, lists_runners) = match kind {
-            Kind::Gitlab => (CordonKind::Pause, true),
+            Kind::Gitlab | Kind::Azure => (CordonKind::Pause, true),
             Kind::Drone => (CordonKind::PauseAll, false),
             Kind::Circleci => (CordonKind::Leaves, true),
             Kind::Exec => (CordonKind::Pause, false),
-            Kind::Azure => (CordonKind::Pause, true),
         };
         let profile = ControlProfile {
             ci: kind.as_str().into(),

@@ -135,7 +135,7 @@ impl Document {
             wrong(format!("it is no JSON from line {line}, column {column} on"))
         })?;
         let Value::Object(mut body) = body else {
-            return Err(wrong("it is no JSON object".to_owned()));
+            return Err(wrong("it is no JSON object"));
         };
         for key in body.keys() {
             misspelt(key, &KEYS, "a task definition")?;
@@ -147,7 +147,7 @@ impl Document {
         ours(&mut body, "networkMode", json!("awsvpc"))?;
         compatible(&mut body)?;
         platform(&mut body, size)?;
-        let text = serde_json::to_string(&body).map_err(|_| wrong("it cannot be written".to_owned()))?;
+        let text = serde_json::to_string(&body).map_err(|_| wrong("it cannot be written"))?;
         let digest = hex::encode(Sha256::digest(text.as_bytes()));
         Ok(Self {
             family: family.to_owned(),
@@ -206,7 +206,7 @@ fn containers(
     let mut main = None;
     for container in all {
         let Value::Object(container) = container else {
-            return Err(wrong("a container definition is no object".to_owned()));
+            return Err(wrong("a container definition is no object"));
         };
         let text = |key: &str| {
             container
@@ -215,7 +215,7 @@ fn containers(
                 .filter(|text| !text.is_empty())
         };
         let Some(name) = text("name").map(str::to_owned) else {
-            return Err(wrong("a container has no `name`".to_owned()));
+            return Err(wrong("a container has no `name`"));
         };
         if text("image").is_none() {
             return Err(wrong(format!("the container {name} has no `image`")));
@@ -239,7 +239,7 @@ fn containers(
             container.insert("logConfiguration".to_owned(), logs.configuration(family));
         }
     }
-    main.ok_or_else(|| wrong("none of its containers is `essential`".to_owned()))
+    main.ok_or_else(|| wrong("none of its containers is `essential`"))
 }
 
 /// Adds the variables that the template has not.
@@ -332,7 +332,7 @@ fn platform(body: &mut Map<String, Value>, size: Size) -> Result<(), ProviderErr
     let word = size.architecture_word();
     let platform = body.entry("runtimePlatform").or_insert_with(|| json!({}));
     let Value::Object(platform) = platform else {
-        return Err(wrong("`runtimePlatform` is no object".to_owned()));
+        return Err(wrong("`runtimePlatform` is no object"));
     };
     match platform.get("cpuArchitecture").and_then(Value::as_str) {
         Some(other) if other != word => Err(wrong(format!(
@@ -371,7 +371,8 @@ fn misspelt(key: &str, known: &[&str], of: &str) -> Result<(), ProviderError> {
     }
 }
 
-fn wrong(why: String) -> ProviderError {
+fn wrong(why: impl Into<String>) -> ProviderError {
+    let why: String = why.into();
     ProviderError::Rejected {
         code: "task_template".to_owned(),
         why: format!("the rendered task template: {why}"),

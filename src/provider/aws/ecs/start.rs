@@ -70,7 +70,7 @@ impl Ecs {
             );
             return Err(rejected("location", why));
         }
-        let size = self.size(&each.offering.machine_type)?;
+        let size = Self::size(&each.offering.machine_type)?;
         let document = self.document(claim, size)?;
         self.have_cluster().await?;
         let definition = self.registered(claim, &document).await?;
@@ -150,7 +150,7 @@ impl Ecs {
         Ok(tasks)
     }
 
-    pub(super) fn size(&self, name: &str) -> Result<Size, ProviderError> {
+    pub(super) fn size(name: &str) -> Result<Size, ProviderError> {
         Size::parse(name).ok_or_else(|| {
             let hint = size::nearest(name).map(|near| format!("; did you mean {near:?}?"));
             let why = format!("Fargate has no size {name:?}{}", hint.unwrap_or_default());
@@ -189,7 +189,7 @@ impl Ecs {
         };
         // A cluster that was not made is a batch that was not started.
         let made = self.cluster.get_or_try_init(|| make).await;
-        made.map(|()| ()).map_err(|error| match error {
+        made.copied().map_err(|error| match error {
             ProviderError::Ambiguous { why } => ProviderError::Unavailable { why },
             error => error,
         })
@@ -231,19 +231,18 @@ impl Ecs {
             let told = tags.iter().find(|tag| tag.key() == Some(DOCUMENT))?;
             (told.value() == Some(&document.digest)).then_some(definition.task_definition_arn)?
         });
-        let arn = match same {
-            Some(arn) => arn,
-            None => {
-                let labels = claim.labels.to_labels().into_iter();
-                let mut tags: Vec<(String, String)> =
-                    labels.filter(|(key, _)| WHOSE.contains(&key.as_str())).collect();
-                tags.push((DOCUMENT.to_owned(), document.digest.clone()));
-                let made = self.api.register(&document.request(&tags)).await;
-                let made = made.map_err(meaning::of).map_err(unsure)?;
-                made.ok_or_else(|| ProviderError::Unavailable {
-                    why: "a task definition was registered, and its name not told".to_owned(),
-                })?
-            }
+        let arn = if let Some(arn) = same {
+            arn
+        } else {
+            let labels = claim.labels.to_labels().into_iter();
+            let mut tags: Vec<(String, String)> =
+                labels.filter(|(key, _)| WHOSE.contains(&key.as_str())).collect();
+            tags.push((DOCUMENT.to_owned(), document.digest.clone()));
+            let made = self.api.register(&document.request(&tags)).await;
+            let made = made.map_err(meaning::of).map_err(unsure)?;
+            made.ok_or_else(|| ProviderError::Unavailable {
+                why: "a task definition was registered, and its name not told".to_owned(),
+            })?
         };
         known.insert(key, arn.clone());
         Ok(arn)

@@ -244,7 +244,7 @@ fn detail<'a>(task: &'a Task, name: &str) -> Option<&'a str> {
         .attachments()
         .iter()
         .filter(|one| one.r#type() == Some("ElasticNetworkInterface"));
-    let mut details = interfaces.flat_map(|interface| interface.details());
+    let mut details = interfaces.flat_map(aws_sdk_ecs::types::Attachment::details);
     details.find(|detail| detail.name() == Some(name))?.value()
 }
 
@@ -471,11 +471,20 @@ mod tests {
 
     #[test]
     fn a_status_and_how_it_ended_are_a_table() {
+        // Last and desired status, stop code, exit code and reason, and what that comes to.
+        type Row = (
+            &'static str,
+            &'static str,
+            Option<TaskStopCode>,
+            Option<i32>,
+            &'static str,
+            CloudStatus,
+        );
         use CloudStatus::{Deleting, Ended, Failed, Pending, Running, Terminated, Unknown};
         use TaskStopCode::{EssentialContainerExited, SpotInterruption, TaskFailedToStart, UserInitiated};
         let spot = "Your Spot Task was interrupted.";
         let gone = "CannotPullContainerError: image not found";
-        let rows: [(&str, &str, Option<TaskStopCode>, Option<i32>, &str, CloudStatus); 17] = [
+        let rows: [Row; 17] = [
             ("PROVISIONING", "RUNNING", None, None, "", Pending),
             ("PENDING", "RUNNING", None, None, "", Pending),
             ("ACTIVATING", "RUNNING", None, None, "", Pending),
