@@ -835,7 +835,10 @@ async fn containers_are_started_in_the_world_and_their_end_there_is_theirs_here(
         );
         assert_eq!(
             told["environment"],
-            json!({"AZP_TOKEN": "the-token", "GREETING": SECRET})
+            json!({
+                "AZP_TOKEN": "the-token", "GREETING": SECRET,
+                "RUNFLEET_STACK": "conformance", "RUNFLEET_LINEAGE": "lineage-1", "RUNFLEET_POOL": "linux",
+            })
         );
     }
     world.power_off(started.members[0].id.as_str());
