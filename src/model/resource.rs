@@ -1,4 +1,5 @@
 //! What a resource should be, what the cloud says it is, and the claim that ties the two together.
+//! Long because they are one vocabulary: each names the others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -2,7 +2,7 @@
 //!
 //! # Expected flow
 //! [`super::members`] puts each container that a cloud tells, and that has not ended, into the snapshot as a machine.
-//! [`count_unseen`] adds those that were started and that no listing tells yet, so that nobody makes them again. [`settle`] drops a
+//! `count_unseen` adds those that were started and that no listing tells yet, so that nobody makes them again. `settle` drops a
 //! batch from the record once all of it has ended.
 //!
 //! # Guarantees

@@ -3,7 +3,7 @@
 //! - Without a secret it listens on this machine only, and answers everybody in full.
 //! - With one, `/metrics` wants it as a bearer token. The other two answer without it, since a kubelet's probe has none,
 //!   and then say one word: who leads is told only with it.
-//! - At most [`CONNECTIONS`] at a time, each of one request, and each over within [`LONGEST`].
+//! - At most `CONNECTIONS` at a time, each of one request, and each over within `LONGEST`.
 //!
 //! hyper by itself, since three answers need no router: it is here already, beneath the client.
 

@@ -119,7 +119,7 @@ pub fn longest(interval: Duration) -> Duration {
 }
 
 /// The pause after a tick that took so long. `failures`: how many failed in a row, this one included. `dice`: from 0 to
-/// 1, see [`unit`].
+/// 1, see [`unit()`].
 pub fn after(interval: Duration, took: Duration, failures: u32, ended: &Ended, dice: f64) -> Delay {
     let (floor, place) = quota(&ended.reads);
     let either_way = 1.0 + JITTER * (2.0 * dice - 1.0);
