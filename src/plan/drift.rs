@@ -62,6 +62,8 @@ pub(super) fn find(facts: &Facts<'_>, goal: Goal, draft: &mut Draft) {
                 }
                 continue;
             }
+            // What ended by itself is forgotten by its cloud after a while.
+            Sighting::Lacking if address.kind == ResourceKind::Batch => continue,
             Sighting::Lacking => {
                 let gone = change("resource", json!("there"), json!("gone"), OnChange::Replace);
                 let fate = replaced(address, draft);

@@ -34,7 +34,7 @@ use std::collections::HashMap;
 use rust_decimal::Decimal;
 
 use crate::{
-    model::{money::Money, reason::Reason},
+    model::{money::Money, offering::OfferingKey, reason::Reason, resource::ResourceSpec},
     plan::{Action, ActionId, Plan, Verb},
 };
 
@@ -213,7 +213,7 @@ pub(crate) fn bought(action: &Action) -> (Option<String>, Option<&Money>) {
     match &action.verb {
         Verb::Create { ladder, .. } => ladder.first().map_or((None, None), |rung| {
             let place = match &rung.offering {
-                Some(offering) => offering.to_string(),
+                Some(offering) => times(&rung.spec, offering),
                 None => rung.provider.to_string(),
             };
             (Some(place), rung.price.as_ref().map(|price| &price.hourly))
@@ -224,10 +224,19 @@ pub(crate) fn bought(action: &Action) -> (Option<String>, Option<&Money>) {
 }
 
 fn of_record(record: &crate::model::state::Record) -> (Option<String>, Option<&Money>) {
-    let place = record
-        .offering()
-        .map_or_else(|| record.provider.to_string(), ToString::to_string);
+    let place = record.offering().map_or_else(
+        || record.provider.to_string(),
+        |offering| times(&record.spec, offering),
+    );
     (Some(place), record.price.as_ref().map(|price| &price.hourly))
+}
+
+/// What is bought, and of a batch how often: `10 × fargate/eu-central-1 0.25vcpu-0.5gb`.
+fn times(spec: &ResourceSpec, offering: &OfferingKey) -> String {
+    match spec {
+        ResourceSpec::Batch(batch) if batch.count != 1 => format!("{} × {offering}", batch.count),
+        _ => offering.to_string(),
+    }
 }
 
 /// What things cost together per hour, one sum per currency; none where nothing that has a price is among them.

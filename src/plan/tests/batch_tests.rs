@@ -125,12 +125,31 @@ fn a_batch_leaves_the_record_when_all_of_it_has_ended_and_not_before() {
     assert!(codes(&plan).contains("tasks_ended"));
     world.apply(&plan);
     assert!(!batch(&world));
+    assert!(plan.drift.is_empty());
     // What its cloud still tells of it is nobody's trouble.
     let plan = world.plan();
     assert!(plan.is_noop() && plan.orphans.is_empty() && plan.foreign.is_empty());
     // Nor is it when the cloud forgets it.
     world.cloud().listing.resources.clear();
     assert!(world.plan().is_noop());
+}
+
+#[test]
+fn a_batch_that_its_cloud_has_forgotten_is_no_drift() {
+    let mut world = running(2);
+    world.ci().wanted = Wanted::Jobs(Vec::new());
+    world.ci().runners.clear();
+    world.set_time(200);
+    world.cloud().listing.resources.clear();
+    let mut addresses = world.snapshot.state.resources.keys();
+    let batch = addresses
+        .find(|address| address.kind == ResourceKind::Batch)
+        .cloned()
+        .unwrap();
+    world.cloud().reread.insert(batch, None);
+    let plan = world.plan();
+    assert_eq!(words(&plan), ["forget"]);
+    assert!(plan.drift.is_empty(), "{:?}", plan.drift);
 }
 
 #[test]
