@@ -191,22 +191,7 @@ impl Memory {
         } else {
             &world.resources
         };
-        let ours = |seen: &&Observed| {
-            let carried = seen.labels.get(ClaimLabels::STACK);
-            carried.is_some_and(|carried| stack.is_none_or(|stack| carried == stack.as_str()))
-        };
-        let mut resources: Vec<_> = all.values().filter(ours).cloned().collect();
-        let mut completeness = Completeness::Complete;
-        if fault == Some(Fault::Partial) {
-            resources = resources.into_iter().step_by(2).collect();
-            completeness = Completeness::partial("ordered by the test");
-        }
-        Ok(Listing {
-            resources,
-            completeness,
-            now: world.now,
-            calls: 1,
-        })
+        Ok(told(all.values(), stack, fault, world.now))
     }
 
     fn create_one(&self, claim: &Claim) -> Result<Observed, ProviderError> {
@@ -216,6 +201,32 @@ impl Memory {
         let seen = world.make(&self.profile.name, claim)?;
         lost(fault)?;
         Ok(seen)
+    }
+}
+
+/// What a listing tells of what there is: what carries this stack's label, or any stack's, and of that every second where its fault
+/// says so.
+fn told<'a>(
+    all: impl Iterator<Item = &'a Observed>,
+    stack: Option<&StackName>,
+    fault: Option<Fault>,
+    now: Timestamp,
+) -> Listing {
+    let ours = |seen: &&Observed| {
+        let carried = seen.labels.get(ClaimLabels::STACK);
+        carried.is_some_and(|carried| stack.is_none_or(|stack| carried == stack.as_str()))
+    };
+    let mut resources: Vec<_> = all.filter(ours).cloned().collect();
+    let mut completeness = Completeness::Complete;
+    if fault == Some(Fault::Partial) {
+        resources = resources.into_iter().step_by(2).collect();
+        completeness = Completeness::partial("ordered by the test");
+    }
+    Listing {
+        resources,
+        completeness,
+        now,
+        calls: 1,
     }
 }
 

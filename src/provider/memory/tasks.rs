@@ -8,15 +8,15 @@ use std::{
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Call, Fault, lost, refused, world::unsupported};
+use super::{Call, Fault, lost, refused, told, world::unsupported};
 use crate::{
     model::{
         ids::{CloudId, ProviderName, ResourceKind, StackName},
         money::Billing,
         offering::{Offering, OfferingKey},
         resource::{
-            BatchSpec, ClaimLabels, CloudStatus, Completeness, Identity, JobTemplate, Labels, Listing,
-            Member, Observed, ProviderProfile, ResourceRef, ResourceSpec,
+            BatchSpec, CloudStatus, Completeness, Identity, JobTemplate, Labels, Listing, Member, Observed,
+            ProviderProfile, ResourceRef, ResourceSpec,
         },
     },
     provider::{Choice, Claim, Offerings, Problem, Provider, ProviderError},
@@ -264,22 +264,7 @@ impl Tasks {
         } else {
             &world.batches
         };
-        let ours = |seen: &&Observed| {
-            let carried = seen.labels.get(ClaimLabels::STACK);
-            carried.is_some_and(|carried| stack.is_none_or(|stack| carried == stack.as_str()))
-        };
-        let mut resources: Vec<_> = all.values().filter(ours).cloned().collect();
-        let mut completeness = Completeness::Complete;
-        if fault == Some(Fault::Partial) {
-            resources = resources.into_iter().step_by(2).collect();
-            completeness = Completeness::partial("ordered by the test");
-        }
-        Ok(Listing {
-            resources,
-            completeness,
-            now: world.now,
-            calls: 1,
-        })
+        Ok(told(all.values(), stack, fault, world.now))
     }
 }
 
