@@ -43,7 +43,7 @@ status: build ## who is doing what, and what it costs
 test: ## all tests
 	@scripts/setup test
 	@$(STAGE) test-build 1500 cargo test --locked --all-features --no-run
-	@$(STAGE) test 1500 scripts/run-tests $(ARGS)
+	@$(STAGE) test 2100 scripts/run-tests $(ARGS)
 
 check: ## what CI runs: format, lints, tests, docs, generated files, licences
 	@scripts/setup test
